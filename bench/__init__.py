@@ -1,0 +1,1 @@
+"""The harness: cells, records, the store, the float gate, the audit, costs, the board and the command line."""

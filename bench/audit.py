@@ -1,0 +1,197 @@
+"""The audit: run the quantised model once and look at both sides of every product.
+
+Each operand must be what a quantizer put out, unchanged since, with all values on that quantizer's grid, and the grid
+must have at most 2^bits values. torch's own counter says how many multiply-accumulates there are, so a product that the
+audit does not see counts as float.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench.bits import FLOAT_BITS, BitSpec, Role
+from bench.protocol import Quantizer
+from bench.record import Audit, OperandAudit
+
+Forward = Callable[[nn.Module], Any]
+ON_GRID = 1e-3
+"""Largest accepted distance from the grid, as a share of the grid's smallest step: float32 rounding, nothing more."""
+
+_CONVOLUTIONS: dict[Any, str] = {functional.conv1d: "conv1d", functional.conv2d: "conv2d", functional.conv3d: "conv3d"}
+_TRANSPOSED: dict[Any, str] = {functional.conv_transpose2d: "conv_transpose2d"}
+_LINEAR: dict[Any, str] = {functional.linear: "linear"}
+_MATMUL: dict[Any, str] = dict.fromkeys(
+    (torch.matmul, torch.bmm, torch.mm, Tensor.matmul, Tensor.bmm, Tensor.mm, Tensor.__matmul__), "matmul"
+)
+_FUSED: dict[Any, str] = {functional.scaled_dot_product_attention: "attention"}
+_PRODUCTS = _CONVOLUTIONS | _TRANSPOSED | _LINEAR | _MATMUL | _FUSED
+
+
+def audit(model: nn.Module, bits: BitSpec, example: Any, forward: Forward) -> Audit:
+    """Run `forward(model, example)` once and report on every operand, against what `bits` demands.
+
+    `example` is a batch of one image (a tensor, or whatever the task feeds to the model).
+    """
+    watch = _Watch(image_shape=example.shape if isinstance(example, Tensor) else None)
+    with torch.no_grad(), _hooked(model, watch), FlopCounterMode(display=False) as counter, watch:
+        forward(model, example)
+    counted = int(counter.get_total_flops() // 2)
+    seen = sum(product.macs for product in watch.products)
+    sides = [side for product in watch.products for side in product.sides]
+    violations = [] if bits.is_float else [v for side in sides for v in _violations(side, bits)]
+    if counted > seen and not bits.is_float:
+        share = (counted - seen) / counted
+        violations.append(f"{share:.1%} of the multiply-accumulates run in operations that the audit cannot see; they count as float")
+    return Audit(
+        operands=tuple(sides),
+        macs=max(counted, seen),
+        quantised_macs=sum(p.macs for p in watch.products if not any(v for s in p.sides for v in _violations(s, bits))),
+        float_operands=tuple(f"{side.module}: {side.role}" for side in sides if side.bits is None),
+        violations=tuple(dict.fromkeys(violations)),
+    )
+
+
+def bit_operations(audited: Audit) -> int:
+    """Return the sum over products of MACs x bits x bits, for one image; what the audit could not see counts at 32 bits."""
+    pairs = list(zip(audited.operands[::2], audited.operands[1::2], strict=True))
+    seen = sum(left.macs for left, _ in pairs)
+    total = sum(left.macs * (left.bits or FLOAT_BITS) * (right.bits or FLOAT_BITS) for left, right in pairs)
+    return total + (audited.macs - seen) * FLOAT_BITS**2
+
+
+def _violations(side: OperandAudit, bits: BitSpec) -> list[str]:
+    """Say what the bit spec forbids about one operand."""
+    where = f"{side.module or 'the model'}: {side.role} of {side.op}"
+    if side.bits is None:
+        return [f"{where} stayed float"]
+    found = []
+    role: Role = side.role if side.role in ("weight", "stem_input") else "input"  # type: ignore[assignment]
+    if side.bits > bits.width(role):
+        found.append(f"{where} has {side.bits} bits, {bits} allows {bits.width(role)}")
+    if side.grid > 2**side.bits:
+        found.append(f"{where} has a grid of {side.grid} values, {side.bits} bits allow {2**side.bits}")
+    if side.off_grid:
+        found.append(f"{where} has values off the grid of its quantizer")
+    return found
+
+
+@contextmanager
+def _hooked(model: nn.Module, watch: _Watch) -> Iterator[None]:
+    """Tell `watch` which module is running and what each quantizer puts out."""
+    handles = []
+    for name, module in model.named_modules():
+        handles.append(module.register_forward_pre_hook(partial(_enter, watch, name)))
+        handles.append(module.register_forward_hook(partial(_leave, watch, name)))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _enter(watch: _Watch, name: str, module: nn.Module, args: Any) -> None:
+    watch.scope.append(name)
+
+
+def _leave(watch: _Watch, name: str, module: nn.Module, args: Any, output: Any) -> None:
+    watch.scope.pop()
+    if isinstance(module, Quantizer) and isinstance(output, Tensor):
+        watch.outputs[output.untyped_storage().data_ptr()] = _Seen(module, output, output._version)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a quantizer put out; holding the tensor keeps its storage from being reused while the audit runs."""
+
+    quantizer: Quantizer
+    output: Tensor
+    version: int
+
+
+@dataclass(frozen=True)
+class _Product:
+    macs: int
+    sides: tuple[OperandAudit, ...]
+
+
+class _Watch(TorchFunctionMode):
+    """Intercepts every product and looks at its operands."""
+
+    def __init__(self, image_shape: torch.Size | None) -> None:
+        super().__init__()
+        self.image_shape = image_shape
+        self.scope = [""]
+        self.outputs: dict[int, _Seen] = {}
+        self.products: list[_Product] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Compute, then note the operands if it was a product."""
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if func in _PRODUCTS:
+            tensors = [*args, *(kwargs[name] for name in _OPERAND_NAMES if name in kwargs)]
+            self._note(func, tensors, result)
+        return result
+
+    def _note(self, func: Any, tensors: list[Any], result: Tensor) -> None:
+        op = _PRODUCTS[func]
+        left, right = tensors[0], tensors[1]
+        if func in _FUSED:  # softmax(Q K^T) never leaves the kernel, so it cannot have been quantised
+            macs = left.numel() * right.shape[-2]
+            self._add(op, macs, (left, "left"), (right, "right"))
+            self._add(op, macs, (None, "left"), (tensors[2], "right"))
+        elif func in _MATMUL:
+            self._add(op, result.numel() * left.shape[-1], (left, "left"), (right, "right"))
+        else:
+            values = left.numel() if func in _TRANSPOSED else result.numel()
+            role = "stem_input" if left.shape == self.image_shape else "input"
+            self._add(op, values * right[0].numel(), (left, role), (right, "weight"))
+
+    def _add(self, op: str, macs: int, *sides: tuple[Tensor | None, str]) -> None:
+        self.products.append(_Product(macs, tuple(self._side(x, op, role, macs) for x, role in sides)))
+
+    def _side(self, x: Tensor | None, op: str, role: str, macs: int) -> OperandAudit:
+        seen = None if x is None else self.outputs.get(x.untyped_storage().data_ptr())
+        module = self.scope[-1]
+        if seen is None or seen.output._version != seen.version:  # not from a quantizer, or changed in place since
+            return OperandAudit(module=module, op=op, role=role, bits=None, macs=macs)
+        quantizer = seen.quantizer
+        grid = quantizer.grid().double()
+        levels, off_grid = _inspect(quantizer.groups(seen.output).double(), grid)
+        return OperandAudit(
+            module=module, op=op, role=role, bits=quantizer.bits, granularity=quantizer.granularity,
+            quantizer=type(quantizer).__name__, levels=levels, grid=_distinct(grid), off_grid=off_grid, macs=macs,
+        )  # fmt: skip
+
+
+_OPERAND_NAMES = ("input", "query", "weight", "key", "mat2", "other", "value")
+
+
+def _distinct(rows: Tensor) -> int:
+    """Return the largest number of distinct values in a row."""
+    return int((rows.sort(dim=1).values.diff(dim=1) != 0).sum(dim=1).max()) + 1
+
+
+def _inspect(values: Tensor, grid: Tensor) -> tuple[int, bool]:
+    """Return the largest number of distinct values in a group, and whether any value is off the grid.
+
+    `values` is (groups, n), `grid` (groups, levels) ascending, both float64.
+    """
+    if len(grid) != len(values):
+        return _distinct(values), True
+    steps = grid.diff(dim=1)
+    smallest = steps.where(steps > 0, torch.inf).amin(dim=1, keepdim=True)
+    above = torch.searchsorted(grid, values.contiguous()).clamp_max(grid.shape[1] - 1)
+    below = (above - 1).clamp_min(0)
+    distance = torch.minimum((grid.gather(1, above) - values).abs(), (grid.gather(1, below) - values).abs())
+    return _distinct(values), bool((distance > ON_GRID * smallest).any())

@@ -1,0 +1,191 @@
+"""Run one cell: load, gate, quantise, audit, evaluate, and write its record. Nothing here knows a method or a task by name."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+import numpy as np
+import torch
+from torch import nn
+
+from bench import costs, gate, provenance, registry
+from bench.audit import audit, bit_operations
+from bench.cell import Cell
+from bench.costs import Stopwatch
+from bench.errors import BadInput, Missing, Unsupported, VitptqError
+from bench.protocol import Calibration, DataFree, Method, Progress, Task
+from bench.record import Audit, Costs, Failure, FailureKind, Gate, Record
+from bench.store import Store
+from bench.suites import float_cell
+
+TRACEBACK_LINES = 25
+Say = Callable[[str, int, int], None]
+"""Called with (step, done, in all)."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a worker needs to run cells."""
+
+    store: Store
+    device: torch.device
+    say: Say
+    retry_failed: bool = False
+    gates: dict[str, Gate] = field(default_factory=dict)
+    """Gates opened by this process for models whose float record comes from another environment."""
+
+
+def run_cell(cell: Cell, run: Run) -> Record | None:
+    """Return the record of a cell, measured now if it has none; None where another process is at it.
+
+    An error inside the cell becomes a failed record; only a results folder that cannot be written is raised.
+    """
+    with run.store.claimed(cell) as mine:
+        if not mine:
+            return None
+        previous = run.store.record(cell)
+        if previous is not None and (previous.status == "ok" or not run.retry_failed):
+            return previous
+        started = provenance.now()
+        try:
+            record = _measure(cell, run, started)
+        except Exception as error:
+            record = failed(cell, failure_of(error, started), started, run.device, cell_fidelity(cell))
+        if previous is not None and previous.failure is not None:
+            record = record.model_copy(update={"earlier": (*previous.earlier, previous.failure)})
+        run.store.add(record)
+        return record
+
+
+def failed(cell: Cell, failure: Failure, started: str, device: torch.device, fidelity: str = "") -> Record:
+    """Return the record of a cell that has no score, with the reason."""
+    return Record(
+        id=cell.id, cell=cell, status="failed", fidelity=fidelity, failure=failure,
+        provenance=provenance.collect(device, started),
+    )  # fmt: skip
+
+
+def failure_of(error: Exception, started: str) -> Failure:
+    """Describe an exception: kind, message and the end of the traceback."""
+    kind: FailureKind = "raised"
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        kind = "out_of_memory"
+    elif isinstance(error, Unsupported):
+        kind = "unsupported"
+    elif isinstance(error, Missing):
+        kind = "missing"
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    expected = isinstance(error, VitptqError)  # its message says it all
+    return Failure(
+        kind=kind, message=str(error) if expected else f"{type(error).__name__}: {error}",
+        traceback="" if expected else "\n".join(lines[-TRACEBACK_LINES:]), started=started,
+    )  # fmt: skip
+
+
+def cell_fidelity(cell: Cell) -> str:
+    """Return the fidelity that the cell's adapter states."""
+    try:
+        return registry.method(cell.method).fidelity
+    except VitptqError:
+        return ""
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def _measure(cell: Cell, run: Run, started: str) -> Record:
+    task, method = registry.task(cell.task, cell.edition), _configured(cell)
+    watch = Stopwatch()
+    costs.reset_peak_memory(run.device)
+    task.prepare(lambda done, total: run.say("prepare", done, total))
+    seed_everything(cell.seed)
+    model = task.load(cell.model, run.device)
+    opened = None if cell.is_float else _gate(cell, task, run)
+    with watch("quantise"):
+        run.say("quantise", 0, 1)
+        quantised = quantise(method, model, _calibration(cell, task, method, run.device), cell)
+    audited = audit(quantised, cell.bit_spec, task.example(cell.model, run.device), task.forward)
+    with watch("evaluate"):
+        evidence = task.evaluate(quantised, cell.model, run.device, _said(run, "evaluate"))
+    scores = task.score(evidence)
+    card = task.models()[cell.model]
+    return Record(
+        id=cell.id, cell=cell, status="ok", fidelity=method.fidelity, scores=scores, images=task.count(evidence),
+        evidence=run.store.add_evidence(cell, evidence),
+        gate=opened or gate.float_gate(card, task.metrics[0], scores, cell),
+        audit=audited, costs=_costs(watch, quantised, audited, run.device),
+        notes=tuple(method.notes()), details=task.details(cell.model), provenance=provenance.collect(run.device, started),
+    )  # fmt: skip
+
+
+def _configured(cell: Cell) -> Method:
+    cls = registry.method(cell.method)
+    if registry.source_hash(cls) != cell.source:
+        raise BadInput(f"the source of method {cell.method} changed after the suite was planned; start the run again")
+    return cls.configured(cell.parameters)
+
+
+def _gate(cell: Cell, task: Task, run: Run) -> Gate:
+    """Return the gate of the cell's model in this environment, measuring the float cell first where that is missing."""
+    reference = float_cell(task, cell.model)
+    here = provenance.environment(run.device)
+    record = run.store.record(reference)
+    if record is None:
+        record = run_cell(reference, run)
+    if record is None or (record.status == "ok" and record.provenance.environment != here):
+        # Another process is at it, or it was measured elsewhere: measure here too, without a record of its own.
+        if reference.id not in run.gates:
+            model = task.load(cell.model, run.device)
+            scores = task.score(task.evaluate(model, cell.model, run.device, _said(run, "float gate")))
+            run.gates[reference.id] = gate.float_gate(task.models()[cell.model], task.metrics[0], scores, reference)
+        return run.gates[reference.id]
+    return gate.gate_of(record, task.models()[cell.model], here)
+
+
+def quantise(method: Method, model: nn.Module, calibration: Calibration | DataFree, cell: Cell) -> nn.Module:
+    """Return the quantised model, after checking that the float model was left as it was."""
+    before = fingerprint(model)
+    quantised = method.quantize(model, calibration, cell.bit_spec)  # type: ignore[arg-type]
+    if not isinstance(quantised, nn.Module):
+        raise BadInput(f"method {method.name} returned {type(quantised).__name__}, not a module")
+    if fingerprint(model) != before:
+        raise BadInput(f"method {method.name} changed the float model; quantize() must work on a copy")
+    return quantised.eval()
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Hash a model's parameters, buffers and training flags."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    digest.update(str([(n, m.training, type(m).__qualname__) for n, m in model.named_modules()]).encode())
+    return digest.hexdigest()
+
+
+def _calibration(cell: Cell, task: Task, method: Method, device: torch.device) -> Calibration | DataFree:
+    """Return what the method may see: a data-free one gets the input's description and nothing that leads to an image."""
+    if method.category == "data-free" or method.category == "float":
+        return DataFree(task.input(cell.model), device)
+    return task.calibration(cell.model, cell.calibration_size, cell.seed, device)
+
+
+def _said(run: Run, step: str) -> Progress:
+    return lambda done, total: run.say(step, done, total)
+
+
+def _costs(watch: Stopwatch, model: nn.Module, audited: Audit, device: torch.device) -> Costs:
+    return Costs(
+        quantise_s=round(watch.seconds["quantise"], 3), evaluate_s=round(watch.seconds["evaluate"], 3),
+        total_s=round(watch.total, 3), peak_host_mib=round(costs.peak_host_mib(), 1),
+        peak_device_mib=costs.peak_device_mib(device), model_mib=round(costs.model_mib(model, audited), 4),
+        bit_operations=bit_operations(audited),
+    )  # fmt: skip
+

@@ -1,0 +1,325 @@
+"""The command `vitptq`."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from bench.errors import UnknownName, VitptqError
+
+if TYPE_CHECKING:  # torch takes seconds to import, so commands import what they need
+    from bench.board import Board, MethodCard
+    from bench.record import Record
+
+app = typer.Typer(
+    name="vitptq",
+    help="Measure post-training quantisation of vision transformers and publish the results as a static leaderboard.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+Results = Annotated[Path, typer.Option("--results", help="Results folder; any number of runs may share one.")]
+SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="A suite's name, or a path to a TOML file.")]
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--only", metavar="KEY=VALUE[,VALUE]", help="Keep matching cells: task, model, family, method, bits, seed ..."),
+]
+DEFAULT_RESULTS = Path("results")
+
+
+class Listed(enum.StrEnum):
+    """What `list` can show."""
+
+    METHODS = "methods"
+    TASKS = "tasks"
+    MODELS = "models"
+    SUITES = "suites"
+
+
+class Format(enum.StrEnum):
+    """How `board` prints."""
+
+    TABLE = "table"
+    CSV = "csv"
+    LATEX = "latex"
+    JSON = "json"
+
+
+class Retry(enum.StrEnum):
+    """Which finished cells `run` measures again."""
+
+    FAILED = "failed"
+
+
+def command(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Register a command; an error that is the user's to act on is printed in one line, without a traceback."""
+
+    @app.command()
+    @wraps(function)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except VitptqError as error:
+            print(f"vitptq: {error}", file=sys.stderr)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            print("vitptq: stopped; what was measured is kept, the same command goes on from here", file=sys.stderr)
+            raise typer.Exit(130) from None
+        except BrokenPipeError:  # `vitptq board | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+
+    return guarded
+
+
+@command
+def doctor(results: Results = DEFAULT_RESULTS) -> None:
+    """Show versions, devices, data sets and checkpoints, and what to do about what is missing."""
+    from bench.doctor import report
+
+    for what, finding, fine in report(results):
+        print(f"{'ok     ' if fine else 'missing'}  {what}: {finding}")
+
+
+@command
+def data(
+    edition: Annotated[str, typer.Argument(help="Only mini: the full editions' data sets are for a person to download.")],
+    out: Annotated[Path, typer.Option("--out", help="Where to write it.")],
+) -> None:
+    """Generate the embedded data set in the real formats."""
+    if edition != "mini":
+        raise UnknownName("generated edition", edition, ["mini"])
+    from tasks.mini.data import generate  # the one place where the harness names a task: this command is about it
+
+    print(generate(out))
+
+
+@command
+def check(
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="A method's name, or a path to a Python file.")],
+) -> None:
+    """Try an adapter against the contract, on small random models; takes well under a minute."""
+    from bench import contract, registry
+
+    failures = 0
+    for finding in contract.check(registry.method(method)):
+        failures += not finding.ok
+        print(f"{'ok    ' if finding.ok else 'FAILED'}  {finding.rule}{': ' if finding.problem else ''}{finding.problem}", flush=True)
+    print(f"{method}: {'keeps the contract' if not failures else f'{failures} rules broken'}")
+    if failures:
+        raise typer.Exit(1)
+
+
+@command
+def plan(suite: SuiteName, results: Results = DEFAULT_RESULTS, only: Only = None) -> None:
+    """Show a suite's cells, which are done, and how long the rest will take."""
+    from bench.estimate import clock, estimate
+    from bench.store import Store
+    from bench.suites import load, select
+
+    cells = select(load(suite), only or [])
+    records = {record.id: record for record in Store(results).readable()}
+    seconds = {cell.id: estimate(cell, records.values()) for cell in cells if cell.id not in records}
+    for cell in cells:
+        print(f"{_state(records.get(cell.id)):<7}  {clock(seconds.get(cell.id)):>8}  {cell.label()}")
+    known = [value for value in seconds.values() if value is not None]
+    unknown = len(seconds) - len(known)
+    print(f"{len(cells)} cells, {len(cells) - len(seconds)} done; remaining about {clock(sum(known))} on one worker", end="")
+    print(f" and {unknown} cells like none measured before" if unknown else "")
+
+
+@command
+def run(
+    suite: SuiteName,
+    results: Results = DEFAULT_RESULTS,
+    only: Only = None,
+    shard: Annotated[str | None, typer.Option(metavar="I/N", help="Run part I of N, split by hash.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per GPU, or one on the CPU.")] = None,
+    retry: Annotated[Retry | None, typer.Option(help="Measure failed cells again.")] = None,
+    limit: Annotated[float, typer.Option(min=0.01, help="Minutes after which a cell counts as hung.")] = 240,
+) -> None:
+    """Measure a suite's cells. Kill it when you like: the same command goes on where it was."""
+    from bench import registry, suites
+    from bench.progress import RunProgress
+    from bench.schedule import Plan, run_cells
+    from bench.store import Store
+
+    cells = suites.select(suites.load(suite), only or [])
+    cells = suites.shard(cells, shard) if shard else cells
+    store = Store(results)
+    known = {cell.id: store.record(cell) for cell in cells}
+    todo = [cell for cell in cells if _wanted(known[cell.id], retry)]
+    print(f"{suite}: {len(cells)} cells, {len(cells) - len(todo)} done before; results in {results}", flush=True)
+    metric = {key: task.metrics[0].name for key, task in registry.tasks().items()}
+    with RunProgress(len(todo), metric) as progress:
+        plan = Plan(results, device, workers, limit * 60, retry is not None)
+        if todo:
+            run_cells(todo, plan, progress.finished, progress.steps)
+    _summary(suite, [store.record(cell) for cell in cells], results)
+
+
+@command
+def status(suite: SuiteName, results: Results = DEFAULT_RESULTS, only: Only = None) -> None:
+    """Count a suite's cells: done, failed, missing; and say why cells failed."""
+    from bench.store import Store
+    from bench.suites import load, select
+
+    store = Store(results)
+    _summary(suite, [store.record(cell) for cell in select(load(suite), only or [])], results, strict=False)
+
+
+@command
+def verify(results: Results = DEFAULT_RESULTS) -> None:
+    """Recompute every score from its evidence and report each difference."""
+    from rich.progress import track
+
+    from bench.store import Store
+    from bench.verify import verify as verdicts
+
+    store = Store(results)
+    bad = list(store.problems())
+    checked = 0
+    console = Console(stderr=True)
+    for verdict in track(verdicts(store), "verifying", console=console, disable=not console.is_terminal):
+        checked += 1
+        bad += [f"{verdict.record.cell.label()} ({verdict.record.id[:12]}): {problem}" for problem in verdict.problems]
+    for line in bad:
+        print(line)
+    print(f"{checked} scores recomputed, {len(bad)} problems")
+    if bad:
+        raise typer.Exit(1)
+
+
+@command
+def board(
+    results: Results = DEFAULT_RESULTS,
+    format: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.TABLE,
+) -> None:
+    """Print the aggregated results."""
+    from bench.exports import render
+
+    print(render(_board(results), format.value), end="")
+
+
+@command
+def site(
+    out: Annotated[Path, typer.Option("--out", help="Folder to build; replaced when it is a site already.")],
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Build the static leaderboard and print the path of its first page."""
+    from bench import provenance
+    from bench.website import build
+
+    head, dirty = provenance.commit()
+    version = head[:12] + ("+changes" if dirty else "")
+    index = build(_board(results), out, templates=ROOT / "site", version=version, evidence_dir=results / "evidence")
+    print(f"leaderboard: {index.resolve()}")
+
+
+@app.command("list")
+def list_(what: Annotated[Listed, typer.Argument(help="What to list.")]) -> None:
+    """List methods, tasks, models or suites."""
+    for line in {
+        Listed.METHODS: _methods, Listed.TASKS: _tasks, Listed.MODELS: _models, Listed.SUITES: _suites,
+    }[what]():  # fmt: skip
+        print(line)
+
+
+def _methods() -> list[str]:
+    from bench import registry
+
+    return [f"{name:<14} {cls.title:<12} {cls.category}, fidelity {cls.fidelity}  {cls.paper}" for name, cls in registry.methods().items()]
+
+
+def _tasks() -> list[str]:
+    from bench import registry
+
+    return [f"{f'{name}/{edition}':<16} {task.title}" for (name, edition), task in sorted(registry.tasks().items())]
+
+
+def _models() -> list[str]:
+    from bench import registry
+
+    return [
+        f"{f'{name}/{edition}':<16} {card.name:<30} {card.family:<10} float "
+        + ", ".join(f"{metric} {value:.2f}" for metric, value in card.reference.items())
+        for (name, edition), task in sorted(registry.tasks().items())
+        for card in task.models().values()
+    ]
+
+
+def _suites() -> list[str]:
+    from bench import suites
+
+    return [f"{name:<10} {title}" for name, title in suites.names().items()]
+
+
+def _board(results: Path) -> Board:
+    from bench.board import Board
+    from bench.store import Store
+
+    store = Store(results)
+    for problem in store.problems():
+        print(f"vitptq: left out: {problem}", file=sys.stderr)
+    return Board.from_records(store.readable(), _method_cards())
+
+
+def _method_cards() -> dict[str, MethodCard]:
+    from bench import registry
+    from bench.board import MethodCard
+
+    return {
+        name: MethodCard(
+            name=name, title=cls.title, summary=inspect.cleandoc(cls.__doc__ or ""), fidelity=cls.fidelity,
+            inferred=cls.inferred, category=cls.category, paper=cls.paper, source_hash=registry.source_hash(cls),
+        )
+        for name, cls in registry.methods().items()
+    }  # fmt: skip
+
+
+def _state(record: Record | None) -> str:
+    return "" if record is None else "done" if record.status == "ok" else "failed"
+
+
+def _wanted(record: Record | None, retry: Retry | None) -> bool:
+    return record is None or (record.status == "failed" and retry is Retry.FAILED)
+
+
+def _summary(suite: str, records: list[Record | None], results: Path, *, strict: bool = True) -> None:
+    """Print how a suite stands; with `strict`, leave with exit code 1 if cells failed that should not have."""
+    done = [r for r in records if r is not None and r.status == "ok"]
+    failures = [r for r in records if r is not None and r.status == "failed"]
+    shut = [r for r in done if not r.counts]
+    for record in failures:
+        assert record.failure is not None
+        print(f"failed ({record.failure.kind}): {record.cell.label()}: {record.failure.message}")
+    for record in shut:
+        assert record.gate is not None
+        print(f"does not count: {record.cell.label()}: {record.gate.reason}")
+    missing = sum(record is None for record in records)
+    print(f"{suite}: {len(done)} done ({len(shut)} behind a shut float gate), {len(failures)} failed, {missing} missing")
+    broken = [r for r in failures if r.failure and r.failure.kind != "unsupported"]
+    if broken and strict:
+        print(f"try the failed cells again with: vitptq run {suite} --results {results} --retry failed")
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

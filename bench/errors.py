@@ -1,0 +1,39 @@
+"""Errors a person can act on: each names the value, what was allowed and the next step.
+
+VitptqError
+├── UnknownName     a name nobody registered
+├── BadInput        a malformed suite, bit spec, filter, record or parameter
+├── Missing         a data set, checkpoint or optional package that is not there
+└── Unsupported     a method that does not handle this model, task or bit width (a result, not a bug)
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class VitptqError(Exception):
+    """Base of every error that is the user's to act on; printed without a traceback."""
+
+
+class BadInput(VitptqError):
+    """Something given by the user does not make sense as it stands."""
+
+
+class Missing(VitptqError):
+    """A data set, a checkpoint or an optional package is not on this machine."""
+
+
+class Unsupported(VitptqError):
+    """A method does not handle this model, task or bit width. Recorded as such, never counted as a bug."""
+
+
+class UnknownName(VitptqError):
+    """A name that is not registered; the message lists the known ones and the nearest."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f'; did you mean "{near[0]}"?' if near else ""
+        super().__init__(f'unknown {kind} "{name}"; known: {", ".join(names) or "none"}{hint}')

@@ -1,0 +1,231 @@
+"""The contracts between the harness, the methods and the tasks. Methods and tasks import this; never the reverse."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor, nn
+
+from bench.bits import BitSpec
+from bench.errors import BadInput
+
+Fidelity = Literal["reference", "parity", "paper", "inferred"]
+Category = Literal["float", "ptq", "data-free"]
+Evidence = Mapping[str, NDArray[Any]]
+"""Named arrays from which a task recomputes its scores without the model."""
+Progress = Callable[[int, int], None]
+"""Called with (images done, images in all)."""
+
+
+class Quantizer(nn.Module, ABC):
+    """Tensor in, tensor on the grid out. Everything that is quantised goes through one of these, so it can be audited.
+
+    A parameter of the model is quantised once and kept for as long as neither it nor the quantizer changes.
+    """
+
+    bits: int
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        self.bits = bits
+        self._kept: tuple[object, Tensor] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x` rounded to the grid (same shape)."""
+        if not isinstance(x, nn.Parameter) or torch.is_grad_enabled():
+            return self.quantise(x)
+        key = (x.data_ptr(), x._version, *((b.data_ptr(), b._version) for b in self.buffers()))
+        key = (*key, *((p.data_ptr(), p._version) for p in self.parameters()))
+        if self._kept is None or self._kept[0] != key:
+            self._kept = (key, self.quantise(x))
+        return self._kept[1]
+
+    @abstractmethod
+    def quantise(self, x: Tensor) -> Tensor:
+        """Return `x` rounded to the grid, with a straight-through gradient where gradients are on."""
+
+    @abstractmethod
+    def grid(self) -> Tensor:
+        """Return every representable value, ascending, shape (groups, levels)."""
+
+    @abstractmethod
+    def groups(self, x: Tensor) -> Tensor:
+        """Arrange `x` as (groups, values), so that row g holds what row g of `grid()` must contain."""
+
+    @property
+    @abstractmethod
+    def granularity(self) -> str:
+        """Name what shares one grid: tensor, channel, head or token."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """What a model's input looks like; all that a data-free method is told."""
+
+    shape: tuple[int, int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class Calibration(ABC):
+    """What a method may know of the task. Never labels, never an evaluation image."""
+
+    input: InputSpec
+    device: torch.device
+
+    @abstractmethod
+    def batches(self) -> Iterator[Any]:
+        """Yield what the task feeds to the model, in a fixed order, the same at every call."""
+
+    @abstractmethod
+    def forward(self, model: nn.Module, batch: Any) -> Tensor | tuple[Tensor, ...]:
+        """Return the differentiable outputs: logits, or the feature and prediction tensors of a detector or segmenter."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataFree:
+    """All that a data-free method is given: no image can be reached from here."""
+
+    input: InputSpec
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Method(ABC):
+    """A PTQ method. Subclass it as a frozen dataclass: the fields are the parameters, their defaults the paper's."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    fidelity: ClassVar[Fidelity]
+    inferred: ClassVar[tuple[str, ...]] = ()
+    category: ClassVar[Category] = "ptq"
+    paper: ClassVar[str] = ""
+
+    @abstractmethod
+    def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
+        """Return a quantised copy of `model` (float, eval mode) with the same call signature; `model` stays as it was."""
+
+    def notes(self) -> list[str]:
+        """Return what a reader of this method's records must know, such as reduced settings."""
+        return []
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters as plain JSON values."""
+        plain: dict[str, Any] = _adapter(type(self)).dump_python(self, mode="json")
+        return plain
+
+    @classmethod
+    def configured(cls, parameters: Mapping[str, Any]) -> Method:
+        """Build the method from plain JSON values, refusing unknown names and wrong types."""
+        known = [f.name for f in fields(cls)]
+        unknown = sorted(set(parameters) - set(known))
+        if unknown:
+            raise BadInput(f"method {cls.name} has no parameter {', '.join(unknown)}; it has: {', '.join(known) or 'none'}")
+        try:
+            method: Method = _adapter(cls).validate_python(dict(parameters))
+        except ValidationError as error:
+            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise BadInput(f"parameters of method {cls.name}: {problems}") from None
+        return method
+
+
+def _adapter(cls: type[Method]) -> TypeAdapter[Any]:
+    return TypeAdapter(cls)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A score that a task reports, in percent, higher is better. The first of a task's metrics ranks."""
+
+    name: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """One architecture with one checkpoint, pinned, and the float score that it must reproduce."""
+
+    name: str
+    family: str
+    checkpoint: str
+    """What pins the weights: a sha256, or an exact timm tag."""
+    reference: Mapping[str, float]
+    """Published (or, for embedded models, measured at training) float scores in percent by metric name."""
+    tolerance: float
+    """Largest accepted distance of the measured float score from the reference, in points."""
+    source: str = ""
+    note: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Task(ABC):
+    """One task in one edition: models, calibration data, evaluation that yields evidence, and a pure score."""
+
+    name: ClassVar[str]
+    edition: ClassVar[str]
+    title: ClassVar[str]
+    metrics: ClassVar[tuple[Metric, ...]]
+
+    @property
+    @abstractmethod
+    def data_version(self) -> str:
+        """Pin the evaluation data: part of a cell's identity."""
+
+    @abstractmethod
+    def models(self) -> Mapping[str, ModelCard]:
+        """Return the models by name. Reads no data set and loads no weights."""
+
+    @abstractmethod
+    def problems(self, model: str) -> list[str]:
+        """Say what is missing on this machine to run `model`: one sentence each, with the next step."""
+
+    @abstractmethod
+    def prepare(self, progress: Progress | None = None) -> None:
+        """Make the data ready (generate the embedded data; nothing where the data must be downloaded by a person)."""
+
+    @abstractmethod
+    def load(self, model: str, device: torch.device) -> nn.Module:
+        """Return the float model in eval mode, its weights checked."""
+
+    @abstractmethod
+    def calibration_names(self, size: int, seed: int) -> Sequence[str]:
+        """Return the published index list: nested in `size`, one draw per `seed`, from the training split."""
+
+    @abstractmethod
+    def calibration(self, model: str, size: int, seed: int, device: torch.device) -> Calibration:
+        """Return the calibration set of `calibration_names(size, seed)`."""
+
+    @abstractmethod
+    def input(self, model: str) -> InputSpec:
+        """Describe the input of `model`."""
+
+    @abstractmethod
+    def example(self, model: str, device: torch.device) -> Any:
+        """Return a batch of one evaluation-shaped input for the audit (what `batches()` would yield)."""
+
+    @abstractmethod
+    def forward(self, model: nn.Module, batch: Any) -> Tensor | tuple[Tensor, ...]:
+        """Return the differentiable outputs of `model` for a batch of calibration or example input."""
+
+    @abstractmethod
+    def details(self, model: str) -> dict[str, Any]:
+        """Return what the record should keep of the data: transform, checkpoint file's hash, calibration source."""
+
+    @abstractmethod
+    def evaluate(self, model: nn.Module, name: str, device: torch.device, progress: Progress) -> dict[str, np.ndarray]:
+        """Run `model` over the evaluation images and return the evidence."""
+
+    @abstractmethod
+    def score(self, evidence: Evidence) -> dict[str, float]:
+        """Recompute the scores (percent) from evidence alone."""
+
+    @abstractmethod
+    def count(self, evidence: Evidence) -> int:
+        """Return how many images the evidence covers."""

@@ -1,0 +1,166 @@
+"""Find methods, tasks and suites: in their folders, by entry point, or in a file named on the command line."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+from collections.abc import Iterable, Iterator
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+from bench.errors import BadInput, UnknownName
+from bench.protocol import Method, Task
+
+T = TypeVar("T")
+
+METHODS, TASKS = "vitptq.methods", "vitptq.tasks"
+
+
+@cache
+def methods() -> dict[str, type[Method]]:
+    """Return every installed method by name: the files of `methods/` and the entry points of third parties."""
+    modules = [*_folder("methods"), *_entry_points(METHODS)]
+    return _by_name("method", (cls for module in modules for cls in _classes(module, Method)))
+
+
+@cache
+def tasks() -> dict[tuple[str, str], Task]:
+    """Return every installed task by (name, edition)."""
+    modules = [*_folder("tasks"), *_folder("tasks.mini"), *_entry_points(TASKS)]
+    found: dict[tuple[str, str], Task] = {}
+    for module in modules:
+        for cls in _classes(module, Task):
+            key = (cls.name, cls.edition)
+            if key in found and type(found[key]) is not cls:
+                raise BadInput(f"two tasks are called {key[0]}/{key[1]}: {_place(type(found[key]))} and {_place(cls)}")
+            found[key] = cls()
+    return found
+
+
+def method(name: str) -> type[Method]:
+    """Return a method by name, or from a file (`path/to/adapter.py`)."""
+    if name.endswith(".py"):
+        return from_file(Path(name))
+    known = methods()
+    if name not in known:
+        raise UnknownName("method", name, known)
+    return known[name]
+
+
+def task(name: str, edition: str) -> Task:
+    """Return a task by name and edition."""
+    known = tasks()
+    if (name, edition) not in known:
+        raise UnknownName("task", f"{name}/{edition}", (f"{n}/{e}" for n, e in known))
+    return known[name, edition]
+
+
+@cache
+def from_file(path: Path) -> type[Method]:
+    """Load the one method that a Python file defines, and register it for this process."""
+    if not path.is_file():
+        raise BadInput(f"method file {path} does not exist; name a Python file that defines one Method")
+    module_name = f"vitptq_adapter_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise BadInput(f"method file {path} cannot be imported: {type(error).__name__}: {error}") from error
+    found = list(_classes(module, Method))
+    if len(found) != 1:
+        names = ", ".join(cls.__name__ for cls in found) or "none"
+        raise BadInput(f"method file {path} must define exactly one Method; it defines {names}")
+    if found[0].name in methods():
+        raise BadInput(f'method file {path}: the name "{found[0].name}" is taken by {_place(methods()[found[0].name])}')
+    return found[0]
+
+
+@cache
+def source_hash(cls: type[Method]) -> str:
+    """Hash the adapter's source and that of every module of `methods` it imports, directly or not."""
+    digest = hashlib.sha256()
+    for name, source in sorted(_sources(cls).items()):
+        digest.update(f"{name}\0{hashlib.sha256(source).hexdigest()}\0".encode())
+    return digest.hexdigest()
+
+
+def _sources(cls: type[Method]) -> dict[str, bytes]:
+    waiting, found = [(cls.__module__, Path(inspect.getfile(cls)))], dict[str, bytes]()
+    while waiting:
+        name, path = waiting.pop()
+        key = "adapter" if name == cls.__module__ else name
+        if key in found:
+            continue
+        found[key] = path.read_bytes()
+        waiting += [m for imported in _imports(found[key], name) for m in _files(imported)]
+    return found
+
+
+def _imports(source: bytes, module: str) -> Iterator[str]:
+    """Yield the modules of `methods` that a source names, with what is imported from them (they may be modules too)."""
+    for node in ast.walk(ast.parse(source)):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        yield from (name for name in names if name.split(".")[0] == "methods")
+
+
+def _files(name: str) -> Iterator[tuple[str, Path]]:
+    """Yield a module's file; for a package, those of its modules too (families are found by looking into the folder)."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except ModuleNotFoundError:  # an imported name that is not a module
+        return
+    if spec is None or spec.origin is None:
+        return
+    yield name, Path(spec.origin)
+    if name.endswith(".families"):
+        for path in sorted(Path(spec.origin).parent.glob("*.py")):
+            yield f"{name}.{path.stem}", path
+
+
+def _folder(package_name: str) -> Iterator[ModuleType]:
+    package = importlib.import_module(package_name)
+    for info in pkgutil.iter_modules(package.__path__):
+        if not info.ispkg:
+            yield importlib.import_module(f"{package_name}.{info.name}")
+
+
+def _entry_points(group: str) -> Iterator[ModuleType]:
+    for point in entry_points(group=group):
+        loaded = point.load()
+        yield loaded if isinstance(loaded, ModuleType) else importlib.import_module(loaded.__module__)
+
+
+def _classes(module: ModuleType, base: type[T]) -> Iterator[type[T]]:
+    """Yield the finished subclasses of `base` that `module` itself defines."""
+    for value in vars(module).values():
+        if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__:
+            if not inspect.isabstract(value) and hasattr(value, "name"):
+                yield value
+
+
+def _by_name(kind: str, classes: Iterable[type[Method]]) -> dict[str, type[Method]]:
+    found: dict[str, type[Method]] = {}
+    for cls in classes:
+        if cls.name in found and found[cls.name] is not cls:
+            raise BadInput(f'two {kind}s are called "{cls.name}": {_place(found[cls.name])} and {_place(cls)}')
+        found[cls.name] = cls
+    return dict(sorted(found.items()))
+
+
+def _place(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"

@@ -1,0 +1,206 @@
+"""Run many cells on worker processes: a cell that hangs, dies or runs out of memory takes nothing else with it."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, TimeoutError, wait
+from dataclasses import dataclass
+from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
+
+import torch
+from pebble import ProcessExpired, ProcessPool
+
+from bench import provenance
+from bench.cell import Cell
+from bench.cellrun import Run, cell_fidelity, failed, run_cell
+from bench.errors import BadInput
+from bench.record import Failure, FailureKind, Record
+from bench.store import Store
+
+PR_SET_PDEATHSIG = 1
+SAY_EVERY_S = 0.5
+POLL_S = 0.25
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to run: where results go, on what, how many at a time, and for how long a cell may take."""
+
+    results: Path
+    device: str = "auto"
+    workers: int | None = None
+    limit_s: float = 4 * 3600
+    retry_failed: bool = False
+    adapters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one worker is doing."""
+
+    label: str
+    step: str
+    done: int
+    total: int
+
+
+OnRecord = Callable[[Cell, Record | None], None]
+OnSteps = Callable[[list[Step]], None]
+
+
+def run_cells(cells: Sequence[Cell], plan: Plan, on_record: OnRecord, on_steps: OnSteps) -> None:
+    """Measure every cell that has no record yet; float cells first, because the others need their gate."""
+    devices = choose_devices(plan.device)
+    workers = plan.workers or len(devices)
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory(prefix="vitptq-") as folder:
+        start = (plan, devices, max(1, _cores() // workers), context.Value("i", 0), folder, provenance.command(), os.getpid())
+        pool = ProcessPool(max_workers=min(workers, max(1, len(cells))), context=context, initializer=_start, initargs=start)
+        try:
+            for wave in ([c for c in cells if c.is_float], [c for c in cells if not c.is_float]):
+                waiting = {pool.schedule(_work, args=[cell], timeout=plan.limit_s): cell for cell in wave}
+                for cell, record in _collect(waiting, plan, devices, Path(folder), on_steps):
+                    on_record(cell, record)
+            pool.close()
+        except BaseException:
+            pool.stop()
+            raise
+        finally:
+            pool.join()
+
+
+def choose_devices(name: str) -> list[torch.device]:
+    """Return the devices to use, one worker each: every GPU for "auto" and "cuda", else the one that is named."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name in ("auto", "cuda") and gpus:
+        return [torch.device("cuda", i) for i in range(gpus)]
+    if name in ("auto", "cpu"):
+        return [torch.device("cpu")]
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise BadInput(f'unknown device "{name}"; known: auto, cpu, cuda, cuda:N') from None
+    if device.type != "cuda" or (device.index or 0) >= gpus:
+        raise BadInput(f'device "{name}" is not here; this machine has: cpu' + "".join(f", cuda:{i}" for i in range(gpus)))
+    return [device]
+
+
+def _collect(
+    waiting: dict[Future[Record | None], Cell],
+    plan: Plan,
+    devices: list[torch.device],
+    folder: Path,
+    on_steps: OnSteps,
+) -> Iterator[tuple[Cell, Record | None]]:
+    while waiting:
+        finished, _ = wait(waiting, timeout=POLL_S, return_when=FIRST_COMPLETED)
+        on_steps(_steps(folder))
+        for future in finished:
+            cell = waiting.pop(future)
+            yield cell, _outcome(future, cell, plan, devices[0])
+
+
+def _outcome(future: Future[Record | None], cell: Cell, plan: Plan, device: torch.device) -> Record | None:
+    """Return the record of a finished cell; where its worker was lost, write the record that says so."""
+    try:
+        return future.result()
+    except TimeoutError:
+        kind: FailureKind = "hung"
+        message = f"no result after {plan.limit_s:.0f} s; raise the limit with --limit if the cell needs longer"
+    except ProcessExpired as error:
+        kind = "killed"
+        message = f"the worker died (exit code {error.exitcode})"
+        if error.exitcode == -signal.SIGKILL:
+            message += "; the operating system kills like this when host memory runs out: try fewer workers"
+    started = provenance.now()
+    record = failed(cell, Failure(kind=kind, message=message, started=started), started, device, cell_fidelity(cell))
+    store = Store(plan.results)
+    if store.record(cell) is None or plan.retry_failed:
+        store.add(record)
+    return record
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _steps(folder: Path) -> list[Step]:
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            step, written = json.loads(path.read_text())
+        except (OSError, ValueError):
+            continue
+        if time.time() - written < 600:
+            found.append(Step(*step))
+    return found
+
+
+# What follows runs in the worker processes.
+
+_run: Run | None = None
+_folder: Path = Path()
+
+
+def _start(
+    plan: Plan, devices: list[torch.device], threads: int, turn: Synchronized[int], folder: str, command: str, parent: int
+) -> None:
+    global _run, _folder
+    _die_with(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and stops the workers
+    os.environ["VITPTQ_COMMAND"] = command
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    with turn.get_lock():
+        device = devices[turn.value % len(devices)]
+        turn.value += 1
+    _folder = Path(folder)
+    _run = Run(Store(plan.results), device, _say, plan.retry_failed)
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel kill this worker when the parent dies, so that a killed run leaves nothing running."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the line above
+            os._exit(1)
+
+
+_label = ""
+_last_said = 0.0
+
+
+def _work(cell: Cell) -> Record | None:
+    global _label
+    assert _run is not None, "the worker was not started"
+    _label = cell.label()
+    _say("start", 0, 1)
+    try:
+        return run_cell(cell, _run)
+    finally:
+        (_folder / f"{os.getpid()}.json").unlink(missing_ok=True)
+
+
+def _say(step: str, done: int, total: int) -> None:
+    """Leave a note of what this worker does; a file needs no lock that a killed worker could keep."""
+    global _last_said
+    if 0 < done < total and time.monotonic() - _last_said < SAY_EVERY_S:
+        return
+    _last_said = time.monotonic()
+    path = _folder / f"{os.getpid()}.json"
+    temporary = path.with_suffix(".tmp")
+    try:
+        temporary.write_text(json.dumps([[_label, step, done, total], time.time()]))
+        temporary.replace(path)
+    except OSError:
+        pass  # progress is a courtesy: a full disk is reported by what matters

@@ -1,0 +1,1 @@
+"""What the methods share: quantizers, range estimation, operands, families of models."""

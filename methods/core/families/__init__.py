@@ -1,0 +1,62 @@
+"""Families of models: how each one's attention becomes two explicit products, and where its parts are.
+
+A family is one module of this folder that defines `FAMILY`; a new one is found without a change here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from torch import nn
+
+from bench.bits import BitSpec
+from bench.errors import Unsupported
+
+
+@dataclass(frozen=True)
+class NormReaders:
+    """A normalisation and the linear layers that read its output and nothing else."""
+
+    norm: nn.LayerNorm
+    readers: tuple[nn.Linear, ...]
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the methods need to know of a family; every function takes a model of that family."""
+
+    name: str
+    matches: Callable[[nn.Module], bool]
+    attention: Mapping[type[nn.Module], Callable[[Any, BitSpec], nn.Module]]
+    """For each attention class, the function that gives its form with two explicit products (same parameter names)."""
+    stem: Callable[[Any], nn.Module]
+    """The convolution that reads the image."""
+    after_gelu: Callable[[Any], list[nn.Module]]
+    """The layers whose input has just left a GELU."""
+    norm_readers: Callable[[Any], list[NormReaders]]
+    blocks: Callable[[Any], list[tuple[str, nn.Module]]]
+    """The units of block-wise reconstruction, in execution order, with their names."""
+
+
+@cache
+def families() -> tuple[Family, ...]:
+    """Return every family of this folder."""
+    modules = (importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__))
+    return tuple(module.FAMILY for module in modules)
+
+
+def family_of(model: nn.Module) -> Family:
+    """Return the family of `model`, or say that none fits."""
+    for family in families():
+        if family.matches(model):
+            return family
+    known = ", ".join(family.name for family in families())
+    raise Unsupported(
+        f"no operand map for {type(model).__name__}; families with one: {known}. "
+        "A new family is one file in methods/core/families/"
+    )

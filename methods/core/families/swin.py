@@ -1,0 +1,81 @@
+"""timm's SwinTransformer (version 1): shifted windows, relative position bias, patch merging."""
+
+from __future__ import annotations
+
+from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock, WindowAttention
+from torch import Tensor, nn
+
+from bench.bits import BitSpec
+from methods.core.families import Family, NormReaders
+from methods.core.operands import MatMul
+
+
+class ExplicitWindowAttention(nn.Module):
+    """Window attention with Q K^T and A V as modules. Float output equals timm's up to rounding."""
+
+    relative_position_index: Tensor
+
+    def __init__(self, attention: WindowAttention, bits: BitSpec) -> None:
+        super().__init__()
+        self.num_heads, self.scale, self.window_area = attention.num_heads, attention.scale, attention.window_area
+        self.qkv, self.proj = attention.qkv, attention.proj
+        self.relative_position_bias_table = attention.relative_position_bias_table
+        self.register_buffer("relative_position_index", attention.relative_position_index, persistent=False)
+        self.qk = MatMul("query", "key", bits, transpose=True)
+        self.av = MatMul("softmax", "value", bits)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Attend within windows, shape (windows * B, N, C); `mask` is (windows, N, N) with 0 and -inf."""
+        windows, tokens, _ = x.shape
+        qkv = self.qkv(x).reshape(windows, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.unbind(0)  # (windows * B, heads, N, head_dim)
+        scores = self.qk(q * self.scale, k) + self.position_bias()
+        if mask is not None:
+            scores = scores.view(-1, len(mask), self.num_heads, tokens, tokens) + mask[None, :, None]
+            scores = scores.view(-1, self.num_heads, tokens, tokens)
+        out = self.av(scores.softmax(dim=-1), v)
+        projected: Tensor = self.proj(out.transpose(1, 2).flatten(2))
+        return projected
+
+    def position_bias(self) -> Tensor:
+        """Return the relative position bias, shape (heads, N, N)."""
+        bias = self.relative_position_bias_table[self.relative_position_index.flatten()]
+        return bias.view(self.window_area, self.window_area, -1).permute(2, 0, 1)
+
+
+def _blocks(model: SwinTransformer) -> list[tuple[str, nn.Module]]:
+    found: list[tuple[str, nn.Module]] = []
+    for i, stage in enumerate(model.layers):
+        if not isinstance(stage.downsample, nn.Identity):
+            found.append((f"layers.{i}.downsample", stage.downsample))
+        found += [(f"layers.{i}.blocks.{j}", block) for j, block in enumerate(stage.blocks)]
+    return found
+
+
+def _swin_blocks(model: SwinTransformer) -> list[SwinTransformerBlock]:
+    return [block for stage in model.layers for block in stage.blocks]
+
+
+def _norm_readers(model: SwinTransformer) -> list[NormReaders]:
+    pairs = []
+    for stage in model.layers:
+        if not isinstance(stage.downsample, nn.Identity):
+            pairs.append(NormReaders(stage.downsample.norm, (stage.downsample.reduction,)))
+        for block in stage.blocks:
+            pairs += [NormReaders(block.norm1, (block.attn.qkv,)), NormReaders(block.norm2, (block.mlp.fc1,))]
+    return pairs
+
+
+def _merges_before_norm(model: SwinTransformer) -> bool:
+    return all(isinstance(s.downsample, nn.Identity) or hasattr(s.downsample, "reduction") for s in model.layers)
+
+
+FAMILY = Family(
+    name="swin",
+    matches=lambda model: isinstance(model, SwinTransformer) and _merges_before_norm(model),
+    attention={WindowAttention: ExplicitWindowAttention},
+    stem=lambda model: model.patch_embed.proj,
+    after_gelu=lambda model: [block.mlp.fc2 for block in _swin_blocks(model)],
+    norm_readers=_norm_readers,
+    blocks=_blocks,
+)

@@ -1,0 +1,82 @@
+"""Observers: what a slot sees during calibration becomes the range of its quantizer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from torch import Tensor
+
+from bench.protocol import Calibration
+from methods.core.explicit import Explicit
+from methods.core.operands import Operand
+from methods.core.ranges import Range, min_max, uniform
+
+
+class Observer(ABC):
+    """Sees one slot's tensor batch by batch, arranged as (groups, values), then names the range to cover."""
+
+    @abstractmethod
+    def see(self, x: Tensor, *, bits: int, last: bool) -> None:
+        """Take in one batch; `last` marks the final one."""
+
+    @abstractmethod
+    def range(self) -> Range:
+        """Return (low, high), each (groups,)."""
+
+
+class RunningMinMax(Observer):
+    """The extreme values over all batches."""
+
+    def __init__(self) -> None:
+        self.low: Tensor | None = None
+        self.high: Tensor | None = None
+
+    def see(self, x: Tensor, *, bits: int, last: bool) -> None:
+        """Widen the range to hold `x`."""
+        low, high = min_max(x)
+        self.low = low if self.low is None else low.minimum(self.low)
+        self.high = high if self.high is None else high.maximum(self.high)
+
+    def range(self) -> Range:
+        """Return the extreme values."""
+        assert self.low is not None and self.high is not None, "range() before any batch"
+        return self.low, self.high
+
+
+def observe_activations(net: Explicit, calibration: Calibration, observer: Callable[[], Observer]) -> None:
+    """Give every activation slot a per-tensor quantizer, from one pass with everything in float.
+
+    All slots watch the same float activations, so the result does not depend on the order of the layers.
+    """
+    observers = {name: observer() for name in net.activations}
+    batches = sum(1 for _ in calibration.batches())
+    seen = dict.fromkeys(observers, 0)
+
+    def watch(operand: Operand, x: Tensor) -> None:
+        seen[operand.name] += 1
+        observers[operand.name].see(x.reshape(1, -1), bits=operand.bits, last=seen[operand.name] == batches)
+
+    net.switch(False)
+    watching(net.activations, watch, lambda: net.run(calibration))
+    for name, operand in net.activations.items():
+        operand.quantizer = uniform(*observers[name].range(), operand.bits)
+
+
+def observe_weights(net: Explicit, *, symmetric: bool = False, estimate: Callable[[Tensor, int], Range] | None = None) -> None:
+    """Give every weight slot a quantizer per output channel; the range is min-max unless `estimate(rows, bits)` is given."""
+    for operand in net.weights.values():
+        rows = operand.by_channel(net.weight(operand).detach())
+        low, high = min_max(rows) if estimate is None else estimate(rows, operand.bits)
+        operand.quantizer = uniform(low, high, operand.bits, axis=0, granularity="channel", symmetric=symmetric)
+
+
+def watching(operands: dict[str, Operand], watch: Callable[[Operand, Tensor], None], run: Callable[[], None]) -> None:
+    """Call `run` while `watch` sees every tensor that enters `operands`; the slots are released whatever happens."""
+    for operand in operands.values():
+        operand.watcher = watch
+    try:
+        run()
+    finally:
+        for operand in operands.values():
+            operand.watcher = None

@@ -1,0 +1,17 @@
+"""The tasks: models, calibration data and evaluation. No task knows a method."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def data_root() -> Path:
+    """Return the folder that holds the data sets: `VITPTQ_DATA`, or `data` in the working directory."""
+    return Path(os.environ.get("VITPTQ_DATA") or "data")
+
+
+def checkpoint_root() -> Path:
+    """Return the folder of downloaded checkpoints: `VITPTQ_CHECKPOINTS`, or `checkpoints` among the data sets."""
+    named = os.environ.get("VITPTQ_CHECKPOINTS")
+    return Path(named) if named else data_root() / "checkpoints"

@@ -1,0 +1,465 @@
+"""Image classification in ImageNet's folder layout: calibration set, evaluation and score, shared by every edition.
+
+An edition says where its data and checkpoints are (`ClassificationTask`'s abstract members); everything that touches an
+image or a prediction is here, so that the embedded edition exercises the code that reads ImageNet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from timm.data.config import resolve_data_config
+from timm.data.transforms_factory import create_transform
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from bench.errors import BadInput, Missing, UnknownName, VitptqError
+from bench.protocol import Calibration, Evidence, InputSpec, Metric, ModelCard, Progress, Task
+
+BATCH = 128
+CACHE_BYTES = 512 * 2**20
+EXTENSIONS = frozenset({".jpeg", ".jpg", ".png"})
+LARGEST_CLASS_COUNT = 2**15
+
+Transform = Callable[[Image.Image], Tensor]
+
+
+class ClassificationTask(Task):
+    """Top-1 accuracy on `val/`, calibration on listed images of `train/`.
+
+    A subclass names data, models and checkpoints.
+    """
+
+    metrics: ClassVar[tuple[Metric, ...]] = (Metric("top1", "Top-1 accuracy"),)
+
+    def __init__(
+        self,
+        *,
+        classes: int,
+        images: int | None,
+        batch_size: int = BATCH,
+        workers: int | None = None,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        """Expect `classes` class folders and `images` evaluation images (None: any number).
+
+        Decoded evaluation sets of at most `cache_bytes` stay in the process's memory for the next cell; larger ones are
+        decoded by `workers` processes (default: one per usable core, at most 8).
+        """
+        if not 1 < classes <= LARGEST_CLASS_COUNT:
+            raise BadInput(f"{classes} classes: the evidence holds 2 to {LARGEST_CLASS_COUNT}")
+        self.classes = classes
+        self.images = images
+        self.batch_size = batch_size
+        self.workers = min(8, len(os.sched_getaffinity(0))) if workers is None else workers
+        self.cache_bytes = cache_bytes
+
+    @property
+    @abstractmethod
+    def folder(self) -> Path:
+        """Return the folder that holds `train/` and `val/`."""
+
+    @property
+    @abstractmethod
+    def missing_data(self) -> str:
+        """Say in one sentence how to get the data and where it goes."""
+
+    @property
+    @abstractmethod
+    def calibration_source(self) -> str:
+        """Name the published calibration lists, for the record."""
+
+    @abstractmethod
+    def calibration_list(self, seed: int) -> Sequence[str]:
+        """Return the whole published list of one seed."""
+
+    @abstractmethod
+    def data_config(self, model: str) -> dict[str, Any]:
+        """Return the checkpoint's own data config, as timm names its entries."""
+
+    @abstractmethod
+    def float_model(self, model: str) -> nn.Module:
+        """Build the model with its weights, checked."""
+
+    @abstractmethod
+    def checkpoint_file(self, model: str) -> Path:
+        """Return the file with the model's weights, or raise Missing."""
+
+    @abstractmethod
+    def checkpoint_problems(self, model: str) -> list[str]:
+        """Say what is wrong with the model's checkpoint on this machine."""
+
+    def calibration_files(self, names: Sequence[str]) -> list[Path]:
+        """Return where the listed images are; here a name is a path in `folder`."""
+        return [self.folder / name for name in names]
+
+    def card(self, model: str) -> ModelCard:
+        """Return the card of `model`, or raise UnknownName with the nearest name."""
+        cards = self.models()
+        if model not in cards:
+            raise UnknownName("model", model, cards)
+        return cards[model]
+
+    def problems(self, model: str) -> list[str]:
+        """Say what is missing on this machine to run `model`: one sentence each, with the next step."""
+        self.card(model)
+        complete = all((self.folder / split).is_dir() for split in ("train", "val"))
+        return ([] if complete else [self.missing_data]) + self.checkpoint_problems(model)
+
+    def details(self, model: str) -> dict[str, Any]:
+        """Return what the record keeps of data, transform, checkpoint file and calibration lists."""
+        checkpoint = self.checkpoint_file(model)
+        return {
+            "data": {"version": self.data_version, "images": self.images, "classes": self.classes},
+            "transform": _plain(resolved(self.data_config(model))),
+            "checkpoint": {"file": checkpoint.name, "sha256": file_sha256(checkpoint)},
+            "calibration": {"lists": self.calibration_source, "split": "train", "transform": "evaluation"},
+            "batch_size": self.batch_size,
+        }
+
+    def load(self, model: str, device: torch.device) -> nn.Module:
+        """Return the float model in eval mode, its weights checked."""
+        self.card(model)
+        return self.float_model(model).to(device).eval()
+
+    def calibration_names(self, size: int, seed: int) -> Sequence[str]:
+        """Return the first `size` names of the seed's published list."""
+        names = self.calibration_list(seed)
+        if not 1 <= size <= len(names):
+            raise BadInput(f"{size} calibration images: the list of seed {seed} has 1 to {len(names)}")
+        return names[:size]
+
+    def calibration(self, model: str, size: int, seed: int, device: torch.device) -> ImageCalibration:
+        """Return the calibration set of `calibration_names(size, seed)`; an evaluation image among them is refused."""
+        config = self.data_config(self.card(model).name)
+        files = self.calibration_files(self.calibration_names(size, seed))
+        _require(files)
+        refuse_leak(files, train=self.folder / "train", val=self.folder / "val")
+        workers = self._workers_for(len(files), config)
+        batches = tuple(decoded(files, transform(config), batch_size=BATCH, workers=workers))
+        return ImageCalibration(batches, input_spec(config), device, files_digest(files))
+
+    def input(self, model: str) -> InputSpec:
+        """Return shape and normalisation of the model's input."""
+        return input_spec(self.data_config(self.card(model).name))
+
+    def example(self, model: str, device: torch.device) -> Tensor:
+        """Return (1, channels, height, width) noise in the scale of a normalised image; it needs no data."""
+        return torch.randn(1, *self.input(model).shape, generator=torch.Generator().manual_seed(0)).to(device)
+
+    def forward(self, model: nn.Module, batch: Any) -> Tensor:
+        """Return the logits (images, classes)."""
+        logits: Tensor = model(batch)
+        return logits
+
+    def evaluate(
+        self, model: nn.Module, name: str, device: torch.device, progress: Progress
+    ) -> dict[str, NDArray[Any]]:
+        """Return the predicted class and the label of every evaluation image, in the order of their names."""
+        files, labels = self.evaluation_files()
+        batches = self._evaluation_batches(files, self.data_config(self.card(name).name), device)
+        predictions = predict(model, batches, total=len(files), classes=self.classes, device=device, progress=progress)
+        return {"predictions": predictions, "labels": labels}
+
+    def evaluation_files(self) -> tuple[list[Path], NDArray[np.int16]]:
+        """Return the evaluation images and their labels by class and name; a wrong number is refused."""
+        folders = class_folders(self.folder / "val", self.missing_data, self.classes)
+        per_class = [image_files(folder) for folder in folders]
+        files = [file for listed in per_class for file in listed]
+        if not files or (self.images is not None and len(files) != self.images):
+            expected = "some" if self.images is None else str(self.images)
+            raise BadInput(
+                f"{self.folder / 'val'} has {len(files)} images, expected {expected}: unpack the split again"
+            )
+        labels = np.repeat(np.arange(len(folders), dtype=np.int16), [len(listed) for listed in per_class])
+        return files, labels
+
+    def score(self, evidence: Evidence) -> dict[str, float]:
+        """Recompute top-1 accuracy (percent) from evidence alone."""
+        self._check_evidence(evidence)
+        correct = int(np.count_nonzero(evidence["predictions"] == evidence["labels"]))
+        return {"top1": 100.0 * correct / len(evidence["labels"])}
+
+    def count(self, evidence: Evidence) -> int:
+        """Return how many images the evidence covers."""
+        self._check_evidence(evidence)
+        return len(evidence["labels"])
+
+    def _check_evidence(self, evidence: Evidence) -> None:
+        if sorted(evidence) != ["labels", "predictions"]:
+            raise BadInput(f"evidence has {', '.join(sorted(evidence)) or 'nothing'}; expected labels, predictions")
+        for name, values in evidence.items():
+            if values.dtype != np.int16 or values.ndim != 1:
+                raise BadInput(
+                    f"evidence {name} is {values.dtype} of shape {values.shape}; expected int16, one per image"
+                )
+            outside = values[(values < 0) | (values >= self.classes)]
+            if len(outside):
+                raise BadInput(f"evidence {name} has class {outside[0]}; classes are 0 to {self.classes - 1}")
+        counts = {name: len(values) for name, values in sorted(evidence.items())}
+        if len(set(counts.values())) != 1 or 0 in counts.values():
+            raise BadInput(f"evidence has {counts['predictions']} predictions for {counts['labels']} labels")
+        if self.images is not None and counts["labels"] != self.images:
+            raise BadInput(f"evidence covers {counts['labels']} images; the evaluation set has {self.images}")
+
+    def _evaluation_batches(self, files: list[Path], config: dict[str, Any], device: torch.device) -> Iterator[Tensor]:
+        workers = self._workers_for(len(files), config)
+        if _bytes(len(files), config) <= self.cache_bytes:
+            return iter(decoded_once(files, config, self.batch_size, workers).split(self.batch_size))
+        pin = device.type == "cuda"
+        return decoded(files, transform(config), batch_size=self.batch_size, workers=workers, pin_memory=pin)
+
+    def _workers_for(self, images: int, config: dict[str, Any]) -> int:
+        # Starting processes takes longer than decoding little: 128 images of 224 pixels are 77 MB.
+        return 0 if _bytes(images, config) < 77e6 else self.workers
+
+
+class ImageCalibration(Calibration):
+    """The listed images, decoded; no path, name or label leads back to the data set."""
+
+    def __init__(self, batches: tuple[Tensor, ...], spec: InputSpec, device: torch.device, digest: str) -> None:
+        """Keep the batches in host memory."""
+        self.input = spec
+        self.device = device
+        self.digest = digest
+        self._batches = batches
+
+    def batches(self) -> Iterator[Tensor]:
+        """Yield (images, channels, height, width) on the device.
+
+        Each is a copy: what a method does to it does not reach the next call.
+        """
+        for batch in self._batches:
+            yield batch.to(self.device, copy=True)
+
+    def forward(self, model: nn.Module, batch: Any) -> Tensor:
+        """Return the logits (images, classes)."""
+        logits: Tensor = model(batch)
+        return logits
+
+
+def predict(
+    model: nn.Module, batches: Iterable[Tensor], *, total: int, classes: int, device: torch.device, progress: Progress
+) -> NDArray[np.int16]:
+    """Return the predicted class of every image as int16; a logit that is not finite anywhere is an error.
+
+    The largest of NaNs is whatever the machine finds first, so a diverged model has no predictions worth a score: its
+    cell fails, and the reason says how many images are affected.
+    """
+    model.eval()
+    found: list[Tensor] = []
+    broken = torch.zeros((), dtype=torch.int64, device=device)
+    done = 0
+    for batch in batches:
+        with torch.no_grad():
+            logits = model(batch.to(device, non_blocking=True))
+        _check_logits(logits, len(batch), classes)
+        broken += (~logits.isfinite()).any(dim=1).sum()
+        found.append(logits.argmax(dim=1).to(torch.int16))
+        done += len(batch)
+        progress(done, total)
+    if int(broken):
+        raise VitptqError(
+            f"the model returned logits that are not finite (NaN or infinite) for {int(broken)} of {done} images"
+        )
+    predictions: NDArray[np.int16] = torch.cat(found).cpu().numpy()
+    return predictions
+
+
+def resolved(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the data config with timm's defaults filled in."""
+    complete: dict[str, Any] = resolve_data_config(pretrained_cfg=config)
+    return complete
+
+
+def transform(config: dict[str, Any]) -> Transform:
+    """Return timm's evaluation transform of the data config."""
+    steps: Transform = create_transform(**resolved(config), is_training=False)
+    return steps
+
+
+def input_spec(config: dict[str, Any]) -> InputSpec:
+    """Return shape and normalisation of the model's input."""
+    complete = resolved(config)
+    return InputSpec(tuple(complete["input_size"]), tuple(complete["mean"]), tuple(complete["std"]))
+
+
+def _bytes(images: int, config: dict[str, Any]) -> int:
+    return images * 4 * int(np.prod(input_spec(config).shape))
+
+
+def decoded(
+    files: Sequence[Path], steps: Transform, *, batch_size: int, workers: int, pin_memory: bool = False
+) -> Iterator[Tensor]:
+    """Yield the images in order, `batch_size` at a time; an unreadable one raises an error that names it."""
+    loader = DataLoader(
+        ImageFiles(files, steps),
+        batch_size=batch_size,
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=pin_memory,
+        # Without its own generator, a loader draws from the global one and so changes what a method draws later.
+        generator=torch.Generator().manual_seed(0),
+    )
+    for batch in loader:
+        if isinstance(batch, VitptqError):
+            raise batch
+        yield batch
+
+
+class ImageFiles(Dataset["Tensor | VitptqError"]):
+    """Images by position.
+
+    An unreadable one comes as the error: raised in a worker process, it would arrive wrapped in a traceback.
+    """
+
+    def __init__(self, files: Sequence[Path], steps: Transform) -> None:
+        """Read nothing yet."""
+        self.files = [str(file) for file in files]
+        self.steps = steps
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Tensor | VitptqError:
+        try:
+            return self.steps(read_image(self.files[index]))
+        except VitptqError as error:
+            return error
+
+
+def read_image(path: str) -> Image.Image:
+    """Return the image in RGB."""
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises on damaged files
+        raise BadInput(f"{path} is not a readable image ({error}); copy or unpack this file again") from error
+
+
+def decoded_once(files: Sequence[Path], config: dict[str, Any], batch_size: int, workers: int) -> Tensor:
+    """Return all images in one tensor, the same one while neither the files nor the config change.
+
+    One set is kept per process: the cells of one task come one after the other.
+    """
+    stats = [file.stat() for file in files]
+    listed = [(str(file), stat.st_size, stat.st_mtime_ns) for file, stat in zip(files, stats, strict=True)]
+    key = json.dumps([listed, _plain(resolved(config))])
+    if key not in _DECODED:
+        _DECODED.clear()
+        _DECODED[key] = torch.cat(list(decoded(files, transform(config), batch_size=batch_size, workers=workers)))
+    return _DECODED[key]
+
+
+_DECODED: dict[str, Tensor] = {}
+
+
+def class_folders(split: Path, missing: str, classes: int) -> list[Path]:
+    """Return the class folders, sorted (a class's index is its place here); a wrong number is refused."""
+    if not split.is_dir():
+        raise Missing(f"{split} is not there. {missing}")
+    with os.scandir(split) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir())
+    if len(names) != classes:
+        raise BadInput(
+            f"{split} has {len(names)} class folders, the models have {classes} classes: "
+            f"each class needs its own folder, {split}/<class>/*.JPEG"
+        )
+    return [split / name for name in names]
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Return the images of a class folder, sorted by name."""
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if os.path.splitext(entry.name)[1].lower() in EXTENSIONS)  # noqa: PTH122
+    return [folder / name for name in names if not name.startswith(".")]
+
+
+def refuse_leak(files: Sequence[Path], *, train: Path, val: Path) -> None:
+    """Raise BadInput where a calibration image is an evaluation image: by folder, name, link or inode.
+
+    A copy under another name is not noticed.
+    """
+    if train.resolve() == val.resolve():
+        raise BadInput(f"{train} is {val}: calibration would read evaluation images; put the training split there")
+    leaked = next((file for file in files if _is_evaluation_image(file, train, val)), None) or _hard_linked(files, val)
+    if leaked is not None:
+        raise BadInput(f"{leaked} is an evaluation image: {train} must hold the training split only")
+
+
+def _is_evaluation_image(file: Path, train: Path, val: Path) -> bool:
+    outside = not file.is_relative_to(train) or file.resolve().is_relative_to(val.resolve())
+    return outside or file.name.startswith("ILSVRC2012_val_") or (val / file.relative_to(train)).exists()
+
+
+def _hard_linked(files: Sequence[Path], val: Path) -> Path | None:
+    # Comparing inodes means asking for every evaluation image's, so only for files that have a second name somewhere.
+    linked = {_inode(file): file for file in files if file.stat().st_nlink > 1}
+    if not linked:
+        return None
+    return next((linked[inode] for inode in map(_inode, val.glob("*/*")) if inode in linked), None)
+
+
+def files_digest(files: Sequence[Path]) -> str:
+    """Return the sha256 over class, name and content of the files, so that two machines can compare their sets."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.parent.name}/{file.name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file, read once per process while it does not change."""
+    stat = path.stat()
+    return _file_sha256(path, stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _file_sha256(path: Path, _size: int, _mtime: int) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _require(files: Sequence[Path]) -> None:
+    absent = [file for file in files if not file.is_file()]
+    if absent:
+        raise Missing(
+            f"{absent[0]} is not there ({len(absent)} of {len(files)} listed calibration images are missing): "
+            "the training split is incomplete, unpack it again"
+        )
+
+
+def _check_logits(logits: object, images: int, classes: int) -> None:
+    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if shape != (images, classes):
+        raise BadInput(f"the model returned {shape} for {images} images; expected logits of shape {(images, classes)}")
+
+
+def _collate(items: list[Tensor | VitptqError]) -> Tensor | VitptqError:
+    images = []
+    for item in items:
+        if isinstance(item, VitptqError):
+            return item
+        images.append(item)
+    return torch.stack(images)
+
+
+def _inode(file: Path) -> tuple[int, int]:
+    stat = file.stat()
+    return stat.st_dev, stat.st_ino
+
+
+def _plain(config: dict[str, Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(config))
+    return plain

@@ -1,0 +1,229 @@
+"""ImageNet classification: ILSVRC 2012 in folders, checkpoints by exact timm tag.
+
+`VITPTQ_DATA/imagenet/` holds `train/<wnid>/*.JPEG` and `val/<wnid>/*.JPEG`; `VITPTQ_CHECKPOINTS` holds
+`<tag>.safetensors` or `<tag>.pth`, and what it lacks comes from the model hub.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import timm
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import HfHubHTTPError
+from torch import nn
+
+from bench.errors import BadInput, Missing
+from bench.protocol import ModelCard
+from tasks import checkpoint_root, data_root, imagenet_lists
+from tasks.classification import ClassificationTask, class_folders, image_files
+
+CLASSES = 1000
+IMAGES = 50_000
+TOLERANCE = 0.1
+SOURCE = "https://github.com/huggingface/pytorch-image-models/blob/main/results/results-imagenet.csv"
+HUB_FILE = "model.safetensors"
+
+_CROP = "crop 0.9, bicubic, as in the checkpoint's data config"
+
+
+def _card(tag: str, family: str, top1: float, note: str = "") -> ModelCard:
+    return ModelCard(
+        name=tag,
+        family=family,
+        checkpoint=tag,
+        reference={"top1": top1},
+        tolerance=TOLERANCE,
+        source=SOURCE,
+        note=f"{_CROP}; {note}" if note else _CROP,
+    )
+
+
+# The references are timm's own measurements of these tags under the transform that is used here. Papers often print
+# another number, mostly another crop's; the note says which.
+MODELS: Mapping[str, ModelCard] = {
+    card.name: card
+    for card in (
+        _card("vit_small_patch16_224.augreg_in21k_ft_in1k", "vit", 81.384),
+        _card("vit_base_patch16_224.augreg_in21k_ft_in1k", "vit", 84.532),
+        _card("deit_tiny_patch16_224.fb_in1k", "vit", 72.172, "papers print 72.21, which is crop 0.875"),
+        _card("deit_small_patch16_224.fb_in1k", "vit", 79.844, "papers print 79.85, which is crop 0.875"),
+        _card("deit_base_patch16_224.fb_in1k", "vit", 81.992, "papers print 81.80, or 81.85, which is crop 0.875"),
+        _card("swin_tiny_patch4_window7_224.ms_in1k", "swin", 81.376, "papers print 81.35 to 81.39"),
+        _card("swin_small_patch4_window7_224.ms_in1k", "swin", 83.208, "papers print 83.23"),
+        _card("swin_base_patch4_window7_224.ms_in22k_ft_in1k", "swin", 85.272),
+    )
+}
+
+Rows = Callable[[int], Sequence[imagenet_lists.Row]]
+
+
+def hub_download(tag: str) -> Path:
+    """Download the checkpoint into the hub's cache and return the file."""
+    return Path(hf_hub_download(f"timm/{tag}", HUB_FILE))
+
+
+class ImageNet(ClassificationTask):
+    """The 50,000 validation images of ILSVRC 2012."""
+
+    name: ClassVar[str] = "imagenet"
+    edition: ClassVar[str] = "full"
+    title: ClassVar[str] = "ImageNet-1k classification"
+
+    def __init__(
+        self,
+        *,
+        root: Path | None = None,
+        checkpoints: Path | None = None,
+        models: Mapping[str, ModelCard] = MODELS,
+        classes: int = CLASSES,
+        images: int | None = IMAGES,
+        lists: Rows = imagenet_lists.read,
+        download: Callable[[str], Path] = hub_download,
+        **reading: Any,
+    ) -> None:
+        """Use `root` and `checkpoints` in place of `VITPTQ_DATA` and `VITPTQ_CHECKPOINTS`; the rest serves tests."""
+        super().__init__(classes=classes, images=images, **reading)
+        self._root = root
+        self._checkpoints = checkpoints
+        self._models = models
+        self._lists = lists
+        self._download = download
+
+    @property
+    def data_version(self) -> str:
+        """Pin the evaluation data by name: ILSVRC 2012's validation images have not changed."""
+        return f"ilsvrc2012-val-{IMAGES}"
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder that holds `train/` and `val/`."""
+        return (self._root or data_root()) / "imagenet"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Return the folder of local checkpoints."""
+        if self._checkpoints is not None:
+            return self._checkpoints
+        return self._root / "checkpoints" if self._root is not None else checkpoint_root()
+
+    @property
+    def missing_data(self) -> str:
+        """Say how to get ImageNet and where it goes."""
+        return (
+            "ImageNet is needed: download ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from "
+            "https://image-net.org/download (free registration), unpack them to "
+            f"{self.folder}/train/<wnid>/*.JPEG and {self.folder}/val/<wnid>/*.JPEG, "
+            "or set VITPTQ_DATA to the folder that has imagenet/"
+        )
+
+    @property
+    def calibration_source(self) -> str:
+        """Name the published lists."""
+        return "tasks/imagenet_lists/calibration_seed<seed>.csv (class, position in the class's sorted files)"
+
+    def models(self) -> Mapping[str, ModelCard]:
+        """Return the models by exact timm tag."""
+        return self._models
+
+    def prepare(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Do nothing: a person downloads ImageNet (`problems` says how), and `load` fetches the checkpoint."""
+
+    def calibration_list(self, seed: int) -> Sequence[str]:
+        """Return the rows of one seed as "class/position"."""
+        return [f"{label}/{position}" for label, position in self._lists(seed)]
+
+    def calibration_files(self, names: Sequence[str]) -> list[Path]:
+        """Return the file at each listed position of the training split; only the listed classes are read."""
+        train = self.folder / "train"
+        folders = class_folders(train, self.missing_data, self.classes)
+        rows = [(int(label), int(position)) for label, _, position in (name.partition("/") for name in names)]
+        listed = {label: image_files(folders[label]) for label in {label for label, _ in rows}}
+        absent = [(label, position) for label, position in rows if position >= len(listed[label])]
+        if absent:
+            label, position = absent[0]
+            raise Missing(
+                f"{folders[label]} has {len(listed[label])} images, the calibration list wants number {position}, "
+                f"counted from 0 ({len(absent)} of {len(rows)} listed calibration images are missing): "
+                "the training split is incomplete, unpack it again"
+            )
+        return [listed[label][position] for label, position in rows]
+
+    def data_config(self, model: str) -> dict[str, Any]:
+        """Return the data config that timm ships for the tag."""
+        return _timm_config(self.card(model).checkpoint)
+
+    def checkpoint_file(self, model: str) -> Path:
+        """Return the local checkpoint, else the hub's, downloaded where it is not in the hub's cache."""
+        tag = self.card(model).checkpoint
+        here = self._local(tag) or _cached(tag)
+        if here is not None:
+            return here
+        try:
+            return self._download(tag)
+        except (OSError, HfHubHTTPError, ValueError) as error:  # no network, no such file, offline mode
+            raise Missing(f"{self._missing_checkpoint(tag)}; the download failed: {_first_line(error)}") from error
+
+    def checkpoint_problems(self, model: str) -> list[str]:
+        """Say where the checkpoint comes from while it is neither in the folder nor in the hub's cache."""
+        tag = self.card(model).checkpoint
+        if self._local(tag) or _cached(tag):
+            return []
+        return [f"{self._missing_checkpoint(tag)}; with a network the first run fetches it"]
+
+    def float_model(self, model: str) -> nn.Module:
+        """Build the tagged model and load its checkpoint strictly."""
+        tag = self.card(model).checkpoint
+        file = self.checkpoint_file(model)
+        # timm reads a local file as it reads the hub's, old key names included. `custom_load` is for the original .npz
+        # files; a classifier of another size is an error here, not something to drop.
+        overlay = {"file": str(file), "custom_load": False, "num_classes": self.classes}
+        try:
+            network: nn.Module = timm.create_model(
+                tag, pretrained=True, num_classes=self.classes, pretrained_cfg_overlay=overlay
+            )
+        except Exception as error:  # any format's reader, and each model's own converter of keys
+            raise BadInput(f"{file} is not the checkpoint of {tag}: {_first_problem(error)}") from error
+        return network
+
+    def _local(self, tag: str) -> Path | None:
+        candidates = (self.checkpoints / f"{tag}{suffix}" for suffix in (".safetensors", ".pth"))
+        return next((file for file in candidates if file.is_file()), None)
+
+    def _missing_checkpoint(self, tag: str) -> str:
+        return (
+            f"the checkpoint of {tag} is not here: download {HUB_FILE} from https://huggingface.co/timm/{tag} "
+            f"to {self.checkpoints / f'{tag}.safetensors'}"
+        )
+
+
+def _cached(tag: str) -> Path | None:
+    found = try_to_load_from_cache(f"timm/{tag}", HUB_FILE)
+    return Path(found) if isinstance(found, str) else None
+
+
+@cache
+def _timm_config(tag: str) -> dict[str, Any]:
+    config = timm.get_pretrained_cfg(tag, allow_unregistered=False)
+    if config is None:
+        raise BadInput(f'this timm ({timm.__version__}) knows no checkpoint "{tag}"; install the pinned version')
+    entries: dict[str, Any] = config.to_dict()
+    return entries
+
+
+def _first_problem(error: Exception) -> str:
+    """Return the first wrong key of torch's list of all, else the error's first line."""
+    match = re.search(r'(Missing|Unexpected) key\(s\)[^"]*"([^"]+)"|size mismatch for ([^:]+): (.+)', str(error))
+    if match is None:
+        return f"{type(error).__name__}: {_first_line(error)}"
+    if match[3]:
+        return f"{match[3]} has another shape ({match[4].strip()})"
+    return f"{match[1].lower()} key {match[2]}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,1 @@
+"""Embedded edition: generated data and small models that run every task offline."""

@@ -1,0 +1,208 @@
+"""Write the embedded classification edition to disk: real JPEG files in ImageNet's folder layout.
+
+`train/` holds the CALIBRATION pool: the images that a method may look at. The images that trained the weights are a third pool,
+which is composed on the fly by `train.py` and never written. `val/` holds the evaluation pool. Class directory `n0000000D` is
+the digit D.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tasks.mini.compose import compose
+from tasks.mini.material import CLASSES, DIGITS_PER_CLASS, Bytes, Ints, Pool
+
+SCHEMA = 1
+SIDE = 32
+CLASS_DIRECTORIES = tuple(f"n{label:08d}" for label in range(CLASSES))
+CALIBRATION_LISTS = Path(__file__).with_name("calibration.json")
+CALIBRATION_SEEDS = range(5)
+
+# Over decoded pixels, labels and names of the standard edition (seed 0, standard counts).
+FINGERPRINT = "54343eecca76eae6f675d23bbe9d9a60bc31dcf7817f57c18dc45c0921a296f1"
+
+Progress = Callable[[int, int], None]
+
+
+class DataError(RuntimeError):
+    """Generated data that is not the data this version of the project defines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Number of images per folder."""
+
+    train: int = 1024
+    val: int = 3000
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Decoded images of one folder with labels and names relative to the data set's root."""
+
+    images: Bytes  # (N, 32, 32, 3)
+    labels: Ints  # (N,)
+    names: tuple[str, ...]
+
+
+STANDARD = Counts()
+_POOLS: dict[str, Pool] = {"train": "calibration", "val": "evaluation"}
+
+
+def generate(out: Path, *, seed: int = 0, counts: Counts = STANDARD, progress: Progress | None = None) -> Path:
+    """Return `out` after writing the data set there; a complete one is reused.
+
+    Safe when several processes ask for one folder: each builds its own copy beside it, the first to finish renames it into place.
+    """
+    out = Path(out)
+    if _complete(out):
+        check(out, seed=seed, counts=counts)
+        return out
+    out.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        manifest = _write(building, seed, counts, progress)
+        _compare(manifest, _expected(seed, counts), building)
+        # mkdtemp makes the folder private; the data set is not.
+        building.chmod(0o755)
+        try:
+            os.rename(building, out)
+        except OSError:
+            if not _complete(out):
+                raise
+            check(out, seed=seed, counts=counts)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return out
+
+
+def check(root: Path, *, seed: int = 0, counts: Counts = STANDARD) -> None:
+    """Raise DataError unless the manifest in `root` describes the data set asked for; images are not read."""
+    _compare(read_manifest(root), _expected(seed, counts), root)
+
+
+def read_manifest(root: Path) -> dict[str, Any]:
+    """Return the data set's manifest."""
+    path = root / "manifest.json"
+    if not path.exists():
+        raise DataError(f"{root} holds no complete data set (no manifest.json); generate it into a new folder")
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def read_split(root: Path, split: str, *, limit: int | None = None) -> Split:
+    """Return the decoded images of `train` or `val`, at most `limit`, in the order of their names within the split."""
+    files = sorted((root / split).glob("*/*.JPEG"), key=lambda path: path.name)[:limit]
+    labels = np.array([CLASS_DIRECTORIES.index(path.parent.name) for path in files], dtype=np.int64)
+    images = np.stack([_decode(path.read_bytes()) for path in files])
+    return Split(images, labels, tuple(path.relative_to(root).as_posix() for path in files))
+
+
+def calibration_lists(*, counts: Counts = STANDARD) -> dict[str, list[str]]:
+    """Return, per seed, all names of `train/` in a random order: the first 32 are the 32-image set, and so on."""
+    names = [name for name, _ in _names("train", counts.train)]
+    orders = {seed: np.random.Generator(np.random.PCG64(seed)).permutation(len(names)) for seed in CALIBRATION_SEEDS}
+    return {str(seed): [names[index] for index in order] for seed, order in orders.items()}
+
+
+def write_calibration_lists(path: Path = CALIBRATION_LISTS) -> None:
+    """Write the published calibration lists."""
+    path.write_text(json.dumps({"schema": SCHEMA, "lists": calibration_lists()}, indent=0) + "\n", encoding="utf-8")
+
+
+def fingerprint(splits: list[Split]) -> str:
+    """Return the sha256 over names, labels and decoded pixels."""
+    digest = hashlib.sha256()
+    for split in splits:
+        for name, label, image in zip(split.names, split.labels, split.images, strict=True):
+            digest.update(f"{name}\0{label}\0".encode())
+            digest.update(np.ascontiguousarray(image).tobytes())
+    return digest.hexdigest()
+
+
+def _complete(root: Path) -> bool:
+    # The folder appears by a rename after its manifest was written, so the manifest means that everything is there.
+    return (root / "manifest.json").exists()
+
+
+def _expected(seed: int, counts: Counts) -> dict[str, Any]:
+    expected: dict[str, Any] = {"schema": SCHEMA, "seed": seed, "counts": asdict(counts)}
+    if seed == 0 and counts == STANDARD:
+        expected["fingerprint"] = FINGERPRINT
+    return expected
+
+
+def _compare(manifest: dict[str, Any], expected: dict[str, Any], root: Path) -> None:
+    problems = [
+        f"{key} is {manifest.get(key)}, expected {value}"
+        for key, value in expected.items()
+        if manifest.get(key) != value
+    ]
+    if problems:
+        raise DataError(
+            f"{root} is not the data set asked for: {'; '.join(problems)}. Delete the folder to generate it again; if the "
+            "fingerprint alone differs right after generating, another JPEG codec or numpy is at work (see tasks/mini/README.md)"
+        )
+
+
+def _write(root: Path, seed: int, counts: Counts, progress: Progress | None) -> dict[str, Any]:
+    splits = []
+    done = 0
+    for index, (split, count) in enumerate(asdict(counts).items()):
+        names = _names(split, count)
+        rows = _balanced_rows(_POOLS[split], np.array([label for _, label in names]))
+        composites = compose(_POOLS[split], rows, np.random.Generator(np.random.PCG64([seed, index])), side=SIDE)
+        for directory in CLASS_DIRECTORIES:
+            (root / split / directory).mkdir(parents=True, exist_ok=True)
+        decoded = np.empty_like(composites.images)
+        for number, ((name, _), image) in enumerate(zip(names, composites.images, strict=True)):
+            content = _encode(image)
+            (root / name).write_bytes(content)
+            decoded[number] = _decode(content)
+            done += 1
+            if progress is not None:
+                progress(done, counts.train + counts.val)
+        splits.append(Split(decoded, composites.labels, tuple(name for name, _ in names)))
+    manifest = {**_expected(seed, counts), "fingerprint": fingerprint(splits)}
+    (root / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    return manifest
+
+
+def _names(split: str, count: int) -> list[tuple[str, int]]:
+    """Return relative names and labels; classes take turns, so any number of images is balanced."""
+    labels = [index % CLASSES for index in range(count)]
+    return [(f"{split}/{CLASS_DIRECTORIES[label]}/mini_{split}_{i:08d}.JPEG", label) for i, label in enumerate(labels)]
+
+
+def _balanced_rows(pool: Pool, labels: Ints) -> Ints:
+    """Return a row of the pool for each label, using every digit of a class before one comes again."""
+    per_class = DIGITS_PER_CLASS[pool]
+    seen = np.zeros(CLASSES, dtype=np.int64)
+    rows = np.empty(len(labels), dtype=np.int64)
+    for index, label in enumerate(labels):
+        rows[index] = label * per_class + seen[label] % per_class
+        seen[label] += 1
+    return rows
+
+
+def _encode(image: Bytes) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="JPEG", quality=95, subsampling=0)
+    return buffer.getvalue()
+
+
+def _decode(content: bytes) -> Bytes:
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(image.convert("RGB"))

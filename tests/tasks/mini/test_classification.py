@@ -1,0 +1,135 @@
+"""The embedded edition through ImageNet's loading code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench.errors import BadInput, Missing, UnknownName
+from tasks.mini import data, models
+from tasks.mini.classification import MiniImageNet
+
+CPU = torch.device("cpu")
+FEW = data.Counts(train=1024, val=60)
+SHA = "ab" * 32
+
+
+class Untrained(nn.Module):
+    """Random logits that depend on every pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.randn(3 * 32 * 32, 10, generator=torch.Generator().manual_seed(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1) @ self.weight
+
+
+def normalised(images: np.ndarray) -> Tensor:
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (models.MEAN, models.STD))
+    return (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - mean) / std
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A weights folder that knows the ViT only."""
+    facts = {"sha256": SHA, "top1": 91.5, "outlier_plan": {"blocks.0.norm1": [[3, 4]]}}
+    (tmp_path / "mini_vit.json").write_text(json.dumps(facts), encoding="utf-8")
+    monkeypatch.setattr(models, "WEIGHTS", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    MiniImageNet(root=root, counts=FEW).prepare()
+    return root
+
+
+def test_models_with_published_weights_are_offered(weights: Path) -> None:
+    offered = MiniImageNet().models()
+    assert sorted(offered) == ["mini_vit", "mini_vit_outlier"]
+    assert offered["mini_vit"].reference == {"top1": 91.5}
+    assert offered["mini_vit"].family == offered["mini_vit_outlier"].family == "vit"
+
+
+def test_outlier_variant_is_another_checkpoint(weights: Path) -> None:
+    offered = MiniImageNet().models()
+    assert offered["mini_vit"].checkpoint == SHA
+    assert offered["mini_vit_outlier"].checkpoint.startswith(f"{SHA}:outlier-")
+
+
+def test_untrained_model_is_missing_and_a_wrong_name_unknown(weights: Path) -> None:
+    with pytest.raises(Missing, match="mini_swin"):
+        MiniImageNet().load("mini_swin", CPU)
+    with pytest.raises(UnknownName, match='did you mean "mini_vit"'):
+        MiniImageNet().load("mini_vitt", CPU)
+
+
+def test_missing_weights_are_a_problem(weights: Path, generated: Path) -> None:
+    mini = MiniImageNet(root=generated, counts=FEW)
+    assert mini.problems("mini_vit") == [
+        f"{weights / 'mini_vit.safetensors'} is missing: restore it from the repository"
+    ]
+
+
+def test_data_that_is_not_generated_is_a_problem(weights: Path, tmp_path: Path) -> None:
+    assert "vitptq data mini" in MiniImageNet(root=tmp_path / "none").problems("mini_vit")[0]
+
+
+def test_evaluation_reads_the_generated_images_pixel_for_pixel(weights: Path, generated: Path) -> None:
+    mini = MiniImageNet(root=generated, counts=FEW)
+    evidence = mini.evaluate(Untrained(), "mini_vit", CPU, lambda _done, _total: None)
+    expected = data.read_split(mini.folder, "val")
+    order = np.lexsort((expected.names, expected.labels))
+    logits = Untrained()(normalised(expected.images[order]))
+    assert np.array_equal(evidence["predictions"], logits.argmax(1).numpy())
+    assert np.array_equal(evidence["labels"], expected.labels[order])
+    assert mini.count(evidence) == 60
+
+
+def test_calibration_follows_the_published_list(weights: Path, generated: Path) -> None:
+    mini = MiniImageNet(root=generated, counts=FEW)
+    names = mini.calibration_names(32, 1)
+    calibration = mini.calibration("mini_vit", 32, 1, CPU)
+    (batch,) = calibration.batches()
+    split = data.read_split(mini.folder, "train")
+    expected = normalised(split.images[[split.names.index(name) for name in names]])
+    assert torch.allclose(batch, expected, atol=1e-6)
+    assert batch.shape == (32, 3, 32, 32)
+    assert calibration.input.std == models.STD
+
+
+def test_large_calibration_sets_come_in_batches(weights: Path, generated: Path) -> None:
+    mini = MiniImageNet(root=generated, counts=FEW)
+    sizes = [len(batch) for batch in mini.calibration("mini_vit", 300, 0, CPU).batches()]
+    assert sizes == [128, 128, 44]
+
+
+def test_calibration_lists_are_nested_and_differ_by_seed() -> None:
+    mini = MiniImageNet()
+    for seed in data.CALIBRATION_SEEDS:
+        whole = list(mini.calibration_names(1024, seed))
+        assert whole[:32] == list(mini.calibration_names(128, seed))[:32] == list(mini.calibration_names(32, seed))
+        assert all(name.startswith("train/") for name in whole)
+    assert mini.calibration_names(32, 0) != mini.calibration_names(32, 1)
+    with pytest.raises(BadInput, match="seed 9; published: 0, 1, 2, 3, 4"):
+        mini.calibration_names(32, 9)
+
+
+def test_missing_listed_images_are_counted(weights: Path, tmp_path: Path) -> None:
+    mini = MiniImageNet(root=tmp_path, counts=data.Counts(train=20, val=10))
+    mini.prepare()
+    with pytest.raises(Missing, match=r"\.JPEG is not there \(\d+ of 32 listed calibration images are missing\)"):
+        mini.calibration("mini_vit", 32, 0, CPU)
+
+
+def test_planning_needs_no_data(tmp_path: Path) -> None:
+    mini = MiniImageNet(root=tmp_path)
+    assert mini.data_version == f"mini-{data.FINGERPRINT}"
+    assert mini.folder.name == f"classification-{data.FINGERPRINT[:12]}"
