@@ -62,8 +62,8 @@ class Size:
         return self.height - self.bottom
 
 
-WIDE = Size(760, 380, left=46, right=132, label_chars=18)
-NARROW = Size(360, 330, left=34, right=96, label_chars=13)
+WIDE = Size(1000, 400, left=46, right=156, label_chars=19)
+NARROW = Size(360, 330, left=34, right=104, label_chars=13)
 SMALL = Size(340, 190, left=34, right=12, top=10, bottom=28)
 
 
@@ -208,7 +208,7 @@ def _range(rows: Sequence[Row]) -> tuple[float, float, float]:
     low, high = min([*scores, *edges]), max([*scores, *edges])
     step = next(s for s in (0.5, 1, 2, 5, 10, 20) if (high - low) / s <= 6 or s == 20)
     first, last = math.floor(low / step) * step, math.ceil(high / step) * step
-    return step, float(first), float(last if last > first else first + step)
+    return step, float(first if first < last else first - step), float(last)
 
 
 def _steps(low: float, high: float, step: float) -> list[float]:
@@ -232,7 +232,11 @@ def _spread(heights: Sequence[float], gap: float, top: float, bottom: float) -> 
 
 
 def _shorten(label: str, room: int) -> str:
-    return label if len(label) <= room or not room else label[: room - 1].rstrip() + "…"
+    """Shorten from the middle: rows of one method differ in the parameters at the end."""
+    if len(label) <= room or not room:
+        return label
+    head = (room - 1) // 2
+    return f"{label[:head]}…{label[head + 1 - room :]}"
 
 
 def _description(table: Table) -> str:

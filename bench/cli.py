@@ -18,6 +18,7 @@ from bench.errors import UnknownName, VitptqError
 
 if TYPE_CHECKING:  # torch takes seconds to import, so commands import what they need
     from bench.board import Board, MethodCard
+    from bench.cell import Cell
     from bench.record import Record
 
 app = typer.Typer(
@@ -36,6 +37,13 @@ Only = Annotated[
     typer.Option("--only", metavar="KEY=VALUE[,VALUE]", help="Keep matching cells: task, model, family, method, bits, seed ..."),
 ]
 DEFAULT_RESULTS = Path("results")
+Methods = Annotated[
+    list[str] | None,
+    typer.Option("--method", metavar="NAME|FILE", help="Take this method (or the one in this file) instead of the suite's."),
+]
+Adapters = Annotated[
+    list[Path] | None, typer.Option("--adapter", metavar="FILE", help="Load methods and tasks from a Python file.")
+]
 
 
 class Listed(enum.StrEnum):
@@ -122,13 +130,18 @@ def check(
 
 
 @command
-def plan(suite: SuiteName, results: Results = DEFAULT_RESULTS, only: Only = None) -> None:
+def plan(
+    suite: SuiteName,
+    results: Results = DEFAULT_RESULTS,
+    only: Only = None,
+    method: Methods = None,
+    adapter: Adapters = None,
+) -> None:
     """Show a suite's cells, which are done, and how long the rest will take."""
     from bench.estimate import clock, estimate
     from bench.store import Store
-    from bench.suites import load, select
 
-    cells = select(load(suite), only or [])
+    cells = _cells(suite, only, method, adapter)
     records = {record.id: record for record in Store(results).readable()}
     seconds = {cell.id: estimate(cell, records.values()) for cell in cells if cell.id not in records}
     for cell in cells:
@@ -144,6 +157,8 @@ def run(
     suite: SuiteName,
     results: Results = DEFAULT_RESULTS,
     only: Only = None,
+    method: Methods = None,
+    adapter: Adapters = None,
     shard: Annotated[str | None, typer.Option(metavar="I/N", help="Run part I of N, split by hash.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per GPU, or one on the CPU.")] = None,
@@ -156,7 +171,7 @@ def run(
     from bench.schedule import Plan, run_cells
     from bench.store import Store
 
-    cells = suites.select(suites.load(suite), only or [])
+    cells = _cells(suite, only, method, adapter)
     cells = suites.shard(cells, shard) if shard else cells
     store = Store(results)
     known = {cell.id: store.record(cell) for cell in cells}
@@ -164,30 +179,36 @@ def run(
     print(f"{suite}: {len(cells)} cells, {len(cells) - len(todo)} done before; results in {results}", flush=True)
     metric = {key: task.metrics[0].name for key, task in registry.tasks().items()}
     with RunProgress(len(todo), metric) as progress:
-        plan = Plan(results, device, workers, limit * 60, retry is not None)
+        plan = Plan(results, device, workers, limit * 60, retry is not None, registry.added_files())
         if todo:
             run_cells(todo, plan, progress.finished, progress.steps)
     _summary(suite, [store.record(cell) for cell in cells], results)
 
 
 @command
-def status(suite: SuiteName, results: Results = DEFAULT_RESULTS, only: Only = None) -> None:
+def status(
+    suite: SuiteName,
+    results: Results = DEFAULT_RESULTS,
+    only: Only = None,
+    method: Methods = None,
+    adapter: Adapters = None,
+) -> None:
     """Count a suite's cells: done, failed, missing; and say why cells failed."""
     from bench.store import Store
-    from bench.suites import load, select
 
     store = Store(results)
-    _summary(suite, [store.record(cell) for cell in select(load(suite), only or [])], results, strict=False)
+    _summary(suite, [store.record(cell) for cell in _cells(suite, only, method, adapter)], results, strict=False)
 
 
 @command
-def verify(results: Results = DEFAULT_RESULTS) -> None:
+def verify(results: Results = DEFAULT_RESULTS, adapter: Adapters = None) -> None:
     """Recompute every score from its evidence and report each difference."""
     from rich.progress import track
 
     from bench.store import Store
     from bench.verify import verify as verdicts
 
+    _load(adapter)
     store = Store(results)
     bad = list(store.problems())
     checked = 0
@@ -206,10 +227,12 @@ def verify(results: Results = DEFAULT_RESULTS) -> None:
 def board(
     results: Results = DEFAULT_RESULTS,
     format: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.TABLE,
+    adapter: Adapters = None,
 ) -> None:
     """Print the aggregated results."""
     from bench.exports import render
 
+    _load(adapter)
     print(render(_board(results), format.value), end="")
 
 
@@ -217,11 +240,13 @@ def board(
 def site(
     out: Annotated[Path, typer.Option("--out", help="Folder to build; replaced when it is a site already.")],
     results: Results = DEFAULT_RESULTS,
+    adapter: Adapters = None,
 ) -> None:
     """Build the static leaderboard and print the path of its first page."""
     from bench import provenance
     from bench.website import build
 
+    _load(adapter)
     head, dirty = provenance.commit()
     version = head[:12] + ("+changes" if dirty else "")
     index = build(_board(results), out, templates=ROOT / "site", version=version, evidence_dir=results / "evidence")
@@ -235,6 +260,20 @@ def list_(what: Annotated[Listed, typer.Argument(help="What to list.")]) -> None
         Listed.METHODS: _methods, Listed.TASKS: _tasks, Listed.MODELS: _models, Listed.SUITES: _suites,
     }[what]():  # fmt: skip
         print(line)
+
+
+def _cells(suite: str, only: list[str] | None, methods: list[str] | None, adapters: list[Path] | None) -> list[Cell]:
+    from bench import suites
+
+    _load(adapters)
+    return suites.select(suites.load(suite, methods or []), only or [])
+
+
+def _load(adapters: list[Path] | None) -> None:
+    from bench import registry
+
+    for adapter in adapters or []:
+        registry.add_file(adapter)
 
 
 def _methods() -> list[str]:

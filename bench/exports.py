@@ -121,10 +121,13 @@ def columns(row: Row) -> dict[str, JsonValue]:
 
 
 def status(row: Row) -> str:
-    """Return what became of a row: counted, incomplete, not counted or failed."""
+    """Return what became of a row: counted, incomplete, not counted, unsupported or failed."""
     if row.counted:
         return "incomplete" if row.missing_seeds else "counted"
-    return "not counted" if row.apart else "failed"
+    if row.apart:
+        return "not counted"
+    kinds = {r.failure.kind for r in row.failed if r.failure}
+    return "unsupported" if kinds == {"unsupported"} else "failed"
 
 
 def reason(row: Row) -> str:

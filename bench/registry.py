@@ -9,7 +9,8 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -24,31 +25,42 @@ T = TypeVar("T")
 METHODS, TASKS = "vitptq.methods", "vitptq.tasks"
 
 
+_files_named: dict[Path, ModuleType] = {}
+
+
 @cache
 def methods() -> dict[str, type[Method]]:
-    """Return every installed method by name: the files of `methods/` and the entry points of third parties."""
-    modules = [*_folder("methods"), *_entry_points(METHODS)]
-    return _by_name("method", (cls for module in modules for cls in _classes(module, Method)))
+    """Return every method by name: the files of `methods/`, third parties' entry points, and files named by the user."""
+    modules = [*_folder("methods"), *_entry_points(METHODS), *_files_named.values()]
+    found: dict[str, type[Method]] = {}
+    for cls in (cls for module in modules for cls in _classes(module, Method)):
+        if cls.name in found and found[cls.name] is not cls:
+            raise BadInput(f'two methods are called "{cls.name}": {_place(found[cls.name])} and {_place(cls)}')
+        found[cls.name] = cls
+    return dict(sorted(found.items()))
 
 
 @cache
 def tasks() -> dict[tuple[str, str], Task]:
-    """Return every installed task by (name, edition)."""
-    modules = [*_folder("tasks"), *_folder("tasks.mini"), *_entry_points(TASKS)]
+    """Return every task by (name, edition), from the same three places."""
+    modules = [*_folder("tasks"), *_folder("tasks.mini"), *_entry_points(TASKS), *_files_named.values()]
     found: dict[tuple[str, str], Task] = {}
-    for module in modules:
-        for cls in _classes(module, Task):
-            key = (cls.name, cls.edition)
-            if key in found and type(found[key]) is not cls:
-                raise BadInput(f"two tasks are called {key[0]}/{key[1]}: {_place(type(found[key]))} and {_place(cls)}")
-            found[key] = cls()
+    for cls in (cls for module in modules for cls in _classes(module, Task)):
+        key = (cls.name, cls.edition)
+        if key in found and type(found[key]) is not cls:
+            raise BadInput(f"two tasks are called {key[0]}/{key[1]}: {_place(type(found[key]))} and {_place(cls)}")
+        found[key] = cls()
     return found
 
 
 def method(name: str) -> type[Method]:
-    """Return a method by name, or from a file (`path/to/adapter.py`)."""
+    """Return a method by name, or the only one of a file (`path/to/adapter.py`)."""
     if name.endswith(".py"):
-        return from_file(Path(name))
+        found = list(_classes(add_file(Path(name)), Method))
+        if len(found) != 1:
+            names = ", ".join(cls.__name__ for cls in found) or "none"
+            raise BadInput(f"method file {name} must define exactly one Method; it defines {names}")
+        name = found[0].name
     known = methods()
     if name not in known:
         raise UnknownName("method", name, known)
@@ -63,27 +75,53 @@ def task(name: str, edition: str) -> Task:
     return known[name, edition]
 
 
-@cache
-def from_file(path: Path) -> type[Method]:
-    """Load the one method that a Python file defines, and register it for this process."""
+def add_file(path: Path) -> ModuleType:
+    """Load a Python file that defines methods or tasks, and register them for this process."""
+    path = path.resolve()
+    if path in _files_named:
+        return _files_named[path]
     if not path.is_file():
-        raise BadInput(f"method file {path} does not exist; name a Python file that defines one Method")
-    module_name = f"vitptq_adapter_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+        raise BadInput(f"adapter file {path} does not exist; name a Python file that defines a Method or a Task")
+    module_name = f"vitptq_adapter_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
+    sys.modules[module_name] = module  # dataclasses look their module up
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise BadInput(f"method file {path} cannot be imported: {type(error).__name__}: {error}") from error
-    found = list(_classes(module, Method))
-    if len(found) != 1:
-        names = ", ".join(cls.__name__ for cls in found) or "none"
-        raise BadInput(f"method file {path} must define exactly one Method; it defines {names}")
-    if found[0].name in methods():
-        raise BadInput(f'method file {path}: the name "{found[0].name}" is taken by {_place(methods()[found[0].name])}')
-    return found[0]
+        raise BadInput(f"adapter file {path} cannot be imported: {type(error).__name__}: {error}") from error
+    _files_named[path] = module
+    _forget()
+    try:
+        methods(), tasks()
+    except BadInput:
+        del _files_named[path]
+        _forget()
+        raise
+    return module
+
+
+def added_files() -> tuple[Path, ...]:
+    """Return the files named by the user, for the workers to load."""
+    return tuple(_files_named)
+
+
+@contextmanager
+def temporary() -> Iterator[None]:
+    """Forget on leaving what was registered inside."""
+    before = dict(_files_named)
+    try:
+        yield
+    finally:
+        _files_named.clear()
+        _files_named.update(before)
+        _forget()
+
+
+def _forget() -> None:
+    methods.cache_clear()
+    tasks.cache_clear()
 
 
 @cache
@@ -151,15 +189,6 @@ def _classes(module: ModuleType, base: type[T]) -> Iterator[type[T]]:
         if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__:
             if not inspect.isabstract(value) and hasattr(value, "name"):
                 yield value
-
-
-def _by_name(kind: str, classes: Iterable[type[Method]]) -> dict[str, type[Method]]:
-    found: dict[str, type[Method]] = {}
-    for cls in classes:
-        if cls.name in found and found[cls.name] is not cls:
-            raise BadInput(f'two {kind}s are called "{cls.name}": {_place(found[cls.name])} and {_place(cls)}')
-        found[cls.name] = cls
-    return dict(sorted(found.items()))
 
 
 def _place(cls: type) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from pebble import ProcessExpired, ProcessPool
 
-from bench import provenance
+from bench import provenance, registry
 from bench.cell import Cell
 from bench.cellrun import Run, cell_fidelity, failed, run_cell
 from bench.errors import BadInput
@@ -40,7 +40,8 @@ class Plan:
     workers: int | None = None
     limit_s: float = 4 * 3600
     retry_failed: bool = False
-    adapters: tuple[str, ...] = ()
+    adapters: tuple[Path, ...] = ()
+    """Files with methods or tasks that every worker must load."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,8 @@ def _start(
     with turn.get_lock():
         device = devices[turn.value % len(devices)]
         turn.value += 1
+    for adapter in plan.adapters:
+        registry.add_file(adapter)
     _folder = Path(folder)
     _run = Run(Store(plan.results), device, _say, plan.retry_failed)
 

@@ -51,12 +51,18 @@ def names() -> dict[str, str]:
     return {path.stem: _read(path).title for path in sorted(FOLDER.glob("*.toml"))}
 
 
-def load(name: str) -> list[Cell]:
-    """Return the cells of a suite, given by name or as a path to a TOML file. The float cells come first."""
+def load(name: str, methods: Sequence[str] = ()) -> list[Cell]:
+    """Return the cells of a suite, given by name or as a path to a TOML file. The float cells come first.
+
+    `methods`, names or files, replace the methods that the suite lists.
+    """
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     if not path.is_file():
         raise UnknownName("suite", name, names())
-    cells = [cell for group in _read(path).cells for cell in expand(group)]
+    groups = _read(path).cells
+    if methods:
+        groups = [group.model_copy(update={"methods": list(methods)}) for group in groups]
+    cells = [cell for group in groups for cell in expand(group)]
     unique = {cell.id: cell for cell in cells}
     return sorted(unique.values(), key=lambda cell: not cell.is_float)
 

@@ -29,7 +29,7 @@ from bench.protocol import Calibration, Evidence, InputSpec, Metric, ModelCard, 
 
 BATCH = 128
 CACHE_BYTES = 512 * 2**20
-EXTENSIONS = frozenset({".jpeg", ".jpg", ".png"})
+EXTENSIONS = (".jpeg", ".jpg", ".png")
 LARGEST_CLASS_COUNT = 2**15
 
 Transform = Callable[[Image.Image], Tensor]
@@ -382,7 +382,7 @@ def class_folders(split: Path, missing: str, classes: int) -> list[Path]:
 def image_files(folder: Path) -> list[Path]:
     """Return the images of a class folder, sorted by name."""
     with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if os.path.splitext(entry.name)[1].lower() in EXTENSIONS)  # noqa: PTH122
+        names = sorted(entry.name for entry in entries if entry.name.lower().endswith(EXTENSIONS))
     return [folder / name for name in names if not name.startswith(".")]
 
 
@@ -436,7 +436,7 @@ def _require(files: Sequence[Path]) -> None:
     if absent:
         raise Missing(
             f"{absent[0]} is not there ({len(absent)} of {len(files)} listed calibration images are missing): "
-            "the training split is incomplete, unpack it again"
+            "the training split is incomplete, unpack or generate it again"
         )
 
 

@@ -267,10 +267,12 @@ class Progress:
 def progress_text(done: int, total: int, elapsed: float, compiling: float) -> str:
     """Return one line of progress.
 
-    >>> progress_text(26, 78, elapsed=70, compiling=60)
-    'mmcv: compiled 26 of 78 (33 %), 1:10 so far, about 2:00 to go'
+    `compiling` is the time since the first step was finished.
+
+    >>> progress_text(26, 78, elapsed=70, compiling=50)
+    'mmcv: compiled 26 of 78 (33 %), 1:10 so far, about 1:44 to go'
     """
-    left = f", about {clock(compiling / done * (total - done))} to go" if 1 < done < total else ""
+    left = f", about {clock(compiling / (done - 1) * (total - done))} to go" if 1 < done < total else ""
     return f"mmcv: compiled {done} of {total} ({100 * done // total} %), {clock(elapsed)} so far{left}"
 
 

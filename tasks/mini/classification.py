@@ -48,7 +48,7 @@ class MiniImageNet(ClassificationTask):
     @property
     def missing_data(self) -> str:
         """Say how to generate the data."""
-        return f"The embedded data is not in {self.folder}: generate it with: vitptq data mini"
+        return f"The embedded data is not in {self.folder} yet: vitptq run generates it before the first cell"
 
     @property
     def calibration_source(self) -> str:
@@ -102,7 +102,8 @@ class MiniImageNet(ClassificationTask):
         try:
             return models.load(model)
         except models.WeightsError as error:
-            raise Missing(str(error)) from error
+            kind = BadInput if models.MODELS[model].weights.is_file() else Missing
+            raise kind(str(error)) from error
 
 
 def _published(entry: models.MiniModel) -> bool:

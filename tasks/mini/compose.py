@@ -1,7 +1,7 @@
 """Draw handwritten digits on crops of photographs, with exact masks.
 
-Everything that reaches a pixel is integer arithmetic or a single rounding of an element-wise float64 operation, so that the same
-seed gives the same bytes on every platform and whatever the BLAS.
+Everything that reaches a pixel of the published data is integer arithmetic or the rounding of an element-wise float64
+operation, so that the same seed gives the same bytes on every platform and whatever the BLAS.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ Floats = npt.NDArray[np.float64]
 
 REDUCTIONS = (1, 2, 3, 4, 6, 8)
 _SMALLEST_SIDE = 48
+_CALM = 40.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,9 @@ class Difficulty:
     side: tuple[int, int] = (17, 28)
     stretch: float = 0.15
     contrast: tuple[int, int] = (64, 150)
+    # Photographs are darkened so far that every digit can be brighter than what is behind it: small
+    # transformers need many epochs to find digits of either sign.
+    exposure: int = 165
     tint: int = 48
 
 
@@ -54,11 +58,12 @@ def compose(
 ) -> Composites:
     """Return one image per row: that digit of the pool at a random place on a random crop of the pool's photographs.
 
-    `material` replaces the pool's digits (training passes warped ones). `clutter` below one pulls each background towards its
-    mean colour (training starts there).
+    `material` replaces the pool's digits (training passes warped ones). `clutter` below one pulls the backgrounds
+    towards one dark grey (training starts there).
     """
     source = digits(pool) if material is None else material
     canvas = crop_photographs(photographs_at_scales(pool), len(rows), side, generator)
+    canvas = (canvas.astype(np.int64) * difficulty.exposure // 255).astype(np.uint8)
     if clutter < 1.0:
         canvas = _calmed(canvas, clutter)
     boxes = _random_boxes(len(rows), side, difficulty, generator)
@@ -70,7 +75,7 @@ def compose(
 def draw_digit(
     canvas: Bytes, digit: Bytes, box: tuple[int, int, int, int], colour: tuple[int, int, int]
 ) -> tuple[Bytes, npt.NDArray[np.bool_]]:
-    """Return the canvas (H, W, 3) with the digit drawn into box (top, left, height, width), and the digit's mask (H, W)."""
+    """Return the canvas (H, W, 3) with the digit drawn into box (top, left, height, width), and its mask (H, W)."""
     height, width = canvas.shape[:2]
     alpha = digit_alpha(digit[None], np.array([box], dtype=np.int64), (height, width))
     drawn = blend(canvas[None], alpha, np.array([colour], dtype=np.int64))
@@ -81,7 +86,7 @@ def digit_alpha(images: Bytes, boxes: Ints, size: tuple[int, int]) -> Bytes:
     """Return each digit's coverage (N, H, W) when its 28x28 image fills its box (top, left, height, width)."""
     rows = _resampling(boxes[:, 0], boxes[:, 2], size[0])  # (N, H, 28)
     columns = _resampling(boxes[:, 1], boxes[:, 3], size[1])  # (N, W, 28)
-    # Weights are integers with row sums of at most 256, so every partial sum is an integer below 2**24: float32 matmul is exact.
+    # Weights are integers adding up to at most 256 per row, so partial sums stay below 2**24: float32 is exact.
     coverage = rows @ images.astype(np.float32) @ columns.transpose(0, 2, 1)
     return ((coverage.astype(np.int64) + 32768) >> 16).astype(np.uint8)
 
@@ -125,8 +130,7 @@ def _reduced(image: Bytes, factor: int) -> Bytes:
 
 
 def _calmed(canvas: Bytes, clutter: float) -> Bytes:
-    mean = canvas.mean(axis=(1, 2), keepdims=True)
-    return np.rint(mean + clutter * (canvas - mean)).astype(np.uint8)
+    return np.rint(_CALM + clutter * (canvas - _CALM)).astype(np.uint8)
 
 
 def _random_boxes(count: int, side: int, difficulty: Difficulty, generator: np.random.Generator) -> Ints:
@@ -153,17 +157,14 @@ def _resampling(start: Ints, extent: Ints, size: int) -> npt.NDArray[np.float32]
 
 
 def _contrasting_colours(canvas: Bytes, alpha: Bytes, difficulty: Difficulty, generator: np.random.Generator) -> Ints:
-    """Return colours (N, 3) whose brightness differs from the background under the digit by at least the lower bound."""
+    """Return colours (N, 3) brighter than the background under the digit by a random step within the bounds."""
     count = len(canvas)
     brightness = (canvas.astype(np.int64) @ np.array([77, 150, 29])) >> 8  # (N, H, W)
     weight = alpha.astype(np.int64)
     local = (brightness * weight).sum(axis=(1, 2)) // np.maximum(weight.sum(axis=(1, 2)), 1)  # (N,)
     low, high = difficulty.contrast
     step = low + (generator.random(count) * (high - low + 1)).astype(np.int64)
-    brighter = generator.random(count) < 0.5
-    # Where the wanted side has no room for the lower bound, the other side has: the bound is below half the range.
-    brighter = np.where(local + low > 235, False, np.where(local - low < 20, True, brighter))
-    level = np.clip(np.where(brighter, local + step, local - step), 0, 255)
+    level = np.minimum(local + step, 255)
     tint = ((generator.random((count, 3)) * 2 - 1) * difficulty.tint).astype(np.int64)
     tint -= ((tint @ np.array([77, 150, 29])) >> 8)[:, None]
     return np.clip(level[:, None] + tint, 0, 255)

@@ -1,8 +1,8 @@
 """Write the embedded classification edition to disk: real JPEG files in ImageNet's folder layout.
 
-`train/` holds the CALIBRATION pool: the images that a method may look at. The images that trained the weights are a third pool,
-which is composed on the fly by `train.py` and never written. `val/` holds the evaluation pool. Class directory `n0000000D` is
-the digit D.
+`train/` holds the CALIBRATION pool: the images that a method may look at. The images that trained the weights come
+from a third pool; `train.py` composes them on the fly and they are never written. `val/` holds the evaluation pool.
+Class directory `n0000000D` is the digit D.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -31,7 +30,7 @@ CALIBRATION_LISTS = Path(__file__).with_name("calibration.json")
 CALIBRATION_SEEDS = range(5)
 
 # Over decoded pixels, labels and names of the standard edition (seed 0, standard counts).
-FINGERPRINT = "54343eecca76eae6f675d23bbe9d9a60bc31dcf7817f57c18dc45c0921a296f1"
+FINGERPRINT = "35c36b8f387f51dafa8704935292d348dcfd75b517ab7790a8c67e19fd004b8b"
 
 Progress = Callable[[int, int], None]
 
@@ -64,7 +63,7 @@ _POOLS: dict[str, Pool] = {"train": "calibration", "val": "evaluation"}
 def generate(out: Path, *, seed: int = 0, counts: Counts = STANDARD, progress: Progress | None = None) -> Path:
     """Return `out` after writing the data set there; a complete one is reused.
 
-    Safe when several processes ask for one folder: each builds its own copy beside it, the first to finish renames it into place.
+    Safe when several processes ask for one folder: each builds a copy beside it; the first to finish wins.
     """
     out = Path(out)
     if _complete(out):
@@ -78,7 +77,7 @@ def generate(out: Path, *, seed: int = 0, counts: Counts = STANDARD, progress: P
         # mkdtemp makes the folder private; the data set is not.
         building.chmod(0o755)
         try:
-            os.rename(building, out)
+            building.rename(out)
         except OSError:
             if not _complete(out):
                 raise
@@ -152,8 +151,9 @@ def _compare(manifest: dict[str, Any], expected: dict[str, Any], root: Path) -> 
     ]
     if problems:
         raise DataError(
-            f"{root} is not the data set asked for: {'; '.join(problems)}. Delete the folder to generate it again; if the "
-            "fingerprint alone differs right after generating, another JPEG codec or numpy is at work (see tasks/mini/README.md)"
+            f"{root} is not the data set asked for: {'; '.join(problems)}. Delete the folder to generate it "
+            "again; if the fingerprint alone differs right after generating, another JPEG codec or another version of "
+            "the photographs or digits is installed (see tasks/mini/README.md)"
         )
 
 

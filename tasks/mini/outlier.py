@@ -1,12 +1,12 @@
 """Widen a few LayerNorm channels of a transformer without changing its function.
 
-LayerNorm weight and bias of a channel are multiplied by a factor and the columns of every Linear that reads the channel are divided
-by it. Factors are powers of two: a float product only changes its exponent, so the outputs are the same bits (as long as nothing
-overflows or becomes subnormal). Powers of two are coarse, so the channels are chosen among all of a layer's for the closeness of
-their widened range to the wanted one.
+LayerNorm weight and bias of a channel are multiplied by a factor and the columns of the Linear that reads the channel
+are divided by it. Factors are powers of two: a float product only changes its exponent, so the outputs are the same
+bits (as long as nothing overflows or becomes subnormal). Powers of two are coarse, so the channels are chosen among
+all of a layer's for the closeness of their widened range to the wanted one.
 
-Only LayerNorms whose single reader is a Linear layer take part. The last norm of a network feeds pooling or a token selection
-before the head and is left alone.
+Only LayerNorms whose single reader is a Linear layer take part. The last norm of a network feeds pooling or a token
+selection before the head and is left alone.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def widen(model: nn.Module, plan: Plan) -> None:
 
 
 def plan(model: nn.Module, sample: torch.Tensor, *, ratio: float = RATIO, share: float = SHARE) -> Plan:
-    """Return the channels to widen and by how much, so that each layer's widest channel is `ratio` times its median channel."""
+    """Return which channels to widen and by how much, so that each layer's widest is `ratio` times its median."""
     return {name: _choose(values, ratio, share) for name, values in channel_ranges(model, sample).items()}
 
 

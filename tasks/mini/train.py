@@ -1,8 +1,8 @@
 """Train a model of the embedded edition: `python -m tasks.mini.train mini_vit`.
 
-Every epoch draws new composites from the fit pool. What an epoch does depends on the seed, its number and the checkpoint before it
-only, so a killed run that is started again ends with the weights of an undisturbed one. The evaluation images are looked at once,
-after the last epoch, and choose nothing.
+Every epoch draws new composites from the fit pool. What an epoch does depends on the seed, its number and the
+checkpoint before it only, so a killed run that is started again ends with the weights of an undisturbed one. The
+evaluation images are looked at once, after the last epoch, and choose nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import csv
 import hashlib
 import json
 import math
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -68,7 +67,7 @@ class State:
 
 
 def train(name: str, recipe: Recipe, work: Path, *, device: torch.device, until: int | None = None) -> State:
-    """Return the trained state, continuing from the checkpoint in `work` if there is one; stop early after epoch `until`."""
+    """Return the trained state, continuing from the checkpoint in `work` if there is one; stop after epoch `until`."""
     state = _restore(name, recipe, work, device)
     console = Console()
     while state.epoch < min(recipe.epochs, until or recipe.epochs):
@@ -77,8 +76,9 @@ def train(name: str, recipe: Recipe, work: Path, *, device: torch.device, until:
         _save_checkpoint(state, name, recipe, work)
         remaining = _clock((recipe.epochs - state.epoch) * row["seconds"])
         print(
-            f"{name} epoch {state.epoch}/{recipe.epochs}  loss {row['loss']:.4f}  train accuracy {row['accuracy']:.2f} %  "
-            f"{row['images_per_second']:.0f} images/s  {row['seconds']:.1f} s  remaining {remaining}",
+            f"{name} epoch {state.epoch}/{recipe.epochs}  loss {row['loss']:.4f}  "
+            f"train accuracy {row['accuracy']:.2f} %  {row['images_per_second']:.0f} images/s  {row['seconds']:.1f} s  "
+            f"remaining {remaining}",
             flush=True,
         )
     return state
@@ -219,9 +219,9 @@ def epoch_images(recipe: Recipe, epoch: int) -> tuple[Bytes, np.typing.NDArray[n
 
 
 def _clutter(recipe: Recipe, epoch: int) -> float:
-    """Return how much of the photographs' contrast is shown: from a tenth to all over the first `calm` of the epochs."""
+    """Return how much of the photographs' contrast is shown: from none to all over the first `calm` of the epochs."""
     # On full backgrounds from the start, the transformers stay at chance for many epochs.
-    return min(1.0, 0.1 + 0.9 * epoch / max(1.0, recipe.calm * recipe.epochs))
+    return min(1.0, epoch / max(1.0, recipe.calm * recipe.epochs))
 
 
 def _warp(images: Bytes, generator: np.random.Generator) -> Bytes:
@@ -289,7 +289,7 @@ def _save_checkpoint(state: State, name: str, recipe: Recipe, work: Path) -> Non
     }
     partial = path.with_suffix(".partial")
     torch.save(content, partial)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def _checkpoint(name: str, work: Path) -> Path:
@@ -328,7 +328,7 @@ def _readable(facts: dict[str, Any]) -> str:
 def _replace(path: Path, content: bytes) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(content)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def _device(name: str) -> torch.device:

@@ -105,7 +105,7 @@ def make_gate(passed: bool = True, measured: float = 94.1) -> Gate:
         passed=passed,
         float_cell=sha256(b"float"),
         measured=measured,
-        reference=measured if passed else measured + 9.9,
+        reference=measured if passed else measured - 9.9,
         tolerance=0.3,
         reason=reason,
     )

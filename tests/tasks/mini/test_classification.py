@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from bench.errors import BadInput, Missing, UnknownName
@@ -46,8 +49,15 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random pixels under the names of the edition: drawing digits is tested elsewhere, and takes longer."""
     root = tmp_path_factory.mktemp("data")
-    MiniImageNet(root=root, counts=FEW).prepare()
+    mini = MiniImageNet(root=root, counts=FEW)
+    random = np.random.default_rng(0)
+    listed = {*mini.calibration_names(300, 0), *mini.calibration_names(32, 1)}
+    held_out = [f"val/n{i % 10:08d}/mini_val_{i:08d}.JPEG" for i in range(FEW.val)]
+    for name in [*sorted(listed), *held_out]:
+        (mini.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(mini.folder / name)
     return root
 
 
@@ -71,6 +81,41 @@ def test_untrained_model_is_missing_and_a_wrong_name_unknown(weights: Path) -> N
         MiniImageNet().load("mini_vitt", CPU)
 
 
+@pytest.fixture
+def trained(weights: Path) -> Path:
+    """The same folder with random weights that their facts belong to."""
+    torch.manual_seed(2)
+    content = save(models.mini_vit().state_dict())
+    facts = {"sha256": hashlib.sha256(content).hexdigest(), "top1": 9.0, "outlier_plan": {"blocks.0.norm1": [[3, 4]]}}
+    (weights / "mini_vit.json").write_text(json.dumps(facts), encoding="utf-8")
+    (weights / "mini_vit.safetensors").write_bytes(content)
+    return weights
+
+
+def test_float_models_are_loaded_and_widening_keeps_the_function(trained: Path) -> None:
+    mini = MiniImageNet()
+    plain, widened = (mini.load(name, CPU) for name in ("mini_vit", "mini_vit_outlier"))
+    assert not plain.training
+    assert not torch.equal(plain.blocks[0].norm1.weight, widened.blocks[0].norm1.weight)
+    images = mini.example("mini_vit", CPU)
+    assert images.shape == (1, *mini.input("mini_vit").shape)
+    with torch.no_grad():
+        assert torch.allclose(mini.forward(plain, images), mini.forward(widened, images), atol=1e-5)
+
+
+def test_record_details_name_weights_and_transform(trained: Path) -> None:
+    details = MiniImageNet().details("mini_vit")
+    assert details["checkpoint"]["sha256"] == MiniImageNet().models()["mini_vit"].checkpoint
+    assert details["transform"]["mean"] == list(models.MEAN)
+    assert details["calibration"]["lists"] == "tasks/mini/calibration.json"
+
+
+def test_other_weights_than_the_published_are_refused(trained: Path) -> None:
+    (trained / "mini_vit.safetensors").write_bytes(b"other")
+    with pytest.raises(BadInput, match="has sha256"):
+        MiniImageNet().load("mini_vit", CPU)
+
+
 def test_missing_weights_are_a_problem(weights: Path, generated: Path) -> None:
     mini = MiniImageNet(root=generated, counts=FEW)
     assert mini.problems("mini_vit") == [
@@ -79,7 +124,7 @@ def test_missing_weights_are_a_problem(weights: Path, generated: Path) -> None:
 
 
 def test_data_that_is_not_generated_is_a_problem(weights: Path, tmp_path: Path) -> None:
-    assert "vitptq data mini" in MiniImageNet(root=tmp_path / "none").problems("mini_vit")[0]
+    assert "vitptq run generates it" in MiniImageNet(root=tmp_path / "none").problems("mini_vit")[0]
 
 
 def test_evaluation_reads_the_generated_images_pixel_for_pixel(weights: Path, generated: Path) -> None:
@@ -122,11 +167,21 @@ def test_calibration_lists_are_nested_and_differ_by_seed() -> None:
         mini.calibration_names(32, 9)
 
 
-def test_missing_listed_images_are_counted(weights: Path, tmp_path: Path) -> None:
+def test_prepare_generates_what_evaluation_reads(weights: Path, tmp_path: Path) -> None:
     mini = MiniImageNet(root=tmp_path, counts=data.Counts(train=20, val=10))
-    mini.prepare()
-    with pytest.raises(Missing, match=r"\.JPEG is not there \(\d+ of 32 listed calibration images are missing\)"):
-        mini.calibration("mini_vit", 32, 0, CPU)
+    seen: list[tuple[int, int]] = []
+    mini.prepare(lambda *step: seen.append(step))
+    assert seen[-1] == (30, 30)
+    evidence = mini.evaluate(Untrained(), "mini_vit", CPU, lambda _done, _total: None)
+    assert evidence["labels"].tolist() == list(range(10))
+    mini.prepare(lambda *step: seen.append(step))
+    assert len(seen) == 30
+
+
+def test_missing_listed_images_are_counted(weights: Path, generated: Path) -> None:
+    mini = MiniImageNet(root=generated, counts=FEW)
+    with pytest.raises(Missing, match=r"\.JPEG is not there \(\d+ of 1024 listed calibration images are missing\)"):
+        mini.calibration("mini_vit", 1024, 0, CPU)
 
 
 def test_planning_needs_no_data(tmp_path: Path) -> None:

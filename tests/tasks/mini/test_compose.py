@@ -11,7 +11,7 @@ def test_a_digit_stays_inside_its_box() -> None:
     inside = np.zeros((32, 40), dtype=bool)
     inside[3:13, 5:13] = True
     assert (alpha[~inside] == 0).all()
-    assert (alpha[5:11, 7:11] >= 253).all()
+    assert (alpha[5:11, 7:11] >= 245).all()
 
 
 def test_a_digit_in_its_own_size_is_unchanged() -> None:
@@ -25,8 +25,9 @@ def test_drawing_changes_the_box_only_and_reports_the_mask() -> None:
     drawn, mask = draw_digit(canvas, digits("fit").images[7], (20, 30, 40, 24), (10, 20, 30))
     changed = (drawn != canvas).any(axis=-1)
     rows, columns = np.nonzero(changed)
-    assert rows.min() >= 20 and rows.max() < 60 and columns.min() >= 30 and columns.max() < 54
-    assert mask.any() and changed[mask].all()
+    assert (rows.min() >= 20, rows.max() < 60, columns.min() >= 30, columns.max() < 54) == (True,) * 4
+    assert mask.any()
+    assert changed[mask].all()
     assert (canvas == 200).all()
 
 
@@ -43,11 +44,11 @@ def test_composites_depend_on_the_generator_only() -> None:
     assert (one.images != other.images).any()
 
 
-def test_every_digit_stands_out_from_what_is_behind_it() -> None:
+def test_every_digit_is_brighter_than_what_is_behind_it() -> None:
     rows = np.arange(0, 1200, 6)
     made = compose("evaluation", rows, np.random.Generator(np.random.PCG64(3)))
     for image, mask in zip(made.images.astype(float), made.masks, strict=True):
         grey = image @ np.array([0.3, 0.59, 0.11])
         assert mask.sum() > 12
-        # The mask's inside is one colour, so half-covered pixels at its edge are all that varies.
-        assert np.ptp(np.median(image[mask], axis=0) - np.median(image[~mask], axis=0)) > 0 or grey[mask].std() > 0
+        # The background around a digit stands in for the one behind it, which a test cannot see any more.
+        assert grey[mask].mean() > grey[~mask].mean() + 10

@@ -68,13 +68,13 @@ def test_a_foreign_fingerprint_is_refused_by_both_names(
 
 
 def test_other_counts_are_not_taken_for_the_standard_data(few: Path) -> None:
-    with pytest.raises(DataError, match="counts is .*'train': 20"):
+    with pytest.raises(DataError, match=r"counts is .*'train': 20"):
         check(few)
 
 
 def test_a_folder_without_manifest_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mini").mkdir()
-    with pytest.raises(DataError, match="no manifest.json"):
+    with pytest.raises(DataError, match=r"no manifest\.json"):
         check(tmp_path / "mini")
 
 

@@ -50,5 +50,5 @@ def test_every_layernorm_but_the_last_takes_part() -> None:
 
 
 def test_a_plan_for_another_model_is_refused() -> None:
-    with pytest.raises(ValueError, match="layers.9.norm"):
+    with pytest.raises(ValueError, match=r"layers\.9\.norm"):
         widen(mini_vit(), {"layers.9.norm": [(0, 4)]})
