@@ -78,13 +78,14 @@ def build(board: Board, out: Path, *, templates: Path, version: str, evidence_di
 
     With `evidence_dir`, the evidence files are checked against their records and copied beside the pages.
     """
-    _refuse_to_overwrite(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{out.name}-building-", dir=out.parent))
+    target = out.resolve()  # a link stays a link, and "." gets a name to build beside
+    _refuse_to_overwrite(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{target.name}-building-", dir=target.parent))
     try:
-        building.chmod(0o755)
+        building.chmod(0o755)  # readable for a web server; temporary folders are not
         _write(board, building, templates, version, evidence_dir)
-        _swap(building, out)
+        _swap(building, target)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return out / "index.html"

@@ -1,0 +1,201 @@
+"""Adapters with planted faults. The contract test and the audit must catch every one; none may be taken out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from bench.bits import BitSpec
+from bench.protocol import Calibration, DataFree, Method, Quantizer
+from methods.core.explicit import Explicit, explicit
+from methods.core.observe import RunningMinMax, observe_activations, observe_weights
+
+
+def _minmax(model: nn.Module, calibration: Calibration, bits: BitSpec) -> Explicit:
+    net = explicit(model, bits)
+    observe_weights(net)
+    observe_activations(net, calibration, RunningMinMax)
+    net.switch(True)
+    return net
+
+
+@dataclass(frozen=True)
+class Planted(Method):
+    """Base of the planted adapters: an honest min-max with a fault added by the subclass."""
+
+    name = "planted"
+    title = "Planted"
+    fidelity = "paper"
+
+    def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
+        """Quantise honestly."""
+        return _minmax(model, calibration, bits).model
+
+
+@dataclass(frozen=True)
+class FloatLayer(Planted):
+    """Leaves one layer's input in float."""
+
+    def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
+        """Switch one slot off."""
+        net = _minmax(model, calibration, bits)
+        next(operand for operand in net.activations.values() if operand.role == "gelu").on = False
+        return net.model
+
+
+@dataclass(frozen=True)
+class MoreBits(Planted):
+    """Says W4A4 and uses eight bits in one place."""
+
+    def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
+        """Quantise one weight at 8 bits."""
+        net = _minmax(model, calibration, bits)
+        wide = _minmax(model, calibration, BitSpec(8, 8))
+        name = next(iter(net.weights))
+        net.operands[name].quantizer = wide.operands[name].quantizer
+        return net.model
+
+
+class Pretender(Quantizer):
+    """Says that it has 2^bits values and passes everything through."""
+
+    granularity = "tensor"  # type: ignore[assignment]
+
+    def quantise(self, x: Tensor) -> Tensor:
+        """Return a copy of `x`."""
+        return x.clone()
+
+    def grid(self) -> Tensor:
+        """Return a grid of the right size."""
+        return torch.linspace(-1, 1, 2**self.bits)[None]
+
+    def groups(self, x: Tensor) -> Tensor:
+        """Arrange as one group."""
+        return x.reshape(1, -1)
+
+
+@dataclass(frozen=True)
+class OffGrid(Planted):
+    """Has a quantizer whose output is not on its grid."""
+
+    def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
+        """Put the pretender in one slot."""
+        net = _minmax(model, calibration, bits)
+        operand = next(iter(net.activations.values()))
+        operand.quantizer = Pretender(operand.bits)
+        return net.model
+
+
+@dataclass(frozen=True)
+class Hidden(Planted):
+    """Computes a product where the audit's list of functions does not see it."""
+
+    def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
+        """Add an einsum in front of the model."""
+        return _InFront(_minmax(model, calibration, bits).model)
+
+
+class _InFront(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer("identity", torch.eye(32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(torch.einsum("bchw,wv->bchv", x, self.identity))
+
+
+@dataclass(frozen=True)
+class Mutates(Planted):
+    """Changes the float model."""
+
+    def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
+        """Scale a parameter of the original."""
+        with torch.no_grad():
+            next(model.parameters()).mul_(0.5)
+        return _minmax(model, calibration, bits).model
+
+
+@dataclass(frozen=True)
+class Raises(Planted):
+    """Raises."""
+
+    def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
+        """Fail."""
+        raise RuntimeError("planted failure")
+
+
+@dataclass(frozen=True)
+class Random(Planted):
+    """Draws from a generator that no seed reaches."""
+
+    def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
+        """Perturb a bias."""
+        net = _minmax(model, calibration, bits)
+        generator = torch.Generator()
+        generator.seed()
+        with torch.no_grad():
+            net.model.get_submodule("norm").bias.add_(torch.rand(1, generator=generator))
+        return net.model
+
+
+@dataclass(frozen=True)
+class PeeksAtImages(Planted):
+    """Calls itself data-free and asks for images."""
+
+    category = "data-free"
+
+    def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
+        """Calibrate on images."""
+        assert isinstance(calibration, DataFree)
+        return _minmax(model, calibration, bits).model
+
+
+@dataclass(frozen=True)
+class TakesAnything(Planted):
+    """Accepts a model that nobody knows."""
+
+    def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
+        """Return it as it is."""
+        return model
+
+
+@dataclass(frozen=True)
+class Undescribed(Planted):
+    inferred = ()
+    fidelity = "inferred"
+
+
+def _fault(fault: Callable[[], object]) -> type[Planted]:
+    @dataclass(frozen=True)
+    class Faulty(Planted):
+        """Does something that no adapter survives."""
+
+        def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
+            fault()
+            return model
+
+    return Faulty
+
+
+Hangs = _fault(lambda: time.sleep(600))
+Dies = _fault(lambda: os.kill(os.getpid(), signal.SIGKILL))
+EXPECTED: dict[type[Planted], str] = {
+    FloatLayer: "input of linear stayed float",
+    MoreBits: "has 8 bits, W4A4 allows 4",
+    OffGrid: "values off the grid",
+    Hidden: "the audit cannot see",
+    Mutates: "parameters, buffers or modules changed",
+    Raises: "RuntimeError: planted failure",
+    Random: "two runs differ",
+    PeeksAtImages: "'DataFree' object has no attribute 'batches'",
+    TakesAnything: "accepted a model without an operand map",
+    Undescribed: "`inferred` is empty",
+}
+"""Each planted fault with the words in which the contract test must name it."""

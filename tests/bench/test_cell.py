@@ -1,0 +1,89 @@
+"""Cells: identity from content, bit specs, filters and shards."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench import suites
+from bench.bits import BitSpec
+from bench.cell import Cell
+from bench.errors import BadInput, UnknownName
+
+
+def make(**changes: object) -> Cell:
+    base: dict[str, object] = {
+        "task": "t", "edition": "e", "data": "d", "model": "m", "checkpoint": "c", "method": "x", "source": "s",
+        "parameters": {}, "bits": "W4A4", "track": "standard", "seed": 0, "calibration_size": 32, "calibration_list": "l",
+    }  # fmt: skip
+    return Cell.model_validate(base | changes)
+
+
+@given(st.text(), st.text())
+def test_cells_with_different_content_have_different_ids(a: str, b: str) -> None:
+    assert (make(model=a).id == make(model=b).id) == (a == b)
+
+
+@given(st.dictionaries(st.text(), st.integers() | st.text() | st.booleans(), min_size=2))
+def test_id_does_not_depend_on_the_order_of_parameters(parameters: dict[str, object]) -> None:
+    assert make(parameters=parameters).id == make(parameters=dict(reversed(parameters.items()))).id
+
+
+def test_parameters_that_look_alike_as_text_are_different_cells() -> None:
+    assert len({make(parameters={"p": value}).id for value in ([1.5], [1, 5], "1.5", 1.5)}) == 4
+
+
+@pytest.mark.parametrize("text", ["W4", "4A4", "W4A4 ", "W1A4", "W4A9", "W16A16", ""])
+def test_bad_bit_spec_is_refused(text: str) -> None:
+    with pytest.raises(BadInput):
+        BitSpec.parse(text)
+
+
+@given(st.integers(1, 7), st.sets(st.integers(0, 1000), max_size=40))
+def test_shards_are_disjoint_and_complete(parts: int, seeds: set[int]) -> None:
+    cells = [make(seed=seed) for seed in seeds]
+    shards = [suites.shard(cells, f"{i + 1}/{parts}") for i in range(parts)]
+    assert sorted(c.id for shard in shards for c in shard) == sorted(c.id for c in cells)
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "1/2/3"])
+def test_bad_shard_is_refused(text: str) -> None:
+    with pytest.raises(BadInput, match="is not I/N"):
+        suites.shard([make()], text)
+
+
+def test_filter_keeps_the_float_cell_of_what_it_selects(cells: list[Cell]) -> None:
+    kept = suites.select(cells, ["method=minmax", "bits=W4A4,W6A6"])
+    assert [(c.method, c.bits) for c in kept] == [("float", "W32A32"), ("minmax", "W4A4")]
+
+
+def test_unknown_filter_key_names_the_nearest(cells: list[Cell]) -> None:
+    with pytest.raises(UnknownName, match='did you mean "method"'):
+        suites.select(cells, ["metod=minmax"])
+
+
+def test_filter_without_a_match_says_so(cells: list[Cell]) -> None:
+    with pytest.raises(BadInput, match="no cell of the suite matches"):
+        suites.select(cells, ["bits=W5A5"])
+
+
+def test_unknown_suite_method_and_model_name_the_known_ones(tiny: None, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UnknownName, match='unknown suite "quik"; known: .*did you mean "quick"'):
+        suites.load("quik")
+    path = tmp_path / "s.toml"
+    text = 'title="t"\n[[cells]]\ntask="tiny"\nedition="test"\nmodels=["vti"]\nmethods=["minmax"]\nbits=["W4A4"]\n'
+    path.write_text(text)
+    with pytest.raises(UnknownName, match='did you mean "vit"'):
+        suites.load(str(path))
+    path.write_text(text.replace("vti", "vit").replace("minmax", "minmaxx"))
+    with pytest.raises(UnknownName, match='did you mean "minmax"'):
+        suites.load(str(path))
+    path.write_text(text + "seedz=[1]\n")
+    with pytest.raises(BadInput, match="seedz"):
+        suites.load(str(path))
+
+
+def test_float_cells_come_first(cells: list[Cell]) -> None:
+    assert cells[0].is_float
+    assert not any(cell.is_float for cell in cells[1:])

@@ -1,0 +1,184 @@
+"""One cell: gate, failures, retries, provenance and costs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench import registry, suites
+from bench.cell import Cell
+from bench.cellrun import Run, run_cell
+from bench.record import Record
+from bench.verify import verify
+from tests.bench import planted
+
+HERE = Path(__file__).parent
+
+
+def cell(model: str = "vit", method: str = "minmax", bits: str = "W4A4") -> Cell:
+    group = suites.Group(task="tiny", edition="test", models=[model], methods=[method], bits=[bits])
+    return suites.expand(group)[-1]
+
+
+def measured(cell: Cell, run: Run) -> Record:
+    record = run_cell(cell, run)
+    assert record is not None
+    return record
+
+
+def plant(monkeypatch: pytest.MonkeyPatch, cls: type[planted.Planted]) -> None:
+    monkeypatch.setattr(registry, "methods", lambda: {**_METHODS, "planted": cls})
+
+
+_METHODS = registry.methods()
+
+
+def test_float_cell_is_measured_first_and_opens_the_gate(tiny: None, run: Run) -> None:
+    record = measured(cell(), run)
+    assert record.counts
+    assert record.gate is not None
+    reference = next(r for r in run.store.records() if r.cell.is_float)
+    assert record.gate.float_cell == reference.id
+    assert record.gate.measured == reference.scores["top1"] == 100
+
+
+def test_shut_gate_is_recorded_with_its_reason(tiny: None, run: Run) -> None:
+    record = measured(cell("wrong_reference"), run)
+    assert record.status == "ok"
+    assert not record.counts
+    assert record.gate is not None
+    assert "50.00 points apart, 0.50 allowed" in record.gate.reason
+
+
+def test_float_record_of_another_environment_does_not_open_the_gate(
+    tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured(cell(), run)
+    monkeypatch.setattr("bench.provenance.environment", lambda device: "elsewhere")
+    record = measured(cell(bits="W8A8"), run)
+    assert record.counts  # measured again here, and within tolerance
+    assert len(run.gates) == 1
+
+
+def test_audit_costs_and_provenance_are_in_the_record(tiny: None, run: Run) -> None:
+    record = measured(cell(), run)
+    assert record.audit is not None and record.audit.clean
+    assert record.audit.quantised_macs == record.audit.macs > 0
+    assert record.costs is not None
+    stem = 3 * 8 * 8 * 32 * 16  # MACs of the patch embedding, whose input has 8 bits
+    assert record.costs.bit_operations == (record.audit.macs - stem) * 16 + stem * 32
+    assert record.costs.peak_host_mib > 50
+    model = registry.task("tiny", "test").load("vit", torch.device("cpu"))
+    weights = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv2d))
+    everything = sum(p.numel() for p in model.parameters())
+    assert record.costs.model_mib == pytest.approx((weights * 4 + (everything - weights) * 32) / 8 / 2**20, abs=1e-3)
+    assert record.provenance.versions["torch"] == torch.__version__
+    assert record.provenance.commit
+
+
+def test_same_cell_twice_gives_the_same_result(tiny: None, run: Run, tmp_path: Path) -> None:
+    from bench.store import Store
+
+    again = replace(run, store=Store(tmp_path / "again"))
+    assert measured(cell(method="repq-vit"), run).result() == measured(cell(method="repq-vit"), again).result()
+
+
+@pytest.mark.parametrize(
+    ("cls", "kind", "words"),
+    [
+        (planted.Raises, "raised", "RuntimeError: planted failure"),
+        (planted.Mutates, "raised", "changed the float model"),
+        (planted.PeeksAtImages, "raised", "has no attribute 'batches'"),
+    ],
+)
+def test_failure_is_a_record(
+    tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch, cls: type[planted.Planted], kind: str, words: str
+) -> None:
+    plant(monkeypatch, cls)
+    record = measured(cell(method="planted"), run)
+    assert record.status == "failed"
+    assert record.failure is not None
+    assert record.failure.kind == kind
+    assert words in record.failure.message
+
+
+@pytest.mark.parametrize(("error", "kind"), [(torch.OutOfMemoryError, "out_of_memory"), (MemoryError, "out_of_memory")])
+def test_out_of_memory_is_told_apart(
+    tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch, error: type[Exception], kind: str
+) -> None:
+    def fail() -> None:
+        raise error("no memory")
+
+    plant(monkeypatch, planted._fault(fail))
+    record = measured(cell(method="planted"), run)
+    assert record.failure is not None
+    assert record.failure.kind == kind
+
+
+def test_traceback_ends_where_the_adapter_failed(tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch, planted.Raises)
+    failure = measured(cell(method="planted"), run).failure
+    assert failure is not None
+    assert 'raise RuntimeError("planted failure")' in failure.traceback
+
+
+def test_failed_cell_is_kept_until_a_retry_and_its_reason_afterwards(
+    tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = {"broken": True}
+
+    def sometimes() -> None:
+        if broken["broken"]:
+            raise RuntimeError("planted failure")
+
+    @planted.dataclass(frozen=True)
+    class Sometimes(planted.Planted):
+        """Fails until it does not."""
+
+        def quantize(self, model, calibration, bits):  # type: ignore[no-untyped-def]
+            sometimes()
+            return super().quantize(model, calibration, bits)
+
+    plant(monkeypatch, Sometimes)
+    target = cell(method="planted")
+    first = measured(target, run)
+    broken["broken"] = False
+    assert measured(target, run) == first
+    second = measured(target, replace(run, retry_failed=True))
+    assert second.status == "ok"
+    assert [failure.message for failure in second.earlier] == ["RuntimeError: planted failure"]
+
+
+def test_violations_are_in_the_record_of_a_cell_that_runs(
+    tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch, planted.FloatLayer)
+    record = measured(cell(method="planted"), run)
+    assert record.audit is not None
+    assert not record.audit.clean
+    assert record.audit.float_operands == ("blocks.0.mlp.fc2: input",)
+    assert record.audit.quantised_macs < record.audit.macs
+
+
+def test_verify_recomputes_scores_and_notices_a_changed_one(tiny: None, run: Run) -> None:
+    record = measured(cell(), run)
+    assert all(not verdict.problems for verdict in verify(run.store))
+    path = run.store.records_dir / f"{record.id}.json"
+    forged = record.model_copy(update={"scores": {"top1": record.scores["top1"] - 1}})
+    path.write_text(forged.model_dump_json())
+    problems = [problem for verdict in verify(run.store) for problem in verdict.problems]
+    assert len(problems) == 1
+    assert "the evidence gives" in problems[0]
+
+
+def test_changed_adapter_source_makes_another_cell(tiny: None, tmp_path: Path) -> None:
+    source = (HERE.parent.parent / "methods" / "minmax.py").read_text().replace('name = "minmax"', 'name = "{}"')
+    hashes = []
+    for name, extra in (("one", ""), ("two", ""), ("three", "\n# changed\n")):
+        path = tmp_path / f"{name}.py"
+        path.write_text(source.replace("{}", name) + extra)
+        hashes.append(registry.source_hash(registry.method(str(path))))
+    assert len(set(hashes)) == 3
