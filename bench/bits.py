@@ -9,8 +9,8 @@ from typing import Literal
 from bench.errors import BadInput
 
 Role = Literal["weight", "input", "gelu", "stem_input", "query", "key", "value", "softmax"]
-"""What a tensor is to the product that reads it. `stem_input` is the image at the patch embedding, `gelu` what leaves a GELU,
-`softmax` the attention probabilities."""
+"""What a tensor is to the product that reads it. `stem_input` is the image at the patch embedding, `gelu` what leaves a
+GELU, `softmax` the attention probabilities."""
 
 FLOAT_BITS = 32
 STEM_INPUT_BITS = 8

@@ -1,14 +1,17 @@
-"""Run one cell: load, gate, quantise, audit, evaluate, and write its record. Nothing here knows a method or a task by name."""
+"""Run one cell: load, gate, quantise, audit, evaluate, record. Nothing here knows a method or a task by name."""
 
 from __future__ import annotations
 
 import hashlib
 import random
+import shlex
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
 import numpy as np
 import torch
+from pydantic import JsonValue
 from torch import nn
 
 from bench import costs, gate, provenance, registry
@@ -34,6 +37,8 @@ class Run:
     device: torch.device
     say: Say
     retry_failed: bool = False
+    again: str = ""
+    """The command that repeats the run; a record adds the filters for its cell."""
     gates: dict[str, Gate] = field(default_factory=dict)
     """Gates opened by this process for models whose float record comes from another environment."""
 
@@ -52,7 +57,7 @@ def run_cell(cell: Cell, run: Run) -> Record | None:
         started = provenance.now()
         try:
             record = _measure(cell, run, started)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  whatever goes wrong becomes a record
             record = failed(cell, failure_of(error, started), started, run.device, cell_fidelity(cell))
         if previous is not None and previous.failure is not None:
             record = record.model_copy(update={"earlier": (*previous.earlier, previous.failure)})
@@ -96,7 +101,7 @@ def cell_fidelity(cell: Cell) -> str:
 def seed_everything(seed: int) -> None:
     """Seed Python, NumPy and torch."""
     random.seed(seed)
-    np.random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  third-party code draws from the global generator
     torch.manual_seed(seed)
 
 
@@ -110,7 +115,8 @@ def _measure(cell: Cell, run: Run, started: str) -> Record:
     opened = None if cell.is_float else _gate(cell, task, run)
     with watch("quantise"):
         run.say("quantise", 0, 1)
-        quantised = quantise(method, model, _calibration(cell, task, method, run.device), cell)
+        calibration = _calibration(cell, task, method, run.device)
+        quantised = quantise(method, model, calibration, cell)
     audited = audit(quantised, cell.bit_spec, task.example(cell.model, run.device), task.forward)
     with watch("evaluate"):
         evidence = task.evaluate(quantised, cell.model, run.device, _said(run, "evaluate"))
@@ -121,8 +127,22 @@ def _measure(cell: Cell, run: Run, started: str) -> Record:
         evidence=run.store.add_evidence(cell, evidence),
         gate=opened or gate.float_gate(card, task.metrics[0], scores, cell),
         audit=audited, costs=_costs(watch, quantised, audited, run.device),
-        notes=tuple(method.notes()), details=task.details(cell.model), provenance=provenance.collect(run.device, started),
+        notes=tuple(method.notes()),
+        details=task.details(cell.model) | _repetition(cell, run, calibration),
+        provenance=provenance.collect(run.device, started),
     )  # fmt: skip
+
+
+def _repetition(cell: Cell, run: Run, calibration: Calibration | DataFree) -> dict[str, JsonValue]:
+    """Return what repeating the cell takes: the command, and the hash of the calibration images it must find."""
+    found: dict[str, JsonValue] = {
+        "calibration_images": calibration.digest if isinstance(calibration, Calibration) else ""
+    }
+    if run.again:
+        keys = ("task", "edition", "model", "method", "bits", "seed")
+        filters = " ".join(f"--only {key}={shlex.quote(str(getattr(cell, key)))}" for key in keys)
+        found["repeat"] = f"{run.again} {filters} --results repeated"
+    return found
 
 
 def _configured(cell: Cell) -> Method:
@@ -153,7 +173,8 @@ def quantise(method: Method, model: nn.Module, calibration: Calibration | DataFr
     """Return the quantised model, after checking that the float model was left as it was."""
     before = fingerprint(model)
     quantised = method.quantize(model, calibration, cell.bit_spec)  # type: ignore[arg-type]
-    if not isinstance(quantised, nn.Module):
+    returned: object = quantised  # whatever the annotation says
+    if not isinstance(returned, nn.Module):
         raise BadInput(f"method {method.name} returned {type(quantised).__name__}, not a module")
     if fingerprint(model) != before:
         raise BadInput(f"method {method.name} changed the float model; quantize() must work on a copy")
@@ -171,7 +192,7 @@ def fingerprint(model: nn.Module) -> str:
 
 
 def _calibration(cell: Cell, task: Task, method: Method, device: torch.device) -> Calibration | DataFree:
-    """Return what the method may see: a data-free one gets the input's description and nothing that leads to an image."""
+    """Return what the method may see: for a data-free one the input's description, and no way to an image."""
     if method.category == "data-free" or method.category == "float":
         return DataFree(task.input(cell.model), device)
     return task.calibration(cell.model, cell.calibration_size, cell.seed, device)
@@ -188,4 +209,3 @@ def _costs(watch: Stopwatch, model: nn.Module, audited: Audit, device: torch.dev
         peak_device_mib=costs.peak_device_mib(device), model_mib=round(costs.model_mib(model, audited), 4),
         bit_operations=bit_operations(audited),
     )  # fmt: skip
-

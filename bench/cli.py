@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import inspect
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -34,12 +35,16 @@ Results = Annotated[Path, typer.Option("--results", help="Results folder; any nu
 SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="A suite's name, or a path to a TOML file.")]
 Only = Annotated[
     list[str] | None,
-    typer.Option("--only", metavar="KEY=VALUE[,VALUE]", help="Keep matching cells: task, model, family, method, bits, seed ..."),
+    typer.Option(
+        "--only", metavar="KEY=VALUE[,VALUE]", help="Keep matching cells: task, model, family, method, bits, seed ..."
+    ),
 ]
 DEFAULT_RESULTS = Path("results")
 Methods = Annotated[
     list[str] | None,
-    typer.Option("--method", metavar="NAME|FILE", help="Take this method (or the one in this file) instead of the suite's."),
+    typer.Option(
+        "--method", metavar="NAME|FILE", help="Take this method (or the one in this file) instead of the suite's."
+    ),
 ]
 Adapters = Annotated[
     list[Path] | None, typer.Option("--adapter", metavar="FILE", help="Load methods and tasks from a Python file.")
@@ -62,6 +67,7 @@ class Format(enum.StrEnum):
     CSV = "csv"
     LATEX = "latex"
     JSON = "json"
+    MARKDOWN = "markdown"
 
 
 class Retry(enum.StrEnum):
@@ -102,7 +108,9 @@ def doctor(results: Results = DEFAULT_RESULTS) -> None:
 
 @command
 def data(
-    edition: Annotated[str, typer.Argument(help="Only mini: the full editions' data sets are for a person to download.")],
+    edition: Annotated[
+        str, typer.Argument(help="Only mini: the full editions' data sets are for a person to download.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Where to write it.")],
 ) -> None:
     """Generate the embedded data set in the real formats."""
@@ -123,7 +131,10 @@ def check(
     failures = 0
     for finding in contract.check(registry.method(method)):
         failures += not finding.ok
-        print(f"{'ok    ' if finding.ok else 'FAILED'}  {finding.rule}{': ' if finding.problem else ''}{finding.problem}", flush=True)
+        print(
+            f"{'ok    ' if finding.ok else 'FAILED'}  {finding.rule}{': ' if finding.problem else ''}{finding.problem}",
+            flush=True,
+        )
     print(f"{method}: {'keeps the contract' if not failures else f'{failures} rules broken'}")
     if failures:
         raise typer.Exit(1)
@@ -145,10 +156,14 @@ def plan(
     records = {record.id: record for record in Store(results).readable()}
     seconds = {cell.id: estimate(cell, records.values()) for cell in cells if cell.id not in records}
     for cell in cells:
-        print(f"{_state(records.get(cell.id)):<7}  {clock(seconds.get(cell.id)):>8}  {cell.label()}")
+        left = clock(seconds[cell.id]) if cell.id in seconds else ""
+        print(f"{_state(records.get(cell.id)):<7}  {left:>8}  {cell.label()}")
     known = [value for value in seconds.values() if value is not None]
     unknown = len(seconds) - len(known)
-    print(f"{len(cells)} cells, {len(cells) - len(seconds)} done; remaining about {clock(sum(known))} on one worker", end="")
+    print(
+        f"{len(cells)} cells, {len(cells) - len(seconds)} done; remaining about {clock(sum(known))} on one worker",
+        end="",
+    )
     print(f" and {unknown} cells like none measured before" if unknown else "")
 
 
@@ -161,7 +176,9 @@ def run(
     adapter: Adapters = None,
     shard: Annotated[str | None, typer.Option(metavar="I/N", help="Run part I of N, split by hash.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per GPU, or one on the CPU.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; default: one per GPU, or one on the CPU.")
+    ] = None,
     retry: Annotated[Retry | None, typer.Option(help="Measure failed cells again.")] = None,
     limit: Annotated[float, typer.Option(min=0.01, help="Minutes after which a cell counts as hung.")] = 240,
 ) -> None:
@@ -179,7 +196,8 @@ def run(
     print(f"{suite}: {len(cells)} cells, {len(cells) - len(todo)} done before; results in {results}", flush=True)
     metric = {key: task.metrics[0].name for key, task in registry.tasks().items()}
     with RunProgress(len(todo), metric) as progress:
-        plan = Plan(results, device, workers, limit * 60, retry is not None, registry.added_files())
+        again = _command("run", suite, methods=method, adapters=adapter)
+        plan = Plan(results, device, workers, limit * 60, retry is not None, registry.added_files(), again)
         if todo:
             run_cells(todo, plan, progress.finished, progress.steps)
     _summary(suite, [store.record(cell) for cell in cells], results)
@@ -269,6 +287,12 @@ def _cells(suite: str, only: list[str] | None, methods: list[str] | None, adapte
     return suites.select(suites.load(suite, methods or []), only or [])
 
 
+def _command(*words: str, methods: list[str] | None, adapters: list[Path] | None) -> str:
+    """Return the command line that a record gives for repeating its cell, up to the cell's own filters."""
+    options = [*(f"--method={name}" for name in methods or []), *(f"--adapter={path}" for path in adapters or [])]
+    return shlex.join(["vitptq", *words, *options])
+
+
 def _load(adapters: list[Path] | None) -> None:
     from bench import registry
 
@@ -279,7 +303,10 @@ def _load(adapters: list[Path] | None) -> None:
 def _methods() -> list[str]:
     from bench import registry
 
-    return [f"{name:<14} {cls.title:<12} {cls.category}, fidelity {cls.fidelity}  {cls.paper}" for name, cls in registry.methods().items()]
+    return [
+        f"{name:<14} {cls.title:<12} {cls.category}, fidelity {cls.fidelity}  {cls.paper}"
+        for name, cls in registry.methods().items()
+    ]
 
 
 def _tasks() -> list[str]:
@@ -348,7 +375,9 @@ def _summary(suite: str, records: list[Record | None], results: Path, *, strict:
         assert record.gate is not None
         print(f"does not count: {record.cell.label()}: {record.gate.reason}")
     missing = sum(record is None for record in records)
-    print(f"{suite}: {len(done)} done ({len(shut)} behind a shut float gate), {len(failures)} failed, {missing} missing")
+    print(
+        f"{suite}: {len(done)} done ({len(shut)} behind a shut float gate), {len(failures)} failed, {missing} missing"
+    )
     broken = [r for r in failures if r.failure and r.failure.kind != "unsupported"]
     if broken and strict:
         print(f"try the failed cells again with: vitptq run {suite} --results {results} --retry failed")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -48,10 +48,8 @@ def reset_peak_memory(device: torch.device) -> None:
     """Start a new measurement of peak memory, so that a cell does not inherit the peak of the one before it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: resets VmHWM to the current resident size
-    except OSError:
-        pass
+    with suppress(OSError):  # not Linux
+        Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM to the current resident size
 
 
 def peak_host_mib() -> float:

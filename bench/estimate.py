@@ -13,7 +13,12 @@ from bench.record import Record
 def estimate(cell: Cell, records: Iterable[Record]) -> float | None:
     """Return seconds: the median of the records most like `cell`, or None where nothing is like it."""
     measured = [(r.cell, r.costs.total_s) for r in records if r.costs is not None]
-    for keys in (("task", "edition", "model", "method"), ("task", "edition", "method"), ("task", "edition", "model"), ("task", "edition")):
+    for keys in (
+        ("task", "edition", "model", "method"),
+        ("task", "edition", "method"),
+        ("task", "edition", "model"),
+        ("task", "edition"),
+    ):
         alike = [seconds for other, seconds in measured if all(getattr(other, k) == getattr(cell, k) for k in keys)]
         if alike:
             return statistics.median(alike)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
@@ -18,7 +19,7 @@ from bench.errors import UnknownName
 from bench.record import Record
 from bench.statistics import Interval
 
-Format = Literal["table", "csv", "latex", "json"]
+Format = Literal["table", "csv", "latex", "json", "markdown"]
 FORMATS: tuple[Format, ...] = ("table", "csv", "latex", "json")
 SCHEMA_VERSION = 1
 
@@ -40,9 +41,11 @@ _LATEX_ESCAPES = {
 }
 
 
-def render(board: Board, format: Format) -> str:  # noqa: A002  the word that the command line uses
+def render(board: Board, format: Format) -> str:
     """Return the board in one of the text formats, ending in a newline."""
-    writers: dict[str, Callable[[Board], str]] = {"table": as_table, "csv": as_csv, "latex": as_latex, "json": as_json}
+    writers: dict[str, Callable[[Board], str]] = {
+        "table": as_table, "csv": as_csv, "latex": as_latex, "json": as_json, "markdown": as_markdown,
+    }  # fmt: skip
     if format not in writers:
         raise UnknownName("format", format, writers)
     return writers[format](board)
@@ -65,6 +68,11 @@ def as_json(board: Board) -> str:
 def as_latex(board: Board) -> str:
     """Return one complete booktabs table per task and model; needs the package booktabs."""
     return "\n".join(latex_table(table) for table in board.tables if table.counted)
+
+
+def as_markdown(board: Board) -> str:
+    """Return methods x bit specs of each model as Markdown: score, half of its 95 % interval, number of seeds."""
+    return "\n".join("\n".join(_markdown_table(table)) for table in board.tables if table.counted)
 
 
 def as_table(board: Board) -> str:
@@ -225,6 +233,31 @@ def _has_one_seed(row: Row) -> bool:
 
 def _is_marked(row: Row) -> bool:
     return any(badge.tone != "info" for badge in row.badges)
+
+
+def _markdown_table(table: Table) -> Iterable[str]:
+    bits = [b for b in table.bit_specs if table.at(b)]
+    floats = ", ".join(f"{row.score:.2f}" for row in table.floats if row.score is not None) or "not measured"
+    yield f"**{_markdown(table.model)}** ({_markdown(table.task)}/{_markdown(table.edition)}), float {floats}"
+    yield ""
+    yield "| " + " | ".join(["method", *map(str, bits)]) + " |"
+    yield "|---|" + "---:|" * len(bits)
+    for line in table.lines:
+        by_bits = {row.bits: row for row in line if row.counted}
+        if by_bits:
+            cells = [_markdown_score(by_bits.get(b)) for b in bits]
+            yield "| " + " | ".join([_markdown(line[0].label), *cells]) + " |"
+    yield ""
+
+
+def _markdown_score(row: Row | None) -> str:
+    if row is None or row.score is None:
+        return "–"
+    return f"{row.score:.2f}" + (f" ± {row.interval.half_width:.2f}" if row.interval else "") + f" ({len(row.seeds)})"
+
+
+def _markdown(text: str) -> str:
+    return re.sub(r"([\\`*_{}\[\]<>()#+!|-])", r"\\\1", plain(text))
 
 
 def _text_table(table: Table) -> Iterable[str]:

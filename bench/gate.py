@@ -36,5 +36,10 @@ def gate_of(float_record: Record, card: ModelCard, environment: str) -> Gate:
         reason = f"the float cell failed: {float_record.failure.message if float_record.failure else 'unknown'}"
     reference = next(iter(card.reference.values()), None)
     return Gate(
-        passed=False, float_cell=float_record.id, measured=None, reference=reference, tolerance=card.tolerance, reason=reason
+        passed=False,
+        float_cell=float_record.id,
+        measured=None,
+        reference=reference,
+        tolerance=card.tolerance,
+        reason=reason,
     )

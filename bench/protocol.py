@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
@@ -79,6 +78,8 @@ class Calibration(ABC):
 
     input: InputSpec
     device: torch.device
+    digest: str = ""
+    """Hash over the calibration images' names and contents, where the task knows it; kept in the record."""
 
     @abstractmethod
     def batches(self) -> Iterator[Any]:
@@ -86,7 +87,7 @@ class Calibration(ABC):
 
     @abstractmethod
     def forward(self, model: nn.Module, batch: Any) -> Tensor | tuple[Tensor, ...]:
-        """Return the differentiable outputs: logits, or the feature and prediction tensors of a detector or segmenter."""
+        """Return the differentiable outputs: logits, or a detector's or segmenter's feature and prediction tensors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ class Method(ABC):
 
     @abstractmethod
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
-        """Return a quantised copy of `model` (float, eval mode) with the same call signature; `model` stays as it was."""
+        """Return a quantised copy of `model` (float, eval mode), called like it; `model` stays as it was."""
 
     def notes(self) -> list[str]:
         """Return what a reader of this method's records must know, such as reduced settings."""
@@ -127,7 +128,9 @@ class Method(ABC):
         known = [f.name for f in fields(cls)]
         unknown = sorted(set(parameters) - set(known))
         if unknown:
-            raise BadInput(f"method {cls.name} has no parameter {', '.join(unknown)}; it has: {', '.join(known) or 'none'}")
+            raise BadInput(
+                f"method {cls.name} has no parameter {', '.join(unknown)}; it has: {', '.join(known) or 'none'}"
+            )
         try:
             method: Method = _adapter(cls).validate_python(dict(parameters))
         except ValidationError as error:
@@ -219,7 +222,9 @@ class Task(ABC):
         """Return what the record should keep of the data: transform, checkpoint file's hash, calibration source."""
 
     @abstractmethod
-    def evaluate(self, model: nn.Module, name: str, device: torch.device, progress: Progress) -> dict[str, np.ndarray]:
+    def evaluate(
+        self, model: nn.Module, name: str, device: torch.device, progress: Progress
+    ) -> dict[str, NDArray[Any]]:
         """Run `model` over the evaluation images and return the evidence."""
 
     @abstractmethod

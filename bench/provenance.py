@@ -41,6 +41,7 @@ def versions() -> dict[str, str]:
     """Return the versions that can change a result; "absent" for what is not installed."""
     found = {"python": platform.python_version(), "vitptq": _version("vitptq")}
     found |= {name: _version(distribution) for name, distribution in PACKAGES.items()}
+    found["torch"] = str(torch.__version__)  # names the build (CUDA or CPU), which the package's version leaves out
     found["cuda"] = torch.version.cuda if torch.cuda.is_available() and torch.version.cuda else "none"
     found["driver"] = _driver()
     return found

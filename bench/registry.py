@@ -15,12 +15,10 @@ from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import Any
 
 from bench.errors import BadInput, UnknownName
 from bench.protocol import Method, Task
-
-T = TypeVar("T")
 
 METHODS, TASKS = "vitptq.methods", "vitptq.tasks"
 
@@ -30,7 +28,7 @@ _files_named: dict[Path, ModuleType] = {}
 
 @cache
 def methods() -> dict[str, type[Method]]:
-    """Return every method by name: the files of `methods/`, third parties' entry points, and files named by the user."""
+    """Return every method by name: from `methods/`, third parties' entry points, and files named by the user."""
     modules = [*_folder("methods"), *_entry_points(METHODS), *_files_named.values()]
     found: dict[str, type[Method]] = {}
     for cls in (cls for module in modules for cls in _classes(module, Method)):
@@ -157,7 +155,7 @@ def _imports(source: bytes, module: str) -> Iterator[str]:
 
 
 def _files(name: str) -> Iterator[tuple[str, Path]]:
-    """Yield a module's file; for a package, those of its modules too (families are found by looking into the folder)."""
+    """Yield a module's file, and for the families those of the folder, where they are found without an import."""
     try:
         spec = importlib.util.find_spec(name)
     except ModuleNotFoundError:  # an imported name that is not a module
@@ -183,12 +181,12 @@ def _entry_points(group: str) -> Iterator[ModuleType]:
         yield loaded if isinstance(loaded, ModuleType) else importlib.import_module(loaded.__module__)
 
 
-def _classes(module: ModuleType, base: type[T]) -> Iterator[type[T]]:
+def _classes(module: ModuleType, base: type[Any]) -> Iterator[type[Any]]:
     """Yield the finished subclasses of `base` that `module` itself defines."""
     for value in vars(module).values():
-        if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__:
-            if not inspect.isabstract(value) and hasattr(value, "name"):
-                yield value
+        own = isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__
+        if own and not inspect.isabstract(value) and hasattr(value, "name"):
+            yield value
 
 
 def _place(cls: type) -> str:

@@ -42,6 +42,8 @@ class Plan:
     retry_failed: bool = False
     adapters: tuple[Path, ...] = ()
     """Files with methods or tasks that every worker must load."""
+    again: str = ""
+    """The command that repeats the run, to which a record adds the filters for its cell."""
 
 
 @dataclass(frozen=True)
@@ -64,16 +66,27 @@ def run_cells(cells: Sequence[Cell], plan: Plan, on_record: OnRecord, on_steps: 
     workers = plan.workers or len(devices)
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory(prefix="vitptq-") as folder:
-        start = (plan, devices, max(1, _cores() // workers), context.Value("i", 0), folder, provenance.command(), os.getpid())
-        pool = ProcessPool(max_workers=min(workers, max(1, len(cells))), context=context, initializer=_start, initargs=start)
+        start = (
+            plan,
+            devices,
+            max(1, _cores() // workers),
+            context.Value("i", 0),
+            folder,
+            provenance.command(),
+            os.getpid(),
+        )
+        pool = ProcessPool(
+            max_workers=min(workers, max(1, len(cells))), context=context, initializer=_start, initargs=start
+        )
         try:
             for wave in ([c for c in cells if c.is_float], [c for c in cells if not c.is_float]):
+                waiting: dict[Future[Record | None], Cell]
                 waiting = {pool.schedule(_work, args=[cell], timeout=plan.limit_s): cell for cell in wave}
                 for cell, record in _collect(waiting, plan, devices, Path(folder), on_steps):
                     on_record(cell, record)
-            pool.close()
+            pool.close()  # type: ignore[no-untyped-call]
         except BaseException:
-            pool.stop()
+            pool.stop()  # type: ignore[no-untyped-call]
             raise
         finally:
             pool.join()
@@ -91,7 +104,9 @@ def choose_devices(name: str) -> list[torch.device]:
     except RuntimeError:
         raise BadInput(f'unknown device "{name}"; known: auto, cpu, cuda, cuda:N') from None
     if device.type != "cuda" or (device.index or 0) >= gpus:
-        raise BadInput(f'device "{name}" is not here; this machine has: cpu' + "".join(f", cuda:{i}" for i in range(gpus)))
+        raise BadInput(
+            f'device "{name}" is not here; this machine has: cpu' + "".join(f", cuda:{i}" for i in range(gpus))
+        )
     return [device]
 
 
@@ -153,7 +168,13 @@ _folder: Path = Path()
 
 
 def _start(
-    plan: Plan, devices: list[torch.device], threads: int, turn: Synchronized[int], folder: str, command: str, parent: int
+    plan: Plan,
+    devices: list[torch.device],
+    threads: int,
+    turn: Synchronized[int],
+    folder: str,
+    command: str,
+    parent: int,
 ) -> None:
     global _run, _folder
     _die_with(parent)
@@ -168,7 +189,7 @@ def _start(
     for adapter in plan.adapters:
         registry.add_file(adapter)
     _folder = Path(folder)
-    _run = Run(Store(plan.results), device, _say, plan.retry_failed)
+    _run = Run(Store(plan.results), device, _say, plan.retry_failed, plan.again)
 
 
 def _die_with(parent: int) -> None:

@@ -1,4 +1,4 @@
-"""The results folder: one immutable JSON per cell, its evidence beside it. Safe to share, to kill, and to merge by copying.
+"""The results folder: one immutable JSON per cell, its evidence beside it; safe to share, kill and merge by copying.
 
     results/records/<id>.json      what was measured
     results/evidence/<id>.npz      per-image results, from which the scores are recomputed
@@ -76,7 +76,9 @@ class Store:
                 "restore it from a copy, or delete it and run its suite again"
             ) from None
         if record.id != path.stem:
-            raise BadInput(f"record {path} holds cell {record.id[:12]}...; a record's file is named after its cell: rename it")
+            raise BadInput(
+                f"record {path} holds cell {record.id[:12]}...; a record's file is named after its cell: rename it"
+            )
         return record
 
     def add(self, record: Record) -> None:
@@ -89,7 +91,7 @@ class Store:
     def add_evidence(self, cell: Cell, arrays: Mapping[str, NDArray[Any]]) -> EvidenceRef:
         """Write the evidence of a cell, compressed, and return its reference."""
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **{name: arrays[name] for name in sorted(arrays)})
+        np.savez_compressed(buffer, **{name: arrays[name] for name in sorted(arrays)})  # type: ignore[arg-type]
         data = buffer.getvalue()
         name = f"{cell.id}.npz"
         write_atomically(self.evidence_dir / name, data)
@@ -99,7 +101,9 @@ class Store:
         """Read evidence back, after checking that its bytes are the recorded ones."""
         path = self.evidence_dir / ref.file
         if path.parent != self.evidence_dir or not path.exists():
-            raise Missing(f"evidence {path} is missing; copy it from where the record was made, or measure the cell again")
+            raise Missing(
+                f"evidence {path} is missing; copy it from where the record was made, or measure the cell again"
+            )
         data = path.read_bytes()
         if sha256(data) != ref.sha256:
             raise BadInput(f"evidence {path} has sha256 {sha256(data)[:12]}..., its record says {ref.sha256[:12]}...")
@@ -113,8 +117,8 @@ class Store:
     def claimed(self, cell: Cell) -> Iterator[bool]:
         """Hold a cell while working on it; yield False where another process holds it.
 
-        Only a courtesy that saves double work: results are right without it. The operating system releases the lock when
-        the holder dies, however it dies.
+        Only a courtesy that saves double work: results are right without it. The operating system releases the lock
+        when the holder dies, however it dies.
         """
         self.locks_dir.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.locks_dir / f"{cell.id}.lock")
@@ -144,4 +148,6 @@ def write_atomically(path: Path, data: bytes) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise BadInput(f"cannot write {path}: {error.strerror or error}; free space or choose another folder") from error
+        raise BadInput(
+            f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
+        ) from error

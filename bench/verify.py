@@ -47,7 +47,9 @@ def _gate_problems(record: Record, known: dict[str, Record]) -> Iterator[str]:
     """Check the gate's arithmetic, and its measured score against the float record where that is at hand."""
     gate = record.gate
     assert gate is not None
-    if gate.passed and (gate.measured is None or gate.reference is None or abs(gate.measured - gate.reference) > gate.tolerance):
+    if gate.passed and (
+        gate.measured is None or gate.reference is None or abs(gate.measured - gate.reference) > gate.tolerance
+    ):
         yield f"the float gate is passed, but {gate.measured} is not within {gate.tolerance} of {gate.reference}"
     reference = known.get(gate.float_cell)
     same = reference is not None and reference.provenance.environment == record.provenance.environment

@@ -42,8 +42,8 @@ class MovingAverage(Observer):
 class EMA(Method):
     """Activations: moving average of each batch's extremes. Weights: min-max per output channel.
 
-    With the published momentum of 0.01 the first of ten batches still weighs 91 %, and with a single batch the method is
-    MinMax: the standard track has one batch, so the rows agree there.
+    With the published momentum of 0.01 the first of ten batches still weighs 91 %, and with a single batch the method
+    is MinMax: the standard track has one batch, so the rows agree there.
     """
 
     name = "ema"

@@ -16,9 +16,10 @@ from methods.core.observe import RunningMinMax, observe_activations, observe_wei
 class MinMax(Method):
     """Cover exactly the values seen: weights per output channel, activations per tensor, all uniform.
 
-    Weights and inputs of every linear layer and convolution and both inputs of the attention products are quantised; the
-    activations' ranges come from one float pass over the calibration set. The form is that of FQ-ViT's observers, applied
-    to the operand map of the standard track; ranges are extended to hold 0, so one-sided tensors keep their top.
+    Weights and inputs of every linear layer and convolution and both inputs of the attention products are quantised;
+    the activations' ranges come from one float pass over the calibration set. The form is that of FQ-ViT's observers,
+    applied to the operand map of the standard track; ranges are extended to hold 0, so one-sided tensors keep their
+    top.
     """
 
     name = "minmax"

@@ -20,9 +20,10 @@ from methods.core.ranges import sorted_quantile
 class RepQViT(Method):
     """Channel-wise ranges after LayerNorm, folded into the LayerNorm and the next layer; log-sqrt2 after softmax.
 
-    1. One forward pass of the first calibration batch initialises every quantizer on what it sees, upstream quantizers on:
-       of three percentile ranges the one with the least squared error; inputs behind a LayerNorm per channel.
-    2. Each LayerNorm and its readers are rewritten so that one scale per tensor gives the codes of the per-channel ones.
+    1. One forward pass of the first calibration batch initialises every quantizer on what it sees, upstream quantizers
+       on: of three percentile ranges the one with the least squared error; inputs behind a LayerNorm per channel.
+    2. Each LayerNorm and its readers are rewritten so that one scale per tensor gives the codes of the per-channel
+       ones.
     3. The rewritten weights get new ranges. Nothing is trained.
     """
 
@@ -102,10 +103,11 @@ def fold(norm: nn.LayerNorm, readers: tuple[Linear, ...], r1: Tensor, shift: Ten
     norm.bias.copy_((norm.bias + shift) / r1)
     for reader in readers:
         correction = reader.weight @ shift
-        if reader.bias is None:
+        bias: nn.Parameter | None = reader.bias  # Swin's patch merging has none
+        if bias is None:
             reader.bias = nn.Parameter(-correction, requires_grad=False)
         else:
-            reader.bias.copy_(reader.bias - correction)
+            bias.copy_(bias - correction)
         reader.weight.copy_(reader.weight * r1)
 
 

@@ -196,7 +196,7 @@ def run_build(folder: Path, log: Path) -> tuple[int, list[str]]:
     """Run pip's build with a progress display; return its status and the end of its output."""
     command = [sys.executable, "-m", "pip", "wheel", "--verbose", "--no-deps", "--no-build-isolation"]
     command += ["--no-cache-dir", "--no-binary", PACKAGE, "--wheel-dir", str(folder), f"{PACKAGE}=={VERSION}"]
-    last_lines: deque[str] = deque(maxlen=60)
+    last_lines: deque[str] = deque(maxlen=400)
     with (
         log.open("w", encoding="utf-8") as log_file,
         subprocess.Popen(
@@ -304,11 +304,14 @@ def build_failure(last_lines: list[str], log: Path) -> str:
 _CAUSES = (
     ("Python.h", "Python's header files are missing: install python3-dev (apt install python3-dev)."),
     (r"No space left", "The disk is full: free some space and run the command again."),
-    (r"Killed|out of memory|cannot allocate memory", "Memory ran out: run the command again with MAX_JOBS=1."),
+    (r"Killed|out of memory|[Cc]annot allocate memory", "Memory ran out: run the command again with MAX_JOBS=1."),
     (r"(c\+\+|g\+\+|gcc).*(not found|No such file)", "There is no C++ compiler: apt install g++."),
     (r"No matching distribution|Connection|Temporary failure|timed out|SSL", "The package could not be downloaded."),
     (r"No module named", "A build tool is missing: install requirements/lock.txt again."),
-    (r"CUDA", "The CUDA compiler and torch may not match: CUDA_VISIBLE_DEVICES= builds without CUDA."),
+    (
+        r"nvcc|CUDA version|CUDA_HOME",
+        "The CUDA compiler and torch do not match: install the version torch was built for.",
+    ),
 )
 
 
@@ -318,9 +321,9 @@ def likely_cause(last_lines: list[str]) -> str:
     >>> likely_cause(["fatal error: Python.h: No such file or directory"])
     "Likely cause: Python's header files are missing: install python3-dev (apt install python3-dev)."
     """
-    text = "\n".join(last_lines)
+    errors = "\n".join(line for line in last_lines if re.search(r"(?i)error|killed|cannot|no space|not found", line))
     for pattern, cause in _CAUSES:
-        if re.search(pattern, text):
+        if re.search(pattern, errors):
             return f"Likely cause: {cause}"
     return "The cause is not one of the known ones: look for the first error in the full output."
 

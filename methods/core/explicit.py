@@ -16,7 +16,7 @@ from methods.core.operands import Conv2d, Linear, Operand
 
 @dataclass(frozen=True)
 class Explicit:
-    """A copy of a float model with its operands in slots. The float function is unchanged until they are switched on."""
+    """A copy of a float model with its operands in slots; the float function is unchanged until they are on."""
 
     model: nn.Module
     family: Family
@@ -66,7 +66,7 @@ def explicit(model: nn.Module, bits: BitSpec) -> Explicit:
     family = family_of(model)
     net = copy.deepcopy(model).eval().requires_grad_(False)
     roles: dict[nn.Module, Role] = {family.stem(net): "stem_input"}
-    roles |= {layer: "gelu" for layer in family.after_gelu(net)}
+    roles |= dict.fromkeys(family.after_gelu(net), "gelu")
     _replace(net, family, bits, roles)
     operands = {}
     for name, module in net.named_modules():

@@ -63,15 +63,17 @@ def observe_activations(net: Explicit, calibration: Calibration, observer: Calla
         operand.quantizer = uniform(*observers[name].range(), operand.bits)
 
 
-def observe_weights(net: Explicit, *, symmetric: bool = False, estimate: Callable[[Tensor, int], Range] | None = None) -> None:
-    """Give every weight slot a quantizer per output channel; the range is min-max unless `estimate(rows, bits)` is given."""
+def observe_weights(
+    net: Explicit, *, symmetric: bool = False, estimate: Callable[[Tensor, int], Range] | None = None
+) -> None:
+    """Give every weight slot a quantizer per output channel; min-max unless `estimate(rows, bits)` is given."""
     for operand in net.weights.values():
         rows = operand.by_channel(net.weight(operand).detach())
         low, high = min_max(rows) if estimate is None else estimate(rows, operand.bits)
         operand.quantizer = uniform(low, high, operand.bits, axis=0, granularity="channel", symmetric=symmetric)
 
 
-def watching(operands: dict[str, Operand], watch: Callable[[Operand, Tensor], None], run: Callable[[], None]) -> None:
+def watching(operands: dict[str, Operand], watch: Callable[[Operand, Tensor], None], run: Callable[[], object]) -> None:
     """Call `run` while `watch` sees every tensor that enters `operands`; the slots are released whatever happens."""
     for operand in operands.values():
         operand.watcher = watch

@@ -15,7 +15,7 @@ from bench.protocol import Quantizer
 class Operand(nn.Module):
     """The slot in front of one side of a product: passes the tensor on, watches it, or quantises it.
 
-    `channel_axis` is the axis of the tensor that holds the channels; `head_axis` that of the heads, where there are any.
+    `channel_axis` is the axis of the tensor that holds the channels; `head_axis` that of the heads.
     """
 
     quantizer: Quantizer | None
@@ -68,9 +68,17 @@ class Conv2d(nn.Conv2d):
 
     def __init__(self, layer: nn.Conv2d, bits: BitSpec, role: Role = "input") -> None:
         super().__init__(
-            layer.in_channels, layer.out_channels, _pair(layer.kernel_size), _pair(layer.stride), _padding(layer.padding),
-            _pair(layer.dilation), layer.groups, layer.bias is not None, layer.padding_mode, device="meta",
-        )  # fmt: skip
+            layer.in_channels,
+            layer.out_channels,
+            _pair(layer.kernel_size),
+            _pair(layer.stride),
+            _padding(layer.padding),
+            _pair(layer.dilation),
+            layer.groups,
+            layer.bias is not None,
+            layer.padding_mode,
+            device="meta",
+        )
         self.weight, self.bias = layer.weight, layer.bias
         self.input_operand = Operand(role, bits.width(role), channel_axis=1)
         self.weight_operand = Operand("weight", bits.width("weight"), channel_axis=0)

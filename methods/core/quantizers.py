@@ -22,8 +22,8 @@ SCALE_FLOOR = 1e-8
 class Uniform(Quantizer):
     """Uniform affine grid, shared per tensor or along one axis.
 
-    `scale`, `zero_point`: shape (groups,); one group where the granularity is the tensor. `axis` is the dimension of the
-    input that the groups index. Unsigned codes are 0..2^b-1, signed (symmetric) codes -2^(b-1)..2^(b-1)-1.
+    `scale`, `zero_point`: shape (groups,); one group where the granularity is the tensor. `axis` is the dimension of
+    the input that the groups index. Unsigned codes are 0..2^b-1, signed (symmetric) codes -2^(b-1)..2^(b-1)-1.
     """
 
     scale: Tensor
@@ -65,7 +65,7 @@ class Uniform(Quantizer):
         return cast(Tensor, _FakeQuantize.apply(x, scale, self.low - zero, self.high - zero))
 
     def _torch_kernel(self, x: Tensor) -> Tensor:
-        """Use torch's fused kernel: one pass on a GPU. On a CPU it measures ten times slower than four simple passes."""
+        """Use torch's fused kernel: one pass on a GPU. On a CPU it took ten times as long as four simple passes."""
         zero = self.zero_point.to(torch.int32)
         if self.axis is None:
             return torch.fake_quantize_per_tensor_affine(x, self.scale, zero, self.low, self.high)

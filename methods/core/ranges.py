@@ -1,7 +1,7 @@
 """Range estimation: from values, arranged as (groups, values), to the (low, high) that a uniform grid covers.
 
-Searches run over all candidates at once on sorted values: with prefix sums, the exact squared error of a grid costs a few
-binary searches instead of a pass over the data.
+Searches run over all candidates at once on sorted values: with prefix sums, the exact squared error of a grid costs a
+few binary searches instead of a pass over the data.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def percentile(x: Tensor, fraction: float) -> Range:
 
 
 def sorted_quantile(ordered: Tensor, fraction: float) -> Tensor:
-    """Return a quantile of ascending values along the last axis. Unlike torch.quantile it has no limit on their number."""
+    """Return a quantile of ascending values along the last axis; unlike torch.quantile, of any number of them."""
     place = fraction * (ordered.shape[-1] - 1)
     below = int(place)
     above = min(below + 1, ordered.shape[-1] - 1)
@@ -100,7 +100,9 @@ def _gather(prefix: Tensor, places: Tensor) -> Tensor:
     return prefix.gather(1, places.flatten(1)).reshape(places.shape)
 
 
-def least_error(x: Tensor, lows: Tensor, highs: Tensor, bits: int, *, symmetric: bool = False, batch: int = 64) -> Range:
+def least_error(
+    x: Tensor, lows: Tensor, highs: Tensor, bits: int, *, symmetric: bool = False, batch: int = 64
+) -> Range:
     """Return, per group, the candidate range with the least squared error; the first one wins a tie.
 
     `x` is (G, n); `lows` and `highs` are (G, K). Groups go `batch` at a time, to bound the memory.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +17,8 @@ from bench.errors import BadInput, UnknownName
 def make(**changes: object) -> Cell:
     base: dict[str, object] = {
         "task": "t", "edition": "e", "data": "d", "model": "m", "checkpoint": "c", "method": "x", "source": "s",
-        "parameters": {}, "bits": "W4A4", "track": "standard", "seed": 0, "calibration_size": 32, "calibration_list": "l",
+        "parameters": {}, "bits": "W4A4", "track": "standard", "seed": 0, "calibration_size": 32,
+        "calibration_list": "l",
     }  # fmt: skip
     return Cell.model_validate(base | changes)
 
@@ -68,7 +71,7 @@ def test_filter_without_a_match_says_so(cells: list[Cell]) -> None:
         suites.select(cells, ["bits=W5A5"])
 
 
-def test_unknown_suite_method_and_model_name_the_known_ones(tiny: None, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_unknown_suite_method_and_model_name_the_known_ones(tiny: None, tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match='unknown suite "quik"; known: .*did you mean "quick"'):
         suites.load("quik")
     path = tmp_path / "s.toml"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,9 @@ def test_changed_evidence_is_noticed(run: Run, record: Record) -> None:
         (lambda text: text.replace('"schema_version": 1', '"schema_version": 2'), "schema_version"),
     ],
 )
-def test_damaged_record_is_named_and_the_rest_stays_readable(run: Run, record: Record, change, words: str) -> None:  # type: ignore[no-untyped-def]
+def test_damaged_record_is_named_and_the_rest_stays_readable(
+    run: Run, record: Record, change: Callable[[str], str], words: str
+) -> None:
     path = run.store.records_dir / f"{record.id}.json"
     path.write_text(change(path.read_text()))
     with pytest.raises(BadInput, match=words):

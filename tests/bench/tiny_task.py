@@ -1,4 +1,4 @@
-"""A task small enough for tests: two-block models with random weights, 64 random images, no file. Loaded with --adapter."""
+"""A task small enough for tests: two-block models, random weights and images, no file. Loaded with --adapter."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class TinyTask(Task):
         with torch.no_grad():
             predicted, labels = model(x).argmax(1), self.load(name, device)(x).argmax(1)
         progress(IMAGES, IMAGES)
-        return {"predictions": predicted.cpu().numpy().astype(np.int16), "labels": labels.cpu().numpy().astype(np.int16)}
+        return {"predictions": predicted.short().cpu().numpy(), "labels": labels.short().cpu().numpy()}
 
     def score(self, evidence: Evidence) -> dict[str, float]:
         """Return top-1."""

@@ -113,6 +113,21 @@ def test_a_failed_build_shows_its_end_the_cause_and_the_log(tmp_path, monkeypatc
         setup.build_wheel(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("line", "advice"),
+    [
+        ("c++: fatal error: Killed signal terminated program cc1plus", "MAX_JOBS=1"),
+        ("cc1plus: error: cannot allocate memory", "MAX_JOBS=1"),
+        ("fatal error: error writing to /tmp/x.s: No space left on device", "free some space"),
+        ("ERROR: No matching distribution found for onedl-mmcv==2.3.6", "could not be downloaded"),
+        ("ModuleNotFoundError: No module named 'setuptools'", "requirements/lock.txt"),
+        ("error: something new", "look for the first error"),
+    ],
+)
+def test_the_likely_cause_names_the_next_step(line, advice):
+    assert advice in setup.likely_cause(["[1/78] c++ -DCUDA -DPython.h SSL", line, "  note: from a subprocess"])
+
+
 def test_the_output_of_a_build_goes_to_the_log_and_the_progress(tmp_path, monkeypatch, capfd):
     fake = tmp_path / "python"
     fake.write_text("#!/bin/sh\necho '  [1/2] c++ a.cpp'\necho '  [2/2] c++ b.cpp'\necho broken >&2\nexit 3\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock, WindowAttention
 from torch import Tensor, nn
 
@@ -15,7 +17,7 @@ class ExplicitWindowAttention(nn.Module):
 
     relative_position_index: Tensor
 
-    def __init__(self, attention: WindowAttention, bits: BitSpec) -> None:
+    def __init__(self, attention: Any, bits: BitSpec) -> None:
         super().__init__()
         self.num_heads, self.scale, self.window_area = attention.num_heads, attention.scale, attention.window_area
         self.qkv, self.proj = attention.qkv, attention.proj
@@ -43,7 +45,7 @@ class ExplicitWindowAttention(nn.Module):
         return bias.view(self.window_area, self.window_area, -1).permute(2, 0, 1)
 
 
-def _blocks(model: SwinTransformer) -> list[tuple[str, nn.Module]]:
+def _blocks(model: Any) -> list[tuple[str, nn.Module]]:
     found: list[tuple[str, nn.Module]] = []
     for i, stage in enumerate(model.layers):
         if not isinstance(stage.downsample, nn.Identity):
@@ -52,11 +54,11 @@ def _blocks(model: SwinTransformer) -> list[tuple[str, nn.Module]]:
     return found
 
 
-def _swin_blocks(model: SwinTransformer) -> list[SwinTransformerBlock]:
+def _swin_blocks(model: Any) -> list[SwinTransformerBlock]:
     return [block for stage in model.layers for block in stage.blocks]
 
 
-def _norm_readers(model: SwinTransformer) -> list[NormReaders]:
+def _norm_readers(model: Any) -> list[NormReaders]:
     pairs = []
     for stage in model.layers:
         if not isinstance(stage.downsample, nn.Identity):
@@ -66,7 +68,7 @@ def _norm_readers(model: SwinTransformer) -> list[NormReaders]:
     return pairs
 
 
-def _merges_before_norm(model: SwinTransformer) -> bool:
+def _merges_before_norm(model: Any) -> bool:
     return all(isinstance(s.downsample, nn.Identity) or hasattr(s.downsample, "reduction") for s in model.layers)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from timm.layers.attention import Attention
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
@@ -39,7 +41,7 @@ class ExplicitAttention(nn.Module):
         return self.proj(self.norm(out.transpose(1, 2).flatten(2)))
 
 
-def _norm_readers(model: VisionTransformer) -> list[NormReaders]:
+def _norm_readers(model: Any) -> list[NormReaders]:
     pairs = []
     for block in model.blocks:
         pairs += [NormReaders(block.norm1, (block.attn.qkv,)), NormReaders(block.norm2, (block.mlp.fc1,))]

@@ -1,0 +1,96 @@
+"""The command line: help, errors in one line, plans and exports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from bench import registry
+from bench.cell import Cell
+from bench.cellrun import Run, run_cell
+from bench.cli import app
+
+TINY = ["--adapter", str(Path(__file__).parent / "tiny_task.py")]
+
+
+def vitptq(*arguments: str, code: int = 0) -> str:
+    with registry.temporary():
+        result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_help_names_every_command() -> None:
+    text = vitptq("--help")
+    for name in ("doctor", "list", "plan", "run", "status", "check", "verify", "board", "site", "data"):
+        assert name in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["plan", "quik"], 'unknown suite "quik"'),
+        (["run", "quick", "--only", "metod=x"], 'did you mean "method"'),
+        (["check", "minmaxx"], 'did you mean "minmax"'),
+        (["check", "nowhere.py"], "does not exist"),
+        (["run", "quick", "--device", "tpu"], 'unknown device "tpu"; known: auto, cpu, cuda, cuda:N'),
+        (["data", "full", "--out", "x"], 'unknown generated edition "full"'),
+    ],
+)
+def test_bad_input_is_one_line_that_teaches(arguments: list[str], words: str, tmp_path: Path) -> None:
+    results = ["--results", str(tmp_path)] if arguments[0] in ("plan", "run") else []
+    text = vitptq(*arguments, *results, code=2)
+    assert words in text
+    assert "Traceback" not in text
+
+
+def test_plan_shows_what_is_done(run: Run, cells: list[Cell], suite: Path) -> None:
+    run_cell(cells[1], run)
+    text = vitptq("plan", str(suite), "--results", str(run.store.root), *TINY)
+    assert sum(line.startswith("done ") for line in text.splitlines()) == 2  # the cell and its float cell
+    assert "5 cells, 2 done" in text
+
+
+def test_method_from_a_file_replaces_the_suites(suite: Path, tmp_path: Path) -> None:
+    source = (Path(__file__).parents[2] / "methods" / "minmax.py").read_text()
+    (tmp_path / "mine.py").write_text(source.replace('name = "minmax"', 'name = "mine"'))
+    text = vitptq("plan", str(suite), "--method", str(tmp_path / "mine.py"), "--results", str(tmp_path), *TINY)
+    assert "vit mine W4A4" in text
+    assert "repq" not in text
+
+
+def test_verify_fails_where_evidence_is_gone(run: Run, cells: list[Cell]) -> None:
+    record = run_cell(cells[0], run)
+    assert record is not None and record.evidence is not None
+    assert "1 scores recomputed, 0 problems" in vitptq("verify", "--results", str(run.store.root), *TINY)
+    (run.store.evidence_dir / record.evidence.file).unlink()
+    assert "is missing" in vitptq("verify", "--results", str(run.store.root), *TINY, code=1)
+
+
+@pytest.mark.parametrize("format", ["table", "csv", "latex", "json", "markdown"])
+def test_board_prints_every_format(run: Run, cells: list[Cell], format: str) -> None:
+    run_cell(cells[1], run)
+    assert "vit" in vitptq("board", "--format", format, "--results", str(run.store.root), *TINY)
+
+
+def test_site_is_built_from_records(run: Run, cells: list[Cell], tmp_path: Path) -> None:
+    run_cell(cells[1], run)
+    text = vitptq("site", "--results", str(run.store.root), "--out", str(tmp_path / "site"), *TINY)
+    page = Path(text.removeprefix("leaderboard: ").strip())
+    assert page.name == "index.html"
+    assert "MinMax" in page.read_text()
+
+
+def test_lists() -> None:
+    assert "repq-vit" in vitptq("list", "methods")
+    assert "imagenet/mini" in vitptq("list", "tasks")
+    assert "quick" in vitptq("list", "suites")
+    assert "vit_small_patch16_224.augreg_in21k_ft_in1k" in vitptq("list", "models")
+
+
+def test_doctor_reports_versions_and_every_model(tmp_path: Path) -> None:
+    text = vitptq("doctor", "--results", str(tmp_path))
+    assert "version of torch" in text
+    assert "imagenet/full" in text
