@@ -30,7 +30,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-ROOT = Path(__file__).resolve().parent.parent
 Results = Annotated[Path, typer.Option("--results", help="Results folder; any number of runs may share one.")]
 SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="A suite's name, or a path to a TOML file.")]
 Only = Annotated[
@@ -267,7 +266,7 @@ def site(
     _load(adapter)
     head, dirty = provenance.commit()
     version = head[:12] + ("+changes" if dirty else "")
-    index = build(_board(results), out, templates=ROOT / "site", version=version, evidence_dir=results / "evidence")
+    index = build(_board(results), out, templates=_templates(), version=version, evidence_dir=results / "evidence")
     print(f"leaderboard: {index.resolve()}")
 
 
@@ -298,6 +297,12 @@ def _load(adapters: list[Path] | None) -> None:
 
     for adapter in adapters or []:
         registry.add_file(adapter)
+
+
+def _templates() -> Path:
+    """Return the folder of the templates: in a clone at the top, in an installed package beside this file."""
+    in_clone = Path(__file__).resolve().parent.parent / "site"
+    return in_clone if (in_clone / "base.html").is_file() else Path(__file__).resolve().parent / "_site"
 
 
 def _methods() -> list[str]:

@@ -41,7 +41,7 @@ class RunProgress:
     ) -> None:
         self._bars.stop()
 
-    def finished(self, cell: Cell, record: Record | None) -> None:
+    def finished(self, cell: Cell, record: Record) -> None:
         """Print one line for a finished cell."""
         self.done += 1
         self._bars.update(self._all, completed=self.done)
@@ -65,9 +65,7 @@ class RunProgress:
         rest = f"  (about {timedelta(seconds=round(left))} left)" if 0 < self.done < self.total else ""
         self.console.print(text + rest, markup=False, highlight=False, soft_wrap=True)
 
-    def _outcome(self, cell: Cell, record: Record | None) -> str:
-        if record is None:
-            return "another process has it"
+    def _outcome(self, cell: Cell, record: Record) -> str:
         if record.status == "failed" and record.failure:
             return f"failed ({record.failure.kind}): {record.failure.message}"
         name = self.metric.get((cell.task, cell.edition), next(iter(record.scores), ""))

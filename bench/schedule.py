@@ -10,7 +10,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, TimeoutError, wait
 from dataclasses import dataclass
 from multiprocessing.sharedctypes import Synchronized
@@ -29,6 +29,8 @@ from bench.store import Store
 PR_SET_PDEATHSIG = 1
 SAY_EVERY_S = 0.5
 POLL_S = 0.25
+BUSY_S = 1.0
+"""How long to wait before asking again for a cell that another process is working on."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,15 @@ class Step:
     total: int
 
 
-OnRecord = Callable[[Cell, Record | None], None]
+OnRecord = Callable[[Cell, Record], None]
 OnSteps = Callable[[list[Step]], None]
 
 
 def run_cells(cells: Sequence[Cell], plan: Plan, on_record: OnRecord, on_steps: OnSteps) -> None:
-    """Measure every cell that has no record yet; float cells first, because the others need their gate."""
+    """Measure every cell that has no record yet; float cells first, because the others need their gate.
+
+    Returns when every cell has a record, also those that other processes work on in the same results folder.
+    """
     devices = choose_devices(plan.device)
     workers = plan.workers or len(devices)
     context = multiprocessing.get_context("spawn")
@@ -80,10 +85,10 @@ def run_cells(cells: Sequence[Cell], plan: Plan, on_record: OnRecord, on_steps: 
         )
         try:
             for wave in ([c for c in cells if c.is_float], [c for c in cells if not c.is_float]):
-                waiting: dict[Future[Record | None], Cell]
-                waiting = {pool.schedule(_work, args=[cell], timeout=plan.limit_s): cell for cell in wave}
-                for cell, record in _collect(waiting, plan, devices, Path(folder), on_steps):
-                    on_record(cell, record)
+                todo = list(wave)
+                while todo:
+                    todo = _run_wave(todo, pool, plan, devices[0], Path(folder), on_record, on_steps)
+                    time.sleep(BUSY_S if todo else 0)
             pool.close()  # type: ignore[no-untyped-call]
         except BaseException:
             pool.stop()  # type: ignore[no-untyped-call]
@@ -110,19 +115,30 @@ def choose_devices(name: str) -> list[torch.device]:
     return [device]
 
 
-def _collect(
-    waiting: dict[Future[Record | None], Cell],
+def _run_wave(
+    cells: Sequence[Cell],
+    pool: ProcessPool,
     plan: Plan,
-    devices: list[torch.device],
+    device: torch.device,
     folder: Path,
+    on_record: OnRecord,
     on_steps: OnSteps,
-) -> Iterator[tuple[Cell, Record | None]]:
+) -> list[Cell]:
+    """Run cells that do not wait for each other; return those that another process is working on."""
+    waiting: dict[Future[Record | None], Cell]
+    waiting = {pool.schedule(_work, args=[cell], timeout=plan.limit_s): cell for cell in cells}
+    busy = []
     while waiting:
         finished, _ = wait(waiting, timeout=POLL_S, return_when=FIRST_COMPLETED)
         on_steps(_steps(folder))
         for future in finished:
             cell = waiting.pop(future)
-            yield cell, _outcome(future, cell, plan, devices[0])
+            record = _outcome(future, cell, plan, device)
+            if record is None:
+                busy.append(cell)
+            else:
+                on_record(cell, record)
+    return busy
 
 
 def _outcome(future: Future[Record | None], cell: Cell, plan: Plan, device: torch.device) -> Record | None:

@@ -90,3 +90,16 @@ def test_unknown_suite_method_and_model_name_the_known_ones(tiny: None, tmp_path
 def test_float_cells_come_first(cells: list[Cell]) -> None:
     assert cells[0].is_float
     assert not any(cell.is_float for cell in cells[1:])
+
+
+@pytest.mark.parametrize("name", sorted(suites.names()))
+def test_every_shipped_suite_loads(name: str) -> None:
+    cells = suites.load(name)
+    assert len({cell.id for cell in cells}) == len(cells) > 1
+
+
+def test_methods_of_a_row_share_their_calibration_lists() -> None:
+    cells = [cell for cell in suites.load("mini") if not cell.is_float]
+    lists = {seed: {cell.calibration_list for cell in cells if cell.seed == seed} for seed in (0, 1, 2)}
+    assert all(len(found) == 1 for found in lists.values())
+    assert len(set.union(*lists.values())) == 3

@@ -107,6 +107,14 @@ def test_two_shards_copied_together_equal_one_run(module_suite: Path, undisturbe
     assert outcome(tmp_path / "merged") == outcome(undisturbed)
 
 
+def test_two_processes_share_a_folder(module_suite: Path, undisturbed: Path, tmp_path: Path) -> None:
+    both = [start(module_suite, tmp_path) for _ in range(2)]
+    for process in both:
+        output, _ = process.communicate(timeout=300)
+        assert "5 done (0 behind a shut float gate), 0 failed, 0 missing" in output
+    assert outcome(tmp_path) == outcome(undisturbed)
+
+
 def test_second_run_measures_nothing(module_suite: Path, undisturbed: Path) -> None:
     before = {path: path.read_bytes() for path in (undisturbed / "records").iterdir()}
     assert "5 cells, 5 done before" in finish(module_suite, undisturbed)

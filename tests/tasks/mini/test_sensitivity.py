@@ -1,0 +1,76 @@
+"""The embedded edition is a benchmark only if it separates methods: the coarse order of docs/sensitivity.md."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bench import registry
+from bench.bits import BitSpec
+from tasks.mini import data, models
+from tasks.mini.classification import MiniImageNet
+from tasks.mini.train import normalise
+
+IMAGES = 600
+CPU = torch.device("cpu")
+
+
+@cache
+def task() -> MiniImageNet:
+    found = MiniImageNet()
+    found.prepare()
+    return found
+
+
+@cache
+def evaluation() -> tuple[torch.Tensor, torch.Tensor]:
+    split = data.read_split(task().folder, "val")
+    rows = np.random.Generator(np.random.PCG64(0)).permutation(len(split.labels))[:IMAGES]
+    return normalise(split.images[rows], CPU), torch.from_numpy(np.asarray(split.labels)[rows])
+
+
+def accuracy(model: nn.Module) -> float:
+    images, labels = evaluation()
+    with torch.no_grad():
+        return 100 * (model(images).argmax(1) == labels).double().mean().item()
+
+
+@cache
+def score(model: str, method: str, bits: str) -> float:
+    net = task().load(model, CPU)
+    if method != "float":
+        calibration = task().calibration(model, 32, 0, CPU)
+        net = registry.method(method)().quantize(net, calibration, BitSpec.parse(bits))
+    return accuracy(net)
+
+
+@pytest.mark.parametrize("model", ["mini_vit", "mini_swin"])
+def test_eight_bits_are_close_to_float(model: str) -> None:
+    reference = score(model, "float", "W32A32")
+    for method in ("minmax", "omse", "repq-vit"):
+        assert abs(score(model, method, "W8A8") - reference) <= 2
+
+
+@pytest.mark.parametrize("model", ["mini_vit", "mini_swin"])
+def test_plain_min_max_breaks_at_three_bits_and_better_methods_lie_between(model: str) -> None:
+    reference = score(model, "float", "W32A32")
+    plain = score(model, "minmax", "W3A3")
+    assert plain < reference - 15
+    assert plain < max(score(model, method, "W3A3") for method in ("omse", "repq-vit")) < reference - 1
+
+
+@pytest.mark.parametrize("model", ["mini_vit", "mini_swin"])
+def test_outlier_variant_has_the_float_score_and_hurts_per_tensor_ranges(model: str) -> None:
+    outlier = f"{model}_outlier"
+    assert score(outlier, "float", "W32A32") == pytest.approx(score(model, "float", "W32A32"), abs=0.2)
+    assert score(outlier, "minmax", "W4A4") < score(model, "minmax", "W4A4") - 5
+    assert score(outlier, "repq-vit", "W4A4") > score(outlier, "minmax", "W4A4") + 5
+
+
+@pytest.mark.parametrize("model", ["mini_vit", "mini_swin", "mini_mobilevit"])
+def test_float_score_is_at_least_ninety_percent(model: str) -> None:
+    assert models.MODELS[model].float_top1 >= 90
