@@ -25,16 +25,18 @@ _CALM = 40.0
 class Difficulty:
     """How large the digits are and how much they stand out; the defaults define the edition."""
 
-    side: tuple[int, int] = (17, 28)
+    side: tuple[int, int] = (20, 28)
     stretch: float = 0.15
-    contrast: tuple[int, int] = (64, 150)
+    contrast: tuple[int, int] = (88, 165)
     # Photographs are darkened so far that every digit can be brighter than what is behind it: small
     # transformers need many epochs to find digits of either sign.
-    exposure: int = 165
+    exposure: int = 120
     tint: int = 48
 
 
 STANDARD = Difficulty()
+# Training starts with this one.
+HARD = Difficulty(side=(17, 28), contrast=(64, 150), exposure=165)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +127,14 @@ def photographs_at_scales(pool: Pool) -> tuple[tuple[Bytes, ...], ...]:
 
 def _reduced(image: Bytes, factor: int) -> Bytes:
     height, width = image.shape[0] // factor, image.shape[1] // factor
-    blocks = image[: height * factor, : width * factor].astype(np.int64).reshape(height, factor, width, factor, 3)
-    return ((blocks.sum(axis=(1, 3)) + factor * factor // 2) // (factor * factor)).astype(np.uint8)
+    blocks: Ints = image[: height * factor, : width * factor].astype(np.int64).reshape(height, factor, width, factor, 3)
+    means: Ints = (blocks.sum(axis=(1, 3)) + factor * factor // 2) // (factor * factor)
+    return means.astype(np.uint8)
 
 
 def _calmed(canvas: Bytes, clutter: float) -> Bytes:
-    return np.rint(_CALM + clutter * (canvas - _CALM)).astype(np.uint8)
+    mixed: Floats = _CALM + clutter * (canvas - _CALM)
+    return np.rint(mixed).astype(np.uint8)
 
 
 def _random_boxes(count: int, side: int, difficulty: Difficulty, generator: np.random.Generator) -> Ints:
@@ -147,13 +151,14 @@ def _resampling(start: Ints, extent: Ints, size: int) -> npt.NDArray[np.float32]
     scale = DIGIT_SIDE / extent[:, None]  # source pixels per canvas pixel
     centre = (np.arange(size)[None, :] - start[:, None] + 0.5) * scale - 0.5  # (N, size)
     reach = np.maximum(scale, 1.0)[..., None]
-    weights = np.maximum(0.0, 1.0 - np.abs(centre[..., None] - np.arange(DIGIT_SIDE)) / reach)  # (N, size, 28)
+    weights: Floats = np.maximum(0.0, 1.0 - np.abs(centre[..., None] - np.arange(DIGIT_SIDE)) / reach)  # (N, size, 28)
     inside = (np.arange(size)[None, :] >= start[:, None]) & (np.arange(size)[None, :] < (start + extent)[:, None])
     # Dividing by the reach keeps sums at or below one (less at the digit's border, where nothing is drawn anyway).
     weights = np.floor(weights / reach * 256.0) * inside[..., None]
     # A triangle sampled on integers can add up to slightly more than its area.
     excess = np.maximum(weights.sum(axis=-1, keepdims=True), 256.0)
-    return np.floor(weights * (256.0 / excess)).astype(np.float32)
+    whole: Floats = np.floor(weights * (256.0 / excess))
+    return whole.astype(np.float32)
 
 
 def _contrasting_colours(canvas: Bytes, alpha: Bytes, difficulty: Difficulty, generator: np.random.Generator) -> Ints:
@@ -167,4 +172,5 @@ def _contrasting_colours(canvas: Bytes, alpha: Bytes, difficulty: Difficulty, ge
     level = np.minimum(local + step, 255)
     tint = ((generator.random((count, 3)) * 2 - 1) * difficulty.tint).astype(np.int64)
     tint -= ((tint @ np.array([77, 150, 29])) >> 8)[:, None]
-    return np.clip(level[:, None] + tint, 0, 255)
+    colours: Ints = np.clip(level[:, None] + tint, 0, 255)
+    return colours

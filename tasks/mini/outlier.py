@@ -104,7 +104,7 @@ def _readers(model: nn.Module) -> Iterator[tuple[nn.LayerNorm, nn.Linear]]:
                 yield _pair(module.norm, module.reduction)
 
 
-def _pair(norm: nn.Module, reader: nn.Module) -> tuple[nn.LayerNorm, nn.Linear]:
+def _pair(norm: object, reader: object) -> tuple[nn.LayerNorm, nn.Linear]:
     if not isinstance(norm, nn.LayerNorm) or not isinstance(reader, nn.Linear):
         raise TypeError(
             f"expected a LayerNorm read by a Linear, found {type(norm).__name__} and {type(reader).__name__}"

@@ -22,12 +22,12 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 from safetensors.torch import save
-from timm.layers import set_fused_attn
+from timm.layers.config import set_fused_attn
 from torch import nn
 from torch.nn import functional
 
 from tasks.mini import outlier
-from tasks.mini.compose import compose
+from tasks.mini.compose import HARD, STANDARD, compose
 from tasks.mini.data import Split, generate, read_split
 from tasks.mini.material import Bytes, Digits, digits
 from tasks.mini.models import MEAN, MODELS, STD, WEIGHTS
@@ -49,6 +49,7 @@ class Recipe:
     smoothing: float = 0.1
     clip: float = 1.0
     calm: float = 0.25
+    hard: int = 0
     bfloat16: bool = False
     seed: int = 0
 
@@ -133,6 +134,7 @@ def main(
     batch: Annotated[int, typer.Option(help="Images per step.")] = Recipe.batch,
     rate: Annotated[float, typer.Option(help="Peak learning rate.")] = Recipe.rate,
     decay: Annotated[float, typer.Option(help="Weight decay.")] = Recipe.decay,
+    hard: Annotated[int, typer.Option(help="First epochs with smaller, fainter digits.")] = Recipe.hard,
     bfloat16: Annotated[bool, typer.Option(help="Run the forward pass under bfloat16 autocast.")] = Recipe.bfloat16,
     seed: Annotated[int, typer.Option(help="Seed of weights and composites.")] = Recipe.seed,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -155,7 +157,16 @@ def main(
         recipe = Recipe(**_read_checkpoint(_checkpoint(model, work))["recipe"])
         state = _restore(model, recipe, work, place)
     else:
-        recipe = Recipe(epochs=epochs, images=images, batch=batch, rate=rate, decay=decay, bfloat16=bfloat16, seed=seed)
+        recipe = Recipe(
+            epochs=epochs,
+            images=images,
+            batch=batch,
+            rate=rate,
+            decay=decay,
+            hard=hard,
+            bfloat16=bfloat16,
+            seed=seed,
+        )
         state = train(model, recipe, work, device=place)
     data = generate(work / "imagenet")
     top1 = publish(state, model, recipe, data, out, device=place)
@@ -197,7 +208,7 @@ def _step(state: State, recipe: Recipe, images: torch.Tensor, labels: torch.Tens
         logits = state.model(images)
     loss = functional.cross_entropy(logits.float(), labels, label_smoothing=recipe.smoothing)
     state.optimiser.zero_grad(set_to_none=True)
-    loss.backward()
+    torch.autograd.backward(loss)
     nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip)
     state.optimiser.step()
     return float(loss.detach()), int((logits.argmax(1) == labels).sum())
@@ -217,6 +228,7 @@ def epoch_images(recipe: Recipe, epoch: int) -> tuple[Bytes, np.typing.NDArray[n
         np.arange(len(rows)),
         generator,
         material=Digits(warped, pool.labels[rows], pool.rows[rows]),
+        difficulty=HARD if epoch < recipe.hard else STANDARD,
         clutter=_clutter(recipe, epoch),
     )
     return composites.images, composites.labels

@@ -35,6 +35,11 @@ def finish(suite: Path, results: Path, *options: str) -> str:
     return output
 
 
+def kill(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
 def outcome(results: Path) -> list[dict[str, JsonValue]]:
     return [record.result() for record in Store(results).records()]
 
@@ -61,8 +66,7 @@ def test_killed_and_resumed_equals_undisturbed(module_suite: Path, undisturbed: 
     for _ in range(KILLS):
         process = start(module_suite, tmp_path)
         time.sleep(chance.uniform(2, 14))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        kill(process)
         Store(tmp_path).records()  # whole or absent, at any moment
     finish(module_suite, tmp_path)
     assert outcome(tmp_path) == outcome(undisturbed)
@@ -78,8 +82,7 @@ def test_killed_run_leaves_no_worker(module_suite: Path, tmp_path: Path) -> None
         workers = {pid for pid in children(process.pid) if b"spawn_main" in command(pid)}
     assert workers
     time.sleep(5)  # the worker asks for its parent's fate once it has started
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    kill(process)
     deadline = time.monotonic() + 30
     while any(b"spawn_main" in command(pid) for pid in workers) and time.monotonic() < deadline:
         time.sleep(0.2)
