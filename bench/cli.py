@@ -110,14 +110,19 @@ def data(
     edition: Annotated[
         str, typer.Argument(help="Only mini: the full editions' data sets are for a person to download.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="Where to write it.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to write it.")],
 ) -> None:
-    """Generate the embedded data set in the real formats."""
+    """Generate the embedded data set in the real formats; set VITPTQ_DATA to DIR to use it from there."""
+    from bench import registry
+
     if edition != "mini":
         raise UnknownName("generated edition", edition, ["mini"])
-    from tasks.mini.data import generate  # the one place where the harness names a task: this command is about it
-
-    print(generate(out))
+    os.environ["VITPTQ_DATA"] = str(out)
+    for (name, _), task in sorted(registry.tasks().items()):
+        if task.edition == edition:
+            print(f"{name}/{edition}: generating", flush=True)
+            task.prepare()
+    print(f"in {out}:", *sorted(str(path.relative_to(out)) for path in out.glob("*/*")))
 
 
 @command

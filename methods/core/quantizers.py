@@ -155,14 +155,16 @@ class Logarithmic(Quantizer):
         """Return `x` on the grid; straight-through gradient up to the ceiling."""
         with torch.no_grad():
             values = self.table.index_select(0, self.codes(x).reshape(-1)).reshape(x.shape)
+            values.add_(x, alpha=0)  # a NaN stays one: a diverged model must not look healthy
         if not x.requires_grad:
             return values
         return values + (x.clamp_max(self.ceiling) - x.clamp_max(self.ceiling).detach())
 
     def codes(self, x: Tensor) -> Tensor:
-        """Return the codes of `x` (same shape, int32); the last one decodes to 0."""
-        log = (x / self.ceiling).log2_().mul_(-self.steps_per_octave).round_()
-        return log.clamp_(0, len(self.table) - 1).to(torch.int32)
+        """Return the codes of `x` (same shape, int32); the last one decodes to 0, also for negative values."""
+        log = (x / self.ceiling).clamp_min_(0).log2_().mul_(-self.steps_per_octave).round_()
+        log = torch.fmax(log, log.new_zeros(()), out=log)  # unlike clamp, turns NaN into a code that exists
+        return log.clamp_max_(len(self.table) - 1).to(torch.int32)
 
     def grid(self) -> Tensor:
         """Return every representable value, ascending, shape (1, levels)."""

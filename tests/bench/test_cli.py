@@ -83,6 +83,14 @@ def test_site_is_built_from_records(run: Run, cells: list[Cell], tmp_path: Path)
     assert "MinMax" in page.read_text()
 
 
+def test_data_is_generated_where_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VITPTQ_DATA", "replaced by the command")
+    text = vitptq("data", "mini", "--out", str(tmp_path))
+    assert str(tmp_path) in text
+    (folder,) = (tmp_path / "mini").iterdir()
+    assert len(list(folder.glob("val/*/*.JPEG"))) == 3000
+
+
 def test_lists() -> None:
     assert "repq-vit" in vitptq("list", "methods")
     assert "imagenet/mini" in vitptq("list", "tasks")

@@ -126,6 +126,13 @@ def test_logarithmic_ends_and_order() -> None:
     assert (q(x).diff() >= 0).all()
 
 
+def test_logarithmic_takes_negative_values_to_zero_and_keeps_nan() -> None:
+    quantised = LogSqrt2(4, torch.tensor(0.5))(torch.tensor([-1.0, float("nan"), 0.5]))
+    assert quantised[0] == 0
+    assert quantised[1].isnan()
+    assert quantised[2] == 0.5
+
+
 def test_a_parameter_is_quantised_once_until_it_changes() -> None:
     weight = torch.nn.Parameter(torch.randn(4, 4), requires_grad=False)
     q = covering(weight.detach(), 4)
