@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tasks.mini.material import DIGIT_SIDE, Bytes, Digits, Ints, Pool, digits, photographs
 
-Floats = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating[Any]]
 
 REDUCTIONS = (1, 2, 3, 4, 6, 8)
 _SMALLEST_SIDE = 48

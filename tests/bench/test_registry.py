@@ -37,9 +37,8 @@ def test_method_from_a_file_is_known_inside_only(tmp_path: Path) -> None:
 def test_bad_file_is_refused_and_forgotten(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "bad.py"
     path.write_text(text)
-    with registry.temporary():
-        with pytest.raises(BadInput, match=words):
-            registry.method(str(path))
+    with registry.temporary(), pytest.raises(BadInput, match=words):
+        registry.method(str(path))
     assert "minmax" in registry.methods()
 
 
