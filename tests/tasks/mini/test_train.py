@@ -16,18 +16,18 @@ TINY = Recipe(epochs=2, images=64, batch=32, warmup=1)
 
 
 def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
-    whole = train("mini_mobilevit", TINY, tmp_path / "whole", device=CPU)
-    train("mini_mobilevit", TINY, tmp_path / "parts", device=CPU, until=1)
-    resumed = train("mini_mobilevit", TINY, tmp_path / "parts", device=CPU)
+    whole = train("mini_vit", TINY, tmp_path / "whole", device=CPU)
+    train("mini_vit", TINY, tmp_path / "parts", device=CPU, until=1)
+    resumed = train("mini_vit", TINY, tmp_path / "parts", device=CPU)
     assert resumed.epoch == whole.epoch == 2
     for key, value in whole.model.state_dict().items():
         assert torch.equal(resumed.model.state_dict()[key], value), key
 
 
 def test_another_recipe_does_not_continue_a_checkpoint(tmp_path: Path) -> None:
-    train("mini_mobilevit", TINY, tmp_path, device=CPU, until=1)
+    train("mini_vit", TINY, tmp_path, device=CPU, until=1)
     with pytest.raises(ValueError, match="another --work folder"):
-        train("mini_mobilevit", Recipe(epochs=3, images=64, batch=32), tmp_path, device=CPU)
+        train("mini_vit", Recipe(epochs=3, images=64, batch=32), tmp_path, device=CPU)
 
 
 def test_every_epoch_brings_new_images_and_repeats_exactly() -> None:
