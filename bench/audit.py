@@ -25,7 +25,11 @@ from bench.record import Audit, OperandAudit
 
 Forward = Callable[[nn.Module, Any], Any]
 ON_GRID = 1e-3
-"""Largest accepted distance from the grid, as a share of the grid's smallest step: float32 rounding, nothing more."""
+"""Largest accepted distance from the grid, as a share of the grid's smallest step."""
+ROUNDING = 8
+"""Largest accepted distance from the grid in units of the last place of the largest value: rounding, nothing more."""
+MORE_MACS = 1.01
+"""Two products of few bits can make one of many, so a model must not do much more than the float one."""
 
 _CONVOLUTIONS: dict[Any, str] = {functional.conv1d: "conv1d", functional.conv2d: "conv2d", functional.conv3d: "conv3d"}
 _TRANSPOSED: dict[Any, str] = {functional.conv_transpose2d: "conv_transpose2d"}
@@ -37,10 +41,11 @@ _FUSED: dict[Any, str] = {functional.scaled_dot_product_attention: "attention"}
 _PRODUCTS = _CONVOLUTIONS | _TRANSPOSED | _LINEAR | _MATMUL | _FUSED
 
 
-def audit(model: nn.Module, bits: BitSpec, example: Any, forward: Forward) -> Audit:
+def audit(model: nn.Module, bits: BitSpec, example: Any, forward: Forward, *, float_macs: int | None = None) -> Audit:
     """Run `forward(model, example)` once and report on every operand, against what `bits` demands.
 
-    `example` is a batch of one image (a tensor, or whatever the task feeds to the model).
+    `example` is a batch of one image (a tensor, or whatever the task feeds to the model). `float_macs` are those of the
+    float model: products that are gone from the quantised one were moved to where the audit does not look.
     """
     watch = _Watch(image_shape=example.shape if isinstance(example, Tensor) else None)
     with torch.no_grad(), _hooked(model, watch), FlopCounterMode(display=False) as counter, watch:
@@ -49,18 +54,29 @@ def audit(model: nn.Module, bits: BitSpec, example: Any, forward: Forward) -> Au
     seen = sum(product.macs for product in watch.products)
     sides = [side for product in watch.products for side in product.sides]
     violations = [] if bits.is_float else [v for side in sides for v in _violations(side, bits)]
-    if counted > seen and not bits.is_float:
-        share = (counted - seen) / counted
-        violations.append(
-            f"{share:.1%} of the multiply-accumulates run in operations that the audit cannot see; they count as float"
-        )
+    total = max(counted, seen, float_macs or 0)
+    if not bits.is_float:
+        violations += _balance(total, seen, float_macs or total)
     return Audit(
         operands=tuple(sides),
-        macs=max(counted, seen),
+        macs=total,
         quantised_macs=sum(p.macs for p in watch.products if not any(v for s in p.sides for v in _violations(s, bits))),
         float_operands=tuple(f"{side.module}: {side.role}" for side in sides if side.bits is None),
         violations=tuple(dict.fromkeys(violations)),
     )
+
+
+def _balance(total: int, seen: int, float_macs: int) -> list[str]:
+    """Compare the multiply-accumulates that were seen with all there are, and with the float model's."""
+    found = []
+    if total > seen:
+        share = (total - seen) / total
+        found.append(
+            f"{share:.1%} of the multiply-accumulates run where the audit cannot see them; they count as float"
+        )
+    if seen > MORE_MACS * float_macs:
+        found.append(f"{seen / float_macs:.2f} times the float model's multiply-accumulates")
+    return found
 
 
 def bit_operations(audited: Audit) -> int:
@@ -74,10 +90,10 @@ def bit_operations(audited: Audit) -> int:
 def _violations(side: OperandAudit, bits: BitSpec) -> list[str]:
     """Say what the bit spec forbids about one operand."""
     where = f"{side.module or 'the model'}: {side.role} of {side.op}"
-    if side.bits is None:
-        return [f"{where} stayed float"]
-    found = []
     role: Role = side.role if side.role in ("weight", "stem_input") else "input"  # type: ignore[assignment]
+    if side.bits is None:
+        return [] if bits.width(role) == FLOAT_BITS else [f"{where} stayed float"]
+    found = []
     if side.bits > bits.width(role):
         found.append(f"{where} has {side.bits} bits, {bits} allows {bits.width(role)}")
     if side.grid > 2**side.bits:
@@ -169,7 +185,8 @@ class _Watch(TorchFunctionMode):
             return OperandAudit(module=module, op=op, role=role, bits=None, macs=macs)
         quantizer = seen.quantizer
         grid = quantizer.grid().double()
-        levels, off_grid = _inspect(quantizer.groups(seen.output).double(), grid)
+        levels, off_grid = _inspect(quantizer.groups(seen.output), grid)
+        off_grid |= len(grid) not in (1, *seen.output.shape)  # groups lie along an axis, or anything would be a grid
         return OperandAudit(
             module=module, op=op, role=role, bits=quantizer.bits, granularity=quantizer.granularity,
             quantizer=type(quantizer).__name__, levels=levels, grid=_distinct(grid), off_grid=off_grid, macs=macs,
@@ -187,15 +204,18 @@ def _distinct(rows: Tensor) -> int:
 def _inspect(values: Tensor, grid: Tensor) -> tuple[int, bool]:
     """Return the largest number of grid values used by a group, and whether any value is off the grid.
 
-    `values` is (groups, n), `grid` (groups, levels) ascending, both float64. Looking the values up is much cheaper than
+    `values` is (groups, n), `grid` (groups, levels) ascending, in float64. Looking the values up is much cheaper than
     sorting them.
     """
     if len(grid) != len(values):
         return 0, True
-    steps = grid.diff(dim=1)
+    last_place = torch.finfo(values.dtype).eps
+    values = values.double()
+    steps = torch.cat([grid.diff(dim=1), torch.full_like(grid[:, :1], torch.inf)], dim=1)
     smallest = steps.where(steps > 0, torch.inf).amin(dim=1, keepdim=True)
+    slack = ROUNDING * last_place * values.abs().amax(dim=1, keepdim=True)
     middles = (grid[:, 1:] + grid[:, :-1]) / 2
     nearest = torch.searchsorted(middles, values.contiguous())  # (groups, n)
-    off_grid = bool(((grid.gather(1, nearest) - values).abs() > ON_GRID * smallest).any())
+    near = (grid.gather(1, nearest) - values).abs() <= torch.minimum(ON_GRID * smallest, slack)
     used = torch.zeros(grid.shape, dtype=torch.bool, device=grid.device).scatter_(1, nearest, True)
-    return int(used.sum(dim=1).max()), off_grid
+    return int(used.sum(dim=1).max()), not bool(near.all())  # a NaN is near nothing

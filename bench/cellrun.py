@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-import shlex
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,15 +15,18 @@ from torch import nn
 
 from bench import costs, gate, provenance, registry
 from bench.audit import audit, bit_operations
+from bench.bits import FLOAT
 from bench.cell import Cell
 from bench.costs import Stopwatch
 from bench.errors import BadInput, Missing, Unsupported, VitptqError
-from bench.protocol import Calibration, DataFree, Method, Progress, Task
+from bench.protocol import Calibration, DataFree, Method, Progress, Task, kept_weights
 from bench.record import Audit, Costs, Failure, FailureKind, Gate, Record
 from bench.store import Store
 from bench.suites import float_cell
 
 TRACEBACK_LINES = 25
+OUT_OF_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""How torch says it where it raises a plain RuntimeError."""
 Say = Callable[[str, int, int], None]
 """Called with (step, done, in all)."""
 
@@ -57,7 +59,7 @@ def run_cell(cell: Cell, run: Run) -> Record | None:
         started = provenance.now()
         try:
             record = _measure(cell, run, started)
-        except Exception as error:  # noqa: BLE001  whatever goes wrong becomes a record
+        except (Exception, SystemExit) as error:  # noqa: BLE001  whatever goes wrong becomes a record
             record = failed(cell, failure_of(error, started), started, run.device, cell_fidelity(cell))
         if previous is not None and previous.failure is not None:
             record = record.model_copy(update={"earlier": (*previous.earlier, previous.failure)})
@@ -73,10 +75,10 @@ def failed(cell: Cell, failure: Failure, started: str, device: torch.device, fid
     )  # fmt: skip
 
 
-def failure_of(error: Exception, started: str) -> Failure:
+def failure_of(error: BaseException, started: str) -> Failure:
     """Describe an exception: kind, message and the end of the traceback."""
     kind: FailureKind = "raised"
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
         kind = "out_of_memory"
     elif isinstance(error, Unsupported):
         kind = "unsupported"
@@ -107,24 +109,27 @@ def seed_everything(seed: int) -> None:
 
 def _measure(cell: Cell, run: Run, started: str) -> Record:
     task, method = registry.task(cell.task, cell.edition), _configured(cell)
-    watch = Stopwatch()
-    costs.reset_peak_memory(run.device)
-    task.prepare(lambda done, total: run.say("prepare", done, total))
-    seed_everything(cell.seed)
-    model = task.load(cell.model, run.device)
+    task.prepare(_said(run, "prepare"))
     opened = None if cell.is_float else _gate(cell, task, run)
-    with watch("quantise"):
-        run.say("quantise", 0, 1)
-        calibration = _calibration(cell, task, method, run.device)
-        quantised = quantise(method, model, calibration, cell)
-    audited = audit(quantised, cell.bit_spec, task.example(cell.model, run.device), task.forward)
-    with watch("evaluate"):
+    task.warm(cell.model)  # before the clock starts: decoding images is no model's cost
+    costs.reset_peak_memory(run.device)
+    watch = Stopwatch()
+    model = task.load(cell.model, run.device)
+    example = task.example(cell.model, run.device)
+    macs = audit(model, FLOAT, example, task.forward).macs
+    calibration = _calibration(cell, task, method, run.device)
+    run.say("quantise", 0, 1)
+    quantised = quantise(method, model, calibration, cell, watch, run.device)
+    del model
+    audited = audit(quantised, cell.bit_spec, example, task.forward, float_macs=macs)
+    with watch("evaluate"), kept_weights():
         evidence = task.evaluate(quantised, cell.model, run.device, _said(run, "evaluate"))
+        costs.finish(run.device)
     scores = task.score(evidence)
     card = task.models()[cell.model]
     return Record(
         id=cell.id, cell=cell, status="ok", fidelity=method.fidelity, scores=scores, images=task.count(evidence),
-        evidence=run.store.add_evidence(cell, evidence),
+        evidence=run.store.add_evidence(cell.id, evidence),
         gate=opened or gate.float_gate(card, task.metrics[0], scores, cell),
         audit=audited, costs=_costs(watch, quantised, audited, run.device),
         notes=tuple(method.notes()),
@@ -139,9 +144,7 @@ def _repetition(cell: Cell, run: Run, calibration: Calibration | DataFree) -> di
         "calibration_images": calibration.digest if isinstance(calibration, Calibration) else ""
     }
     if run.again:
-        keys = ("task", "edition", "model", "method", "bits", "seed")
-        filters = " ".join(f"--only {key}={shlex.quote(str(getattr(cell, key)))}" for key in keys)
-        found["repeat"] = f"{run.again} {filters} --results repeated"
+        found["repeat"] = f"{run.again} --only id={cell.id[:16]} --results repeated"
     return found
 
 
@@ -155,24 +158,49 @@ def _configured(cell: Cell) -> Method:
 def _gate(cell: Cell, task: Task, run: Run) -> Gate:
     """Return the gate of the cell's model in this environment, measuring the float cell first where that is missing."""
     reference = float_cell(task, cell.model)
-    here = provenance.environment(run.device)
     record = run.store.record(reference)
-    if record is None:
+    if record is None or (record.status == "failed" and run.retry_failed):
         record = run_cell(reference, run)
-    if record is None or (record.status == "ok" and record.provenance.environment != here):
-        # Another process is at it, or it was measured elsewhere: measure here too, without a record of its own.
-        if reference.id not in run.gates:
-            model = task.load(cell.model, run.device)
-            scores = task.score(task.evaluate(model, cell.model, run.device, _said(run, "float gate")))
-            run.gates[reference.id] = gate.float_gate(task.models()[cell.model], task.metrics[0], scores, reference)
-        return run.gates[reference.id]
-    return gate.gate_of(record, task.models()[cell.model], here)
+    if record is not None and record.status == "failed":
+        why = record.failure.message if record.failure else "unknown"
+        raise BadInput(f"the float cell of {cell.model} failed ({why}); once that is mended: --retry failed")
+    if record is not None and record.gate is not None and _measured_here(record, run):
+        return record.gate
+    return _gate_without_record(cell, task, reference, run)
 
 
-def quantise(method: Method, model: nn.Module, calibration: Calibration | DataFree, cell: Cell) -> nn.Module:
+def _measured_here(record: Record, run: Run) -> bool:
+    return record.provenance.environment == provenance.environment(run.device)
+
+
+def _gate_without_record(cell: Cell, task: Task, reference: Cell, run: Run) -> Gate:
+    """Measure the float model for its gate alone, once per process, with evidence of its own.
+
+    Its record comes from another environment, or another process is at it right now.
+    """
+    if reference.id not in run.gates:
+        model = task.load(cell.model, run.device)
+        evidence = task.evaluate(model, cell.model, run.device, _said(run, "float gate"))
+        opened = gate.float_gate(task.models()[cell.model], task.metrics[0], task.score(evidence), reference)
+        name = f"{reference.id}.{provenance.environment(run.device)}"
+        run.gates[reference.id] = opened.model_copy(update={"evidence": run.store.add_evidence(name, evidence)})
+    return run.gates[reference.id]
+
+
+def quantise(
+    method: Method,
+    model: nn.Module,
+    calibration: Calibration | DataFree,
+    cell: Cell,
+    watch: Stopwatch,
+    device: torch.device,
+) -> nn.Module:
     """Return the quantised model, after checking that the float model was left as it was."""
     before = fingerprint(model)
-    quantised = method.quantize(model, calibration, cell.bit_spec)  # type: ignore[arg-type]
+    seed_everything(cell.seed)  # here, so that nothing done before changes what the method draws
+    with watch("quantise"):
+        quantised = method.quantize(model, calibration, cell.bit_spec)  # type: ignore[arg-type]
+        costs.finish(device)
     returned: object = quantised  # whatever the annotation says
     if not isinstance(returned, nn.Module):
         raise BadInput(f"method {method.name} returned {type(quantised).__name__}, not a module")
@@ -182,10 +210,10 @@ def quantise(method: Method, model: nn.Module, calibration: Calibration | DataFr
 
 
 def fingerprint(model: nn.Module) -> str:
-    """Hash a model's parameters, buffers and training flags."""
+    """Hash a model's parameters, buffers (also those that no checkpoint holds), and what its modules are."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
+    for name, tensor in sorted([*model.named_parameters(), *model.named_buffers()]):
+        digest.update(f"{name}\0{tensor.requires_grad}\0".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     digest.update(str([(n, m.training, type(m).__qualname__) for n, m in model.named_modules()]).encode())
     return digest.hexdigest()

@@ -7,13 +7,14 @@ import inspect
 import os
 import shlex
 import sys
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Callable, Mapping
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import Progress, TaskID
 
 from bench.errors import UnknownName, VitptqError
 
@@ -120,8 +121,9 @@ def data(
     os.environ["VITPTQ_DATA"] = str(out)
     for (name, _), task in sorted(registry.tasks().items()):
         if task.edition == edition:
-            print(f"{name}/{edition}: generating", flush=True)
-            task.prepare()
+            with Progress(console=Console(stderr=True)) as bars:
+                bar = bars.add_task(f"{name}/{edition}")
+                task.prepare(partial(_advance, bars, bar))
     print(f"in {out}:", *sorted(str(path.relative_to(out)) for path in out.glob("*/*")))
 
 
@@ -164,10 +166,7 @@ def plan(
         print(f"{_state(records.get(cell.id)):<7}  {left:>8}  {cell.label()}")
     known = [value for value in seconds.values() if value is not None]
     unknown = len(seconds) - len(known)
-    print(
-        f"{len(cells)} cells, {len(cells) - len(seconds)} done; remaining about {clock(sum(known))} on one worker",
-        end="",
-    )
+    print(_count(cells, records) + f"; remaining about {clock(sum(known))} on one worker", end="")
     print(f" and {unknown} cells like none measured before" if unknown else "")
 
 
@@ -188,6 +187,7 @@ def run(
 ) -> None:
     """Measure a suite's cells. Kill it when you like: the same command goes on where it was."""
     from bench import registry, suites
+    from bench.estimate import estimate
     from bench.progress import RunProgress
     from bench.schedule import Plan, run_cells
     from bench.store import Store
@@ -197,14 +197,19 @@ def run(
     store = Store(results)
     known = {cell.id: store.record(cell) for cell in cells}
     todo = [cell for cell in cells if _wanted(known[cell.id], retry)]
-    print(f"{suite}: {len(cells)} cells, {len(cells) - len(todo)} done before; results in {results}", flush=True)
+    measured = store.readable()
+    todo.sort(
+        key=lambda cell: -(estimate(cell, measured) or float("inf"))
+    )  # longest first, so that workers end together
+    print(f"{suite}: {_count(cells, known)} before; results in {results}", flush=True)
+    again = _command("run", suite, methods=method, adapters=adapter)
     metric = {key: task.metrics[0].name for key, task in registry.tasks().items()}
     with RunProgress(len(todo), metric) as progress:
-        again = _command("run", suite, methods=method, adapters=adapter)
         plan = Plan(results, device, workers, limit * 60, retry is not None, registry.added_files(), again)
         if todo:
             run_cells(todo, plan, progress.finished, progress.steps)
-    _summary(suite, [store.record(cell) for cell in cells], results)
+    again = f"{again} {shlex.join(f'--only={text}' for text in only or [])} --results {results}"
+    _summary(suite, [store.record(cell) for cell in cells], again=" ".join(again.split()))
 
 
 @command
@@ -219,7 +224,7 @@ def status(
     from bench.store import Store
 
     store = Store(results)
-    _summary(suite, [store.record(cell) for cell in _cells(suite, only, method, adapter)], results, strict=False)
+    _summary(suite, [store.record(cell) for cell in _cells(suite, only, method, adapter)])
 
 
 @command
@@ -282,6 +287,10 @@ def list_(what: Annotated[Listed, typer.Argument(help="What to list.")]) -> None
         Listed.METHODS: _methods, Listed.TASKS: _tasks, Listed.MODELS: _models, Listed.SUITES: _suites,
     }[what]():  # fmt: skip
         print(line)
+
+
+def _advance(bars: Progress, bar: TaskID, done: int, total: int) -> None:
+    bars.update(bar, completed=done, total=total)
 
 
 def _cells(suite: str, only: list[str] | None, methods: list[str] | None, adapters: list[Path] | None) -> list[Cell]:
@@ -373,8 +382,18 @@ def _wanted(record: Record | None, retry: Retry | None) -> bool:
     return record is None or (record.status == "failed" and retry is Retry.FAILED)
 
 
-def _summary(suite: str, records: list[Record | None], results: Path, *, strict: bool = True) -> None:
-    """Print how a suite stands; with `strict`, leave with exit code 1 if cells failed that should not have."""
+def _count(cells: list[Cell], records: Mapping[str, Record | None]) -> str:
+    """Say how many cells there are, how many are measured, and how many failed."""
+    states = [_state(records.get(cell.id)) for cell in cells]
+    failures = f", {states.count('failed')} failed" if "failed" in states else ""
+    return f"{len(cells)} cells, {states.count('done')} done{failures}"
+
+
+def _summary(suite: str, records: list[Record | None], *, again: str = "") -> None:
+    """Print how a suite stands; after a run, leave with exit code 1 if cells failed that should not have.
+
+    `again` is the command of the run, for the hint on how to try the failed cells again.
+    """
     done = [r for r in records if r is not None and r.status == "ok"]
     failures = [r for r in records if r is not None and r.status == "failed"]
     shut = [r for r in done if not r.counts]
@@ -389,8 +408,8 @@ def _summary(suite: str, records: list[Record | None], results: Path, *, strict:
         f"{suite}: {len(done)} done ({len(shut)} behind a shut float gate), {len(failures)} failed, {missing} missing"
     )
     broken = [r for r in failures if r.failure and r.failure.kind != "unsupported"]
-    if broken and strict:
-        print(f"try the failed cells again with: vitptq run {suite} --results {results} --retry failed")
+    if broken and again:
+        print(f"try the failed cells again with: {again} --retry failed")
         raise typer.Exit(1)
 
 

@@ -97,6 +97,8 @@ def _described(cls: type[Method]) -> Iterator[Finding]:
     yield Finding("lists what was inferred", "" if listed else 'fidelity is "inferred" and `inferred` is empty')
     own_doc = cls.__doc__ if "__doc__" in vars(cls) else None
     generated = not own_doc or own_doc.startswith(f"{cls.__name__}(")  # what dataclass makes up where there is none
+    own_fields = "__dataclass_params__" in vars(cls)
+    yield Finding("is a dataclass", "" if own_fields else "without @dataclass its parameters are in no record")
     yield Finding("has a docstring", "the class has none" if generated else "")
 
 
@@ -128,8 +130,14 @@ def _quantises(method: Method, model: nn.Module, bits: BitSpec) -> Iterator[Find
     yield Finding(
         "the float model is untouched", "" if fingerprint(model) == before else "parameters, buffers or modules changed"
     )
-    yield from _outputs(method, model, quantised.eval(), bits)
-    audited = audit(quantised, bits, torch.randn(1, *INPUT.shape), given.forward)
+    try:
+        yield from _outputs(method, model, quantised.eval(), bits)
+        example = torch.randn(1, *INPUT.shape)
+        macs = audit(model, FLOAT, example, given.forward).macs
+        audited = audit(quantised, bits, example, given.forward, float_macs=macs)
+    except Exception as error:  # noqa: BLE001  whatever an adapter does is a finding
+        yield Finding("the quantised model runs", f"it raised {_say(error)}")
+        return
     more = f" (and {len(audited.violations) - 3} more)" if len(audited.violations) > 3 else ""
     yield Finding("the audit is clean", "; ".join(audited.violations[:3]) + more)
 

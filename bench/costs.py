@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import resource
 import time
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from bench.bits import FLOAT_BITS
 from bench.record import Audit
 
 MIB = 2**20
@@ -46,10 +49,20 @@ class Stopwatch:
 
 def reset_peak_memory(device: torch.device) -> None:
     """Start a new measurement of peak memory, so that a cell does not inherit the peak of the one before it."""
+    gc.collect()
+    with suppress(OSError, AttributeError):  # not glibc
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # else memory that is free already counts as resident
     if device.type == "cuda":
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     with suppress(OSError):  # not Linux
         Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM to the current resident size
+
+
+def finish(device: torch.device) -> None:
+    """Wait until a GPU has done what it was given, so that a clock can be read."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def peak_host_mib() -> float:
@@ -73,6 +86,5 @@ def model_mib(model: torch.nn.Module, audited: Audit) -> float:
     bits = 0
     for name, parameter in model.named_parameters():
         module, _, leaf = name.rpartition(".")
-        width = next((w for layer, w in widths.items() if leaf == "weight" and module == layer), 32)
-        bits += parameter.numel() * width
+        bits += parameter.numel() * (widths.get(module, FLOAT_BITS) if leaf == "weight" else FLOAT_BITS)
     return bits / 8 / MIB

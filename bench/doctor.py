@@ -34,7 +34,8 @@ def report(results: Path) -> Iterator[tuple[str, str, bool]]:
                 problems = found_task.problems(model)
             except VitptqError as error:
                 problems = [str(error)]
-            yield f"{task}/{edition} {model}", "ready" if not problems else " ".join(problems), not problems
+            finding = " ".join(problems) or f"ready; {found_task.place(model)}"
+            yield f"{task}/{edition} {model}", finding, not problems
 
 
 def _compiled_operators() -> Iterator[tuple[str, str, bool]]:

@@ -20,7 +20,7 @@ from bench.record import Record
 from bench.statistics import Interval
 
 Format = Literal["table", "csv", "latex", "json", "markdown"]
-FORMATS: tuple[Format, ...] = ("table", "csv", "latex", "json")
+FORMATS: tuple[Format, ...] = ("table", "csv", "latex", "json", "markdown")
 SCHEMA_VERSION = 1
 
 _LATEX_ESCAPES = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.cell import Cell
 from bench.protocol import Metric, ModelCard
-from bench.record import Gate, Record
+from bench.record import Gate
 
 
 def float_gate(card: ModelCard, metric: Metric, scores: dict[str, float], float_cell: Cell) -> Gate:
@@ -24,22 +24,3 @@ def float_gate(card: ModelCard, metric: Metric, scores: dict[str, float], float_
         passed=not reason, float_cell=float_cell.id, measured=measured, reference=reference,
         tolerance=card.tolerance, reason=reason,
     )  # fmt: skip
-
-
-def gate_of(float_record: Record, card: ModelCard, environment: str) -> Gate:
-    """Return the gate that a float record opens, or keeps shut, for the quantised cells of one environment."""
-    if float_record.status == "ok" and float_record.gate and float_record.provenance.environment == environment:
-        return float_record.gate
-    if float_record.status == "ok":
-        reason = "the float cell was measured in another environment, and measuring it again here did not work"
-    else:
-        reason = f"the float cell failed: {float_record.failure.message if float_record.failure else 'unknown'}"
-    reference = next(iter(card.reference.values()), None)
-    return Gate(
-        passed=False,
-        float_cell=float_record.id,
-        measured=None,
-        reference=reference,
-        tolerance=card.tolerance,
-        reason=reason,
-    )

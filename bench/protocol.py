@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
@@ -26,7 +27,7 @@ Progress = Callable[[int, int], None]
 class Quantizer(nn.Module, ABC):
     """Tensor in, tensor on the grid out. Everything that is quantised goes through one of these, so it can be audited.
 
-    A parameter of the model is quantised once and kept for as long as neither it nor the quantizer changes.
+    While the harness evaluates (`kept_weights`), a parameter of the model is quantised once and kept.
     """
 
     bits: int
@@ -34,17 +35,15 @@ class Quantizer(nn.Module, ABC):
     def __init__(self, bits: int) -> None:
         super().__init__()
         self.bits = bits
-        self._kept: tuple[object, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x` rounded to the grid (same shape)."""
-        if not isinstance(x, nn.Parameter) or torch.is_grad_enabled():
+        if _keeping is None or not isinstance(x, nn.Parameter):
             return self.quantise(x)
-        key = (x.data_ptr(), x._version, *((b.data_ptr(), b._version) for b in self.buffers()))
-        key = (*key, *((p.data_ptr(), p._version) for p in self.parameters()))
-        if self._kept is None or self._kept[0] != key:
-            self._kept = (key, self.quantise(x))
-        return self._kept[1]
+        key = (id(self), x.data_ptr())
+        if key not in _keeping:
+            _keeping[key] = self.quantise(x)
+        return _keeping[key]
 
     @abstractmethod
     def quantise(self, x: Tensor) -> Tensor:
@@ -62,6 +61,20 @@ class Quantizer(nn.Module, ABC):
     @abstractmethod
     def granularity(self) -> str:
         """Name what shares one grid: tensor, channel, head or token."""
+
+
+_keeping: dict[tuple[int, int], Tensor] | None = None
+
+
+@contextmanager
+def kept_weights() -> Iterator[None]:
+    """Quantise each weight only once inside: for evaluation, where no weight and no quantizer changes any more."""
+    global _keeping
+    _keeping = {}
+    try:
+        yield
+    finally:
+        _keeping = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +206,13 @@ class Task(ABC):
     def prepare(self, progress: Progress | None = None) -> None:
         """Make the data ready (generate the embedded data; nothing where the data must be downloaded by a person)."""
 
+    def warm(self, model: str) -> None:  # noqa: B027  most tasks have nothing to do
+        """Read into memory what every evaluation needs, so that its time is not measured as a model's."""
+
+    def place(self, model: str) -> str:
+        """Say where data and checkpoint of `model` are on this machine."""
+        return ""
+
     @abstractmethod
     def load(self, model: str, device: torch.device) -> nn.Module:
         """Return the float model in eval mode, its weights checked."""
@@ -230,6 +250,10 @@ class Task(ABC):
     @abstractmethod
     def score(self, evidence: Evidence) -> dict[str, float]:
         """Recompute the scores (percent) from evidence alone."""
+
+    def truth(self, evidence: Evidence) -> str:
+        """Return a hash of the ground truth that the evidence carries; it must be one per data version."""
+        return ""
 
     @abstractmethod
     def count(self, evidence: Evidence) -> int:

@@ -68,13 +68,14 @@ def device_name(device: torch.device) -> str:
 
 @cache
 def commit() -> tuple[str, bool | None]:
-    """Return the commit of this clone and whether tracked files differ from it; ("unknown", None) outside a clone.
+    """Return the commit of this clone and whether its code differs from it; ("unknown", None) outside a clone.
 
     The results folder is what a run writes, so it does not make the clone dirty.
     """
     try:
         head = _git("rev-parse", "HEAD")
         status = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
+        status += _git("status", "--porcelain", "--untracked-files=normal", "--", "bench", "methods", "tasks")
     except (OSError, subprocess.CalledProcessError):
         return "unknown", None
     return head, bool(status)

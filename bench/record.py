@@ -82,6 +82,8 @@ class Gate(_Part):
     reference: float | None
     tolerance: float
     reason: str = ""
+    evidence: EvidenceRef | None = None
+    """Where the float score was measured for the gate alone, because its record is from another environment."""
 
 
 class Costs(_Part):

@@ -139,26 +139,29 @@ def _sources(cls: type[Method]) -> dict[str, bytes]:
         if key in found:
             continue
         found[key] = path.read_bytes()
-        waiting += [m for imported in _imports(found[key], name) for m in _files(imported)]
+        packages = {"methods", cls.__module__.split(".")[0]}
+        waiting += [m for imported in _imports(found[key], name, packages) for m in _files(imported)]
     return found
 
 
-def _imports(source: bytes, module: str) -> Iterator[str]:
-    """Yield the modules of `methods` that a source names, with what is imported from them (they may be modules too)."""
+def _imports(source: bytes, module: str, packages: set[str]) -> Iterator[str]:
+    """Yield the modules of `packages` that a source names, and what is imported from them: that may be modules too."""
     for node in ast.walk(ast.parse(source)):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        yield from (name for name in names if name.split(".")[0] == "methods")
+        elif isinstance(node, ast.ImportFrom):
+            above = module.split(".")[: -node.level] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        yield from (name for name in names if name.split(".")[0] in packages)
 
 
 def _files(name: str) -> Iterator[tuple[str, Path]]:
     """Yield a module's file, and for the families those of the folder, where they are found without an import."""
     try:
         spec = importlib.util.find_spec(name)
-    except ModuleNotFoundError:  # an imported name that is not a module
+    except (ModuleNotFoundError, ValueError):  # an imported name that is not a module
         return
     if spec is None or spec.origin is None:
         return
@@ -177,7 +180,13 @@ def _folder(package_name: str) -> Iterator[ModuleType]:
 
 def _entry_points(group: str) -> Iterator[ModuleType]:
     for point in entry_points(group=group):
-        loaded = point.load()
+        try:
+            loaded = point.load()
+        except Exception as error:
+            origin = point.dist.name if point.dist else "an installed package"
+            raise BadInput(
+                f'entry point "{point.name}" of {origin} cannot be loaded: {error}; repair or remove it'
+            ) from error
         yield loaded if isinstance(loaded, ModuleType) else importlib.import_module(loaded.__module__)
 
 

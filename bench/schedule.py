@@ -11,12 +11,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, TimeoutError, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, TimeoutError, wait
 from dataclasses import dataclass
-from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 from pebble import ProcessExpired, ProcessPool
 
 from bench import provenance, registry
@@ -31,6 +31,17 @@ SAY_EVERY_S = 0.5
 POLL_S = 0.25
 BUSY_S = 1.0
 """How long to wait before asking again for a cell that another process is working on."""
+
+
+STALE_S = 60
+START_ERROR = "start-error.txt"
+WORKER_ENVIRONMENT = {
+    # glibc otherwise returns large blocks to the kernel after every operator; a forward pass took 3 times as long
+    "MALLOC_MMAP_THRESHOLD_": "4294967296",
+    "MALLOC_TRIM_THRESHOLD_": "8589934592",
+    "MALLOC_TOP_PAD_": "268435456",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # cuBLAS is repeatable only with it
+}
 
 
 @dataclass(frozen=True)
@@ -68,32 +79,27 @@ def run_cells(cells: Sequence[Cell], plan: Plan, on_record: OnRecord, on_steps: 
     Returns when every cell has a record, also those that other processes work on in the same results folder.
     """
     devices = choose_devices(plan.device)
-    workers = plan.workers or len(devices)
+    workers = min(plan.workers or len(devices), max(1, len(cells)))
+    for name, value in WORKER_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    Store(plan.results).sweep()
     context = multiprocessing.get_context("spawn")
-    with tempfile.TemporaryDirectory(prefix="vitptq-") as folder:
-        start = (
-            plan,
-            devices,
-            max(1, _cores() // workers),
-            context.Value("i", 0),
-            folder,
-            provenance.command(),
-            os.getpid(),
-        )
-        pool = ProcessPool(
-            max_workers=min(workers, max(1, len(cells))), context=context, initializer=_start, initargs=start
-        )
+    with tempfile.TemporaryDirectory(prefix="vitptq-") as name:
+        folder = Path(name)
+        slots = [devices[i % len(devices)] for i in range(workers)]
+        start = (plan, slots, max(1, _cores() // workers), folder, provenance.command(), os.getpid())
+        pool = ProcessPool(max_workers=workers, context=context, initializer=_start, initargs=start)
         try:
             for wave in ([c for c in cells if c.is_float], [c for c in cells if not c.is_float]):
                 todo = list(wave)
                 while todo:
-                    todo = _run_wave(todo, pool, plan, devices[0], Path(folder), on_record, on_steps)
+                    todo = _run_wave(todo, pool, plan, folder, on_record, on_steps)
                     time.sleep(BUSY_S if todo else 0)
             pool.close()  # type: ignore[no-untyped-call]
-        except BaseException:
-            pool.stop()  # type: ignore[no-untyped-call]
-            raise
+        except BrokenExecutor:
+            raise BadInput(f"the workers cannot start: {_start_error(folder)}") from None
         finally:
+            pool.stop()  # type: ignore[no-untyped-call]
             pool.join()
 
 
@@ -119,12 +125,13 @@ def _run_wave(
     cells: Sequence[Cell],
     pool: ProcessPool,
     plan: Plan,
-    device: torch.device,
     folder: Path,
     on_record: OnRecord,
     on_steps: OnSteps,
 ) -> list[Cell]:
     """Run cells that do not wait for each other; return those that another process is working on."""
+    store = Store(plan.results)
+    before = {cell.id: store.record(cell) for cell in cells}
     waiting: dict[Future[Record | None], Cell]
     waiting = {pool.schedule(_work, args=[cell], timeout=plan.limit_s): cell for cell in cells}
     busy = []
@@ -133,7 +140,7 @@ def _run_wave(
         on_steps(_steps(folder))
         for future in finished:
             cell = waiting.pop(future)
-            record = _outcome(future, cell, plan, device)
+            record = _outcome(future, cell, before[cell.id], plan, folder)
             if record is None:
                 busy.append(cell)
             else:
@@ -141,7 +148,9 @@ def _run_wave(
     return busy
 
 
-def _outcome(future: Future[Record | None], cell: Cell, plan: Plan, device: torch.device) -> Record | None:
+def _outcome(
+    future: Future[Record | None], cell: Cell, before: Record | None, plan: Plan, folder: Path
+) -> Record | None:
     """Return the record of a finished cell; where its worker was lost, write the record that says so."""
     try:
         return future.result()
@@ -153,11 +162,15 @@ def _outcome(future: Future[Record | None], cell: Cell, plan: Plan, device: torc
         message = f"the worker died (exit code {error.exitcode})"
         if error.exitcode == -signal.SIGKILL:
             message += "; the operating system kills like this when host memory runs out: try fewer workers"
-    started = provenance.now()
-    record = failed(cell, Failure(kind=kind, message=message, started=started), started, device, cell_fidelity(cell))
     store = Store(plan.results)
-    if store.record(cell) is None or plan.retry_failed:
-        store.add(record)
+    now = store.record(cell)
+    if now is not None and now != before:  # it had written its record before it was lost
+        return now
+    started, device = _begun(folder, cell)
+    record = failed(cell, Failure(kind=kind, message=message, started=started), started, device, cell_fidelity(cell))
+    if before is not None and before.failure is not None:
+        record = record.model_copy(update={"earlier": (*before.earlier, before.failure)})
+    store.add(record)
     return record
 
 
@@ -172,40 +185,76 @@ def _steps(folder: Path) -> list[Step]:
             step, written = json.loads(path.read_text())
         except (OSError, ValueError):
             continue
-        if time.time() - written < 600:
+        if Path(f"/proc/{path.stem}").exists() or time.time() - written < STALE_S:
             found.append(Step(*step))
     return found
+
+
+def _begun(folder: Path, cell: Cell) -> tuple[str, torch.device]:
+    """Return when a cell was begun and on what, from the note that its worker left."""
+    try:
+        started, device = (folder / f"{cell.id}.begun").read_text().split()
+    except (OSError, ValueError):
+        return provenance.now(), torch.device("cpu")
+    return started, torch.device(device)
+
+
+def _start_error(folder: Path) -> str:
+    try:
+        return (folder / START_ERROR).read_text()
+    except OSError:
+        return "they died before they could say why; the operating system kills like this when memory runs out"
 
 
 # What follows runs in the worker processes.
 
 _run: Run | None = None
 _folder: Path = Path()
+_slot: FileLock | None = None
 
 
-def _start(
-    plan: Plan,
-    devices: list[torch.device],
-    threads: int,
-    turn: Synchronized[int],
-    folder: str,
-    command: str,
-    parent: int,
-) -> None:
+def _start(plan: Plan, slots: list[torch.device], threads: int, folder: Path, command: str, parent: int) -> None:
     global _run, _folder
     _die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and stops the workers
     os.environ["VITPTQ_COMMAND"] = command
+    _folder = folder
+    try:
+        device = _take_slot(slots)
+        _settle(device, threads)
+        for adapter in plan.adapters:
+            registry.add_file(adapter)
+    except Exception as error:
+        (folder / START_ERROR).write_text(f"{type(error).__name__}: {error}")
+        raise
+    _run = Run(Store(plan.results), device, _say, plan.retry_failed, plan.again)
+
+
+def _take_slot(slots: list[torch.device]) -> torch.device:
+    """Return the device of the first slot that no living worker holds: a replacement gets the place of the dead."""
+    global _slot
+    while True:
+        for i, device in enumerate(slots):
+            lock = FileLock(_folder / f"slot{i}.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                continue
+            _slot = lock  # held, and so kept, for the life of the process
+            return device
+        time.sleep(POLL_S)
+
+
+def _settle(device: torch.device, threads: int) -> None:
+    """Make torch repeatable and bind this process to its device."""
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
-    with turn.get_lock():
-        device = devices[turn.value % len(devices)]
-        turn.value += 1
-    for adapter in plan.adapters:
-        registry.add_file(adapter)
-    _folder = Path(folder)
-    _run = Run(Store(plan.results), device, _say, plan.retry_failed, plan.again)
+    torch.backends.cudnn.allow_tf32 = False
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+        torch.empty(1, device=device)  # the allocator's figures exist only after its first use
 
 
 def _die_with(parent: int) -> None:
@@ -224,11 +273,15 @@ def _work(cell: Cell) -> Record | None:
     global _label
     assert _run is not None, "the worker was not started"
     _label = cell.label()
+    (_folder / f"{cell.id}.begun").write_text(f"{provenance.now()} {_run.device}")
     _say("start", 0, 1)
     try:
-        return run_cell(cell, _run)
+        record = run_cell(cell, _run)
     finally:
         (_folder / f"{os.getpid()}.json").unlink(missing_ok=True)
+    if record is not None and record.failure is not None and "CUDA error" in record.failure.message:
+        os._exit(1)  # nothing works in this process any more; the record is written, and a new worker takes over
+    return record
 
 
 def _say(step: str, done: int, total: int) -> None:

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import io
 import os
+import time
 import uuid
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from pydantic import ValidationError
 from bench.cell import Cell, sha256
 from bench.errors import BadInput, Missing
 from bench.record import EvidenceRef, Record
+
+LEFT_OVER_S = 24 * 3600
 
 
 class Store:
@@ -84,16 +87,30 @@ class Store:
     def add(self, record: Record) -> None:
         """Write a record. Only a failed one may be replaced (by a later attempt)."""
         path = self._record_path(record.id)
-        if path.exists() and self._read(path).status == "ok":
-            raise BadInput(f"cell {record.id[:12]} already has a record; records are immutable ({path})")
-        write_atomically(path, (record.model_dump_json(indent=1) + "\n").encode())
+        data = (record.model_dump_json(indent=1) + "\n").encode()
+        if path.exists() and self._read(path).status == "failed":
+            write_atomically(path, data)
+            return
+        try:
+            write_atomically(path, data, replace=False)
+        except FileExistsError:
+            text = f"cell {record.id[:12]} already has a record; records are immutable ({path})"
+            raise BadInput(text) from None
 
-    def add_evidence(self, cell: Cell, arrays: Mapping[str, NDArray[Any]]) -> EvidenceRef:
-        """Write the evidence of a cell, compressed, and return its reference."""
+    def sweep(self) -> None:
+        """Remove the temporary files that killed runs left; young ones may belong to a run that goes on."""
+        for folder in (self.records_dir, self.evidence_dir):
+            for path in folder.glob(".*.tmp"):
+                with suppress(FileNotFoundError):
+                    if time.time() - path.stat().st_mtime > LEFT_OVER_S:
+                        path.unlink()
+
+    def add_evidence(self, stem: str, arrays: Mapping[str, NDArray[Any]]) -> EvidenceRef:
+        """Write evidence, compressed, under a cell's id (or a name that begins with it), and return its reference."""
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **{name: arrays[name] for name in sorted(arrays)})  # type: ignore[arg-type]
         data = buffer.getvalue()
-        name = f"{cell.id}.npz"
+        name = f"{stem}.npz"
         write_atomically(self.evidence_dir / name, data)
         return EvidenceRef(file=name, sha256=sha256(data), bytes=len(data))
 
@@ -136,8 +153,11 @@ class Store:
         return self.records_dir / f"{cell_id}.json"
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that is either whole or absent, even after a power cut."""
+def write_atomically(path: Path, data: bytes, *, replace: bool = True) -> None:
+    """Write a file that is either whole or absent, even after a power cut.
+
+    With `replace=False` a file that is there already stays, and FileExistsError is raised.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
     try:
@@ -145,9 +165,25 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        if replace:
+            temporary.replace(path)
+        else:
+            os.link(temporary, path)
+        _sync_folder(path.parent)
+    except FileExistsError:
+        raise
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise BadInput(
             f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
         ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name itself survive a power cut, so that a record never outlives its evidence."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -6,7 +6,7 @@ import itertools
 import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -17,7 +17,7 @@ from bench.errors import BadInput, UnknownName
 from bench.protocol import Method, Task
 
 FOLDER = Path(__file__).parent / "suites"
-FILTERS = ("task", "edition", "model", "family", "method", "bits", "track", "seed")
+FILTERS = ("task", "edition", "model", "family", "method", "bits", "track", "seed", "id")
 AtLeastOne = Annotated[list[str], Field(min_length=1)]
 
 
@@ -78,9 +78,12 @@ def expand(group: Group) -> list[Cell]:
         cells.append(float_cell(task, model))
         choices = itertools.product(group.methods, group.bits, group.seeds)
         for method, bits, seed in choices:
-            configured = registry.method(method).configured(group.parameters)
-            if configured.category != "float":
-                cells.append(cell_of(task, model, configured, BitSpec.parse(bits), group, seed))
+            cls = registry.method(method)
+            if cls.category == "float":
+                continue
+            if BitSpec.parse(bits).is_float:
+                raise BadInput(f'{bits} quantises nothing; the float model is the method "float"')
+            cells.append(cell_of(task, model, cls.configured(group.parameters), BitSpec.parse(bits), group, seed))
     return cells
 
 
@@ -113,6 +116,10 @@ def select(cells: Iterable[Cell], only: Sequence[str]) -> list[Cell]:
     """
     wanted = [_parse_filter(text) for text in only]
     cells = list(cells)
+    for key, values in wanted:
+        for value in sorted(values):
+            if not any(_matches(cell, key, {value}) for cell in cells):
+                raise UnknownName(f"{key} in this suite", value, {_value(cell, key) for cell in cells})
     kept = [cell for cell in cells if all(_matches(cell, key, values) for key, values in wanted)]
     if not kept:
         raise BadInput(f"no cell of the suite matches {' '.join(only)}; see them with: vitptq plan SUITE")
@@ -152,9 +159,11 @@ def _parse_filter(text: str) -> tuple[str, set[str]]:
 
 
 def _matches(cell: Cell, key: str, values: set[str]) -> bool:
-    actual: Any = _family(cell) if key == "family" else getattr(cell, key)
-    return str(actual) in values
+    actual = _value(cell, key)
+    return any(actual.startswith(value) for value in values) if key == "id" else actual in values
 
 
-def _family(cell: Cell) -> str:
-    return registry.task(cell.task, cell.edition).models()[cell.model].family
+def _value(cell: Cell, key: str) -> str:
+    if key == "family":
+        return registry.task(cell.task, cell.edition).models()[cell.model].family
+    return str(getattr(cell, key))

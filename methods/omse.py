@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,7 +62,7 @@ class OMSE(Method):
         observe_activations(net, calibration, LeastError)
         return net.switch(True)
 
-    def _weight_range(self):  # type: ignore[no-untyped-def]
+    def _weight_range(self) -> Callable[[Tensor, int], Range] | None:
         if self.w_observer == "minmax":
             return None
         return lambda rows, bits: least_error_range(rows, bits, symmetric=self.w_symmetric)

@@ -7,13 +7,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bench.bits import BitSpec
+from bench.bits import FLOAT_BITS, BitSpec
+from bench.errors import Unsupported
 from bench.protocol import Calibration, Method, Quantizer
 from methods.core.explicit import Explicit, explicit
 from methods.core.observe import watching
 from methods.core.operands import Linear, Operand
 from methods.core.quantizers import SCALE_FLOOR, Granularity, LogSqrt2, Uniform, ZeroCode
 from methods.core.ranges import sorted_quantile
+
+CONSTANT = 1e-4
+"""A channel whose range is smaller than this share of its values is taken as constant."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class RepQViT(Method):
         "round_zero_point=False gives that form)",
         "the last log-sqrt2 code decodes to 0, which keeps 2^b values (the official code has 0 as one value more; "
         'zero_code="extra" gives that form)',
+        "a channel that is constant on the calibration images gets a grid with 0 and its value",
         "not compared with the official code yet",
     )
     paper = "Li et al., RepQ-ViT, ICCV 2023, arXiv 2212.08254"
@@ -47,6 +52,8 @@ class RepQViT(Method):
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the reparameterised, quantised model."""
         net = explicit(model, bits)
+        if bits.weights == FLOAT_BITS or bits.activations == FLOAT_BITS:
+            raise Unsupported(f"RepQ-ViT has no form with float weights or activations ({bits})")
         by_channel = {reader.input_operand.name for _, readers in net.norm_readers() for reader in readers}
         self._initialise(net, calibration, by_channel)
         for norm, readers in net.norm_readers():
@@ -121,8 +128,7 @@ def least_error_affine(rows: Tensor, bits: int, percentiles: tuple[float, ...]) 
     best: tuple[Tensor, Tensor, Tensor] | None = None
     for fraction in percentiles:
         low, high = sorted_quantile(ordered, 1 - fraction), sorted_quantile(ordered, fraction)
-        scale = ((high - low) / levels).clamp_min(SCALE_FLOOR)
-        zero = (-low / scale).round()
+        scale, zero = _covering(low, high, levels)
         error = (Uniform(bits, scale, zero, axis=0)(rows) - rows).square().mean(dim=1)
         if best is None:
             best = error, scale, zero
@@ -131,6 +137,19 @@ def least_error_affine(rows: Tensor, bits: int, percentiles: tuple[float, ...]) 
             best = (error.minimum(best[0]), scale.where(better, best[1]), zero.where(better, best[2]))
     assert best is not None
     return best[1], best[2]
+
+
+def _covering(low: Tensor, high: Tensor, levels: int) -> tuple[Tensor, Tensor]:
+    """Return scale and zero point for the range; a constant channel gets a grid that holds 0 and its value.
+
+    The paper's form would divide by a floor there, and the zero point of one such channel, in the millions, would
+    spoil the mean over all channels.
+    """
+    constant = high - low < CONSTANT * torch.maximum(low.abs(), high.abs()).clamp_min(SCALE_FLOOR)
+    scale = torch.where(constant, torch.maximum(low.abs(), high.abs()), high - low) / levels
+    scale = scale.clamp_min(SCALE_FLOOR)
+    zero = torch.where(constant, torch.where(high < 0, float(levels), 0.0), (-low / scale).round())
+    return scale, zero
 
 
 def least_error_log_sqrt2(x: Tensor, bits: int, percentiles: tuple[float, ...], zero_code: ZeroCode) -> LogSqrt2:

@@ -191,6 +191,21 @@ class ClassificationTask(Task):
         correct = int(np.count_nonzero(evidence["predictions"] == evidence["labels"]))
         return {"top1": 100.0 * correct / len(evidence["labels"])}
 
+    def truth(self, evidence: Evidence) -> str:
+        """Return the hash of the labels."""
+        return hashlib.sha256(np.ascontiguousarray(evidence["labels"]).tobytes()).hexdigest()
+
+    def warm(self, model: str) -> None:
+        """Decode the evaluation images, where they fit into memory."""
+        config = self.data_config(self.card(model).name)
+        files, _ = self.evaluation_files()
+        if _bytes(len(files), config) <= self.cache_bytes:
+            decoded_once(files, config, self.batch_size, self._workers_for(len(files), config))
+
+    def place(self, model: str) -> str:
+        """Say where the images and the weights are."""
+        return f"images in {self.folder}, weights in {self.checkpoint_file(model)}"
+
     def count(self, evidence: Evidence) -> int:
         """Return how many images the evidence covers."""
         self._check_evidence(evidence)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from bench.bits import BitSpec, Role
-from bench.protocol import Calibration
 from methods.core.families import Family, NormReaders, family_of
 from methods.core.operands import Conv2d, Linear, Operand
 
@@ -53,12 +51,6 @@ class Explicit:
         for operand in self.operands.values():
             operand.on = on
         return self.model
-
-    @torch.no_grad()
-    def run(self, calibration: Calibration) -> None:
-        """Feed the calibration set through the model, for what the slots watch."""
-        for batch in calibration.batches():
-            calibration.forward(self.model, batch)
 
 
 def explicit(model: nn.Module, bits: BitSpec) -> Explicit:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 
+import torch
 from torch import Tensor
 
+from bench.bits import FLOAT_BITS
+from bench.errors import Unsupported
 from bench.protocol import Calibration
 from methods.core.explicit import Explicit
 from methods.core.operands import Operand
@@ -49,17 +53,23 @@ def observe_activations(net: Explicit, calibration: Calibration, observer: Calla
 
     All slots watch the same float activations, so the result does not depend on the order of the layers.
     """
-    observers = {name: observer() for name in net.activations}
-    batches = sum(1 for _ in calibration.batches())
-    seen = dict.fromkeys(observers, 0)
-
-    def watch(operand: Operand, x: Tensor) -> None:
-        seen[operand.name] += 1
-        observers[operand.name].see(x.reshape(1, -1), bits=operand.bits, last=seen[operand.name] == batches)
-
+    slots = {name: operand for name, operand in net.activations.items() if operand.bits != FLOAT_BITS}
+    observers = {name: observer() for name in slots}
+    seen: set[str] = set()
+    batches = list(calibration.batches())
     net.switch(False)
-    watching(net.activations, watch, lambda: net.run(calibration))
-    for name, operand in net.activations.items():
+    for i, batch in enumerate(batches):
+
+        def watch(operand: Operand, x: Tensor, last: bool = i == len(batches) - 1) -> None:
+            seen.add(operand.name)
+            observers[operand.name].see(x.reshape(1, -1), bits=operand.bits, last=last)
+
+        with torch.no_grad():
+            watching(slots, watch, partial(calibration.forward, net.model, batch))
+    unseen = sorted(set(slots) - seen)
+    if unseen:
+        raise Unsupported(f"{unseen[0]} did not run on the calibration set, so it has no range")
+    for name, operand in slots.items():
         operand.quantizer = uniform(*observers[name].range(), operand.bits)
 
 
@@ -68,6 +78,8 @@ def observe_weights(
 ) -> None:
     """Give every weight slot a quantizer per output channel; min-max unless `estimate(rows, bits)` is given."""
     for operand in net.weights.values():
+        if operand.bits == FLOAT_BITS:
+            continue
         rows = operand.by_channel(net.weight(operand).detach())
         low, high = min_max(rows) if estimate is None else estimate(rows, operand.bits)
         operand.quantizer = uniform(low, high, operand.bits, axis=0, granularity="channel", symmetric=symmetric)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.bits import BitSpec, Role
+from bench.bits import FLOAT_BITS, BitSpec, Role
 from bench.protocol import Quantizer
 
 
@@ -35,7 +35,7 @@ class Operand(nn.Module):
         """Return `x` on the grid when switched on, else `x` itself."""
         if self.watcher is not None:
             self.watcher(self, x)
-        if self.on and self.quantizer is not None:
+        if self.on and self.quantizer is not None and self.bits != FLOAT_BITS:
             quantised: Tensor = self.quantizer(x)
             return quantised
         return x

@@ -46,10 +46,6 @@ class Uniform(Quantizer):
         self._granularity = granularity
         self.register_buffer("scale", scale.detach().float().reshape(-1).clamp_min(SCALE_FLOOR))
         self.register_buffer("zero_point", zero_point.detach().float().reshape(-1))
-        self._integer_zero = bool((self.zero_point == self.zero_point.round()).all())
-        inside = (self.zero_point >= self.low) & (self.zero_point <= self.high)
-        # torch's kernels take integer zero points inside the code range only; ranges away from 0 give others
-        self._torch_kernel_fits = self._integer_zero and bool(inside.all())
 
     @property
     def granularity(self) -> str:
@@ -58,19 +54,9 @@ class Uniform(Quantizer):
 
     def quantise(self, x: Tensor) -> Tensor:
         """Return `x` on the grid; the gradient is 1 inside the range and 0 where the value was clipped."""
-        if x.is_cuda and self._torch_kernel_fits:
-            return self._torch_kernel(x)
         scale, zero = self._like(x, self.scale), self._like(x, self.zero_point)
         # cast: an autograd function's apply is untyped
         return cast(Tensor, _FakeQuantize.apply(x, scale, self.low - zero, self.high - zero))
-
-    def _torch_kernel(self, x: Tensor) -> Tensor:
-        """Use torch's fused kernel: one pass on a GPU. On a CPU it took ten times as long as four simple passes."""
-        zero = self.zero_point.to(torch.int32)
-        if self.axis is None:
-            return torch.fake_quantize_per_tensor_affine(x, self.scale, zero, self.low, self.high)
-        axis = self.axis % x.ndim
-        return torch.fake_quantize_per_channel_affine(x, self.scale, zero, axis, self.low, self.high)
 
     def codes(self, x: Tensor) -> Tensor:
         """Return the codes of `x` (same shape, float; integers wherever the zero point is one)."""
@@ -81,7 +67,9 @@ class Uniform(Quantizer):
         """Return every representable value, ascending, shape (groups, levels)."""
         zero = self.zero_point[:, None]
         inner = torch.arange(self.low, self.high + 1, device=zero.device)[None] - zero
-        if not self._integer_zero:  # rounded codes are shifted by the fraction, and the clamp adds both ends
+        if not torch.equal(
+            zero, zero.round()
+        ):  # rounded codes are shifted by the fraction, and the clamp adds both ends
             ends = torch.cat([self.low - zero, self.high - zero], dim=1)
             inner = torch.cat([(inner + zero - zero.round()).clamp(ends[:, :1], ends[:, 1:]), ends], dim=1)
         return inner.sort(dim=1).values * self.scale[:, None]
@@ -107,7 +95,9 @@ class _FakeQuantize(torch.autograd.Function):
     """Round to the grid with in-place passes; straight-through inside the range.
 
     With `low` and `high` already shifted by the zero point, clamping the rounded quotient and scaling it gives the same
-    values as torch's kernel: round(x * (1/s)) first, then the zero point.
+    values as torch.fake_quantize_per_tensor_affine (a test compares them bit for bit). That kernel is not used: on a
+    CPU it took ten times as long (docs/performance.md), it refuses zero points outside the code range, and it turns
+    NaN into a number, so that a diverged model would look healthy.
     """
 
     @staticmethod
@@ -116,8 +106,8 @@ class _FakeQuantize(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             ctx.save_for_backward((q >= low) & (q <= high))
         if scale.ndim == 0:  # the scalar clamp is three times faster than the broadcasting one
-            return q.clamp_(low.item(), high.item()).mul_(scale)
-        return q.clamp_(low, high).mul_(scale)
+            return q.clamp_(low.item(), high.item()).mul_(scale).to(x.dtype)
+        return q.clamp_(low, high).mul_(scale).to(x.dtype)  # per-group scales promote half precision
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
@@ -155,7 +145,8 @@ class Logarithmic(Quantizer):
         """Return `x` on the grid; straight-through gradient up to the ceiling."""
         with torch.no_grad():
             values = self.table.index_select(0, self.codes(x).reshape(-1)).reshape(x.shape)
-            values.add_(x, alpha=0)  # a NaN stays one: a diverged model must not look healthy
+            values = values.masked_fill_(x.isnan(), torch.nan)  # a diverged model must not look healthy
+            values = values.to(x.dtype)
         if not x.requires_grad:
             return values
         return values + (x.clamp_max(self.ceiling) - x.clamp_max(self.ceiling).detach())

@@ -92,6 +92,94 @@ class OffGrid(Planted):
         return net.model
 
 
+class Liar(Pretender):
+    """Passes everything through and has a grid made to fit any tolerance."""
+
+    def __init__(self, bits: int, lie: str) -> None:
+        super().__init__(bits)
+        self.lie = lie
+        self.seen = torch.zeros(1)
+
+    def quantise(self, x: Tensor) -> Tensor:
+        """Return a copy of `x`, and remember it."""
+        self.seen = x
+        return x.clone()
+
+    def grid(self) -> Tensor:
+        """Return one value, two far apart, or for every element its own."""
+        grids = {"zeros": [[0.0, 0.0]], "huge": [[0.0, 1e9]]}
+        return self.seen.reshape(-1, 1) if self.lie == "own" else torch.tensor(grids[self.lie])
+
+    def groups(self, x: Tensor) -> Tensor:
+        """Arrange to fit the grid."""
+        return x.reshape(-1, 1) if self.lie == "own" else x.reshape(1, -1)
+
+
+@dataclass(frozen=True)
+class LyingGrid(Planted):
+    """Passes one operand through behind a grid made to fit."""
+
+    lie: str = "own"
+
+    def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
+        """Put the liar in one slot."""
+        net = _minmax(model, calibration, bits)
+        operand = next(iter(net.activations.values()))
+        operand.quantizer = Liar(operand.bits, self.lie)
+        return net.model
+
+
+@dataclass(frozen=True)
+class LyingZeros(LyingGrid):
+    """Has a grid of two equal values."""
+
+    lie: str = "zeros"
+
+
+@dataclass(frozen=True)
+class LyingHuge(LyingGrid):
+    """Has a grid of two values far apart."""
+
+    lie: str = "huge"
+
+
+@dataclass(frozen=True)
+class NoProduct(Planted):
+    """Computes a linear layer without a matrix product, in float."""
+
+    def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
+        """Replace the head."""
+        net = _minmax(model, calibration, bits).model
+        head = net.get_submodule("head")
+        replacement = _Elementwise(head.fc if hasattr(head, "fc") else head)
+        net.set_submodule("head.fc" if hasattr(head, "fc") else "head", replacement)
+        return net
+
+
+class _Elementwise(nn.Module):
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.weight, self.bias = layer.weight, layer.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x[..., None, :] * self.weight).sum(-1) + self.bias
+
+
+@dataclass(frozen=True)
+class FailsLater(Planted):
+    """Returns a model that raises when it runs."""
+
+    def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
+        """Return a model without a forward."""
+        return nn.Module()
+
+
+class Undecorated(Planted):
+    """Has a parameter that no record would hold."""
+
+    alpha: float = 0.5
+
+
 @dataclass(frozen=True)
 class Hidden(Planted):
     """Computes a product where the audit's list of functions does not see it."""
@@ -191,6 +279,12 @@ EXPECTED: dict[type[Planted], str] = {
     MoreBits: "has 8 bits, W4A4 allows 4",
     OffGrid: "values off the grid",
     Hidden: "the audit cannot see",
+    LyingGrid: "values off the grid",
+    LyingZeros: "values off the grid",
+    LyingHuge: "values off the grid",
+    NoProduct: "the audit cannot see",
+    FailsLater: "NotImplementedError",
+    Undecorated: "its parameters are in no record",
     Mutates: "parameters, buffers or modules changed",
     Raises: "RuntimeError: planted failure",
     Random: "two runs differ",

@@ -57,7 +57,7 @@ def test_bad_shard_is_refused(text: str) -> None:
 
 
 def test_filter_keeps_the_float_cell_of_what_it_selects(cells: list[Cell]) -> None:
-    kept = suites.select(cells, ["method=minmax", "bits=W4A4,W6A6"])
+    kept = suites.select(cells, ["method=minmax", "bits=W4A4"])
     assert [(c.method, c.bits) for c in kept] == [("float", "W32A32"), ("minmax", "W4A4")]
 
 
@@ -68,7 +68,13 @@ def test_unknown_filter_key_names_the_nearest(cells: list[Cell]) -> None:
 
 def test_filter_without_a_match_says_so(cells: list[Cell]) -> None:
     with pytest.raises(BadInput, match="no cell of the suite matches"):
-        suites.select(cells, ["bits=W5A5"])
+        suites.select(cells, ["method=float", "bits=W4A4"])
+    with pytest.raises(UnknownName, match='unknown method in this suite "minmux"; known: .*did you mean "minmax"'):
+        suites.select(cells, ["method=minmax,minmux"])
+
+
+def test_filter_by_the_beginning_of_an_id(cells: list[Cell]) -> None:
+    assert [cell.id for cell in suites.select(cells, [f"id={cells[-1].id[:16]}"])] == [cells[0].id, cells[-1].id]
 
 
 def test_unknown_suite_method_and_model_name_the_known_ones(tiny: None, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,7 +61,9 @@ def test_float_record_of_another_environment_does_not_open_the_gate(
     monkeypatch.setattr("bench.provenance.environment", lambda device: "elsewhere")
     record = measured(cell(bits="W8A8"), run)
     assert record.counts  # measured again here, and within tolerance
-    assert len(run.gates) == 1
+    assert record.gate is not None
+    assert record.gate.evidence is not None
+    assert not [problem for verdict in verify(run.store) for problem in verdict.problems]
 
 
 def test_audit_costs_and_provenance_are_in_the_record(tiny: None, run: Run) -> None:
@@ -172,6 +175,72 @@ def test_verify_recomputes_scores_and_notices_a_changed_one(tiny: None, run: Run
     problems = [problem for verdict in verify(run.store) for problem in verdict.problems]
     assert len(problems) == 1
     assert "the evidence gives" in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda r: {"gate": r.gate.model_copy(update={"tolerance": 99.0})}, "the model's card 100.0 +- 0.5"),
+        (
+            lambda r: {"gate": r.gate.model_copy(update={"measured": 99.9})},
+            "the float gate says 99.9, its evidence 100.0",
+        ),
+        (lambda r: {"images": 63}, "the evidence covers 64 images"),
+    ],
+)
+def test_forged_figures_are_noticed(
+    tiny: None, run: Run, change: Callable[[Record], dict[str, object]], words: str
+) -> None:
+    record = measured(cell(), run)
+    path = run.store.records_dir / f"{record.id}.json"
+    path.write_text(record.model_copy(update=change(record)).model_dump_json())
+    assert words in str([verdict.problems for verdict in verify(run.store)])
+
+
+def test_forged_labels_are_noticed(tiny: None, run: Run) -> None:
+    record = measured(cell(), run)
+    assert record.evidence is not None
+    evidence = run.store.evidence(record.evidence)
+    reference = run.store.add_evidence(record.id, {**evidence, "labels": evidence["predictions"]})
+    forged = record.model_copy(update={"evidence": reference, "scores": {"top1": 100.0}})
+    (run.store.records_dir / f"{record.id}.json").write_text(forged.model_dump_json())
+    assert "labels in the evidence differ" in str([verdict.problems for verdict in verify(run.store)])
+
+
+def test_failed_float_cell_fails_the_cell_and_both_can_be_retried(
+    tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("methods.float32.Float32.quantize", planted.Raises.quantize)
+        record = measured(cell(), run)
+    assert record.failure is not None
+    assert "the float cell of vit failed (RuntimeError: planted failure)" in record.failure.message
+    assert measured(cell(), replace(run, retry_failed=True)).counts
+
+
+def test_what_a_method_draws_depends_on_the_seed_alone(tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[float] = []
+
+    @planted.dataclass(frozen=True)
+    class Draws(planted.Planted):
+        """Draws a number."""
+
+        def quantize(self, model, calibration, bits):  # type: ignore[no-untyped-def]
+            drawn.append(torch.rand(()).item())
+            return super().quantize(model, calibration, bits)
+
+    plant(monkeypatch, Draws)
+    first = cell(method="planted")  # measures the float cell as well
+    for target in (first, cell(method="planted", bits="W8A8"), first.model_copy(update={"seed": 1})):
+        measured(target, run)
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_exit_in_an_adapter_is_a_failed_cell(tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch, planted._fault(lambda: exit(3)))
+    failure = measured(cell(method="planted"), run).failure
+    assert failure is not None
+    assert failure.message == "SystemExit: 3"
 
 
 def test_changed_adapter_source_makes_another_cell(tiny: None, tmp_path: Path) -> None:

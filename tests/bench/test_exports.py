@@ -153,7 +153,7 @@ def test_the_text_table_of_an_empty_board_says_what_to_do():
 
 
 def test_an_unknown_format_lists_the_known_ones(board):
-    with pytest.raises(UnknownName, match="csv, json, latex, table"):
+    with pytest.raises(UnknownName, match="csv, json, latex, markdown, table"):
         render(board, "xml")
 
 

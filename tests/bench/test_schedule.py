@@ -161,5 +161,5 @@ def test_records_tell_how_to_repeat_their_cell(undisturbed: Path) -> None:
     record = next(r for r in Store(undisturbed).records() if r.cell.method == "repq-vit")
     repeat = str(record.details["repeat"])
     assert repeat.startswith("vitptq run ")
-    assert "--only model=vit --only method=repq-vit" in repeat
+    assert f"--only id={record.id[:16]}" in repeat
     assert "bench.cli" in record.provenance.command or "cli.py" in record.provenance.command

@@ -98,6 +98,10 @@ class TinyTask(Task):
         """Return top-1."""
         return {"top1": 100.0 * float((evidence["predictions"] == evidence["labels"]).mean())}
 
+    def truth(self, evidence: Evidence) -> str:
+        """Return the labels as text."""
+        return evidence["labels"].tobytes().hex()
+
     def count(self, evidence: Evidence) -> int:
         """Return the number of images."""
         return len(evidence["labels"])

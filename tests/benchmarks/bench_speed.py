@@ -15,7 +15,7 @@ from bench import registry, suites
 from bench.audit import audit
 from bench.bits import BitSpec
 from bench.cellrun import Run, run_cell
-from bench.protocol import Method
+from bench.protocol import Method, kept_weights
 from bench.store import Store
 from methods.core.ranges import least_error
 from methods.omse import shrunk
@@ -55,7 +55,7 @@ def bench_evaluation_of_a_batch(benchmark: Any, model: str, method: str) -> None
     net = float_model(model) if method == "float" else quantised(model, method)
     images = torch.randn(BATCH, 3, 32, 32)
     benchmark.group = f"forward pass of {model}, {BATCH} images"
-    with torch.no_grad():
+    with torch.no_grad(), kept_weights():
         benchmark.pedantic(net, args=(images,), rounds=10, warmup_rounds=3)
 
 

@@ -26,6 +26,13 @@ class NormReaders:
     readers: tuple[nn.Linear, ...]
 
 
+def layer_norm(norm: nn.Module) -> nn.LayerNorm:
+    """Return `norm` if it can take a scale and a shift in, else say that it cannot."""
+    if isinstance(norm, nn.LayerNorm) and norm.elementwise_affine and norm.bias is not None:
+        return norm
+    raise Unsupported(f"{type(norm).__name__} without scale and shift: nothing can be folded into it")
+
+
 @dataclass(frozen=True)
 class Family:
     """What the methods need to know of a family; every function takes a model of that family."""

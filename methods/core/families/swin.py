@@ -8,7 +8,7 @@ from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock, 
 from torch import Tensor, nn
 
 from bench.bits import BitSpec
-from methods.core.families import Family, NormReaders
+from methods.core.families import Family, NormReaders, layer_norm
 from methods.core.operands import MatMul
 
 
@@ -62,9 +62,12 @@ def _norm_readers(model: Any) -> list[NormReaders]:
     pairs = []
     for stage in model.layers:
         if not isinstance(stage.downsample, nn.Identity):
-            pairs.append(NormReaders(stage.downsample.norm, (stage.downsample.reduction,)))
+            pairs.append(NormReaders(layer_norm(stage.downsample.norm), (stage.downsample.reduction,)))
         for block in stage.blocks:
-            pairs += [NormReaders(block.norm1, (block.attn.qkv,)), NormReaders(block.norm2, (block.mlp.fc1,))]
+            pairs += [
+                NormReaders(layer_norm(block.norm1), (block.attn.qkv,)),
+                NormReaders(layer_norm(block.norm2), (block.mlp.fc1,)),
+            ]
     return pairs
 
 

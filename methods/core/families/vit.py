@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bench.bits import BitSpec
 from bench.errors import Unsupported
-from methods.core.families import Family, NormReaders
+from methods.core.families import Family, NormReaders, layer_norm
 from methods.core.operands import MatMul
 
 
@@ -44,7 +44,10 @@ class ExplicitAttention(nn.Module):
 def _norm_readers(model: Any) -> list[NormReaders]:
     pairs = []
     for block in model.blocks:
-        pairs += [NormReaders(block.norm1, (block.attn.qkv,)), NormReaders(block.norm2, (block.mlp.fc1,))]
+        pairs += [
+            NormReaders(layer_norm(block.norm1), (block.attn.qkv,)),
+            NormReaders(layer_norm(block.norm2), (block.mlp.fc1,)),
+        ]
     return pairs
 
 

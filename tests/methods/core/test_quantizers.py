@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from bench.protocol import kept_weights
 from methods.core.quantizers import Log2, LogSqrt2, Uniform
 from methods.core.ranges import min_max, symmetric_parameters, uniform
 
@@ -91,6 +92,20 @@ def test_gradient_passes_inside_the_range_and_stops_where_clipped() -> None:
     assert x.grad.tolist() == [0, 1, 1, 0]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("axis", [None, 0])
+def test_output_has_the_type_of_the_input(dtype: torch.dtype, axis: int | None) -> None:
+    x = torch.randn(3, 8).to(dtype)
+    count = 1 if axis is None else 3
+    assert Uniform(4, torch.full((count,), 0.1), torch.full((count,), 8.0), axis=axis)(x).dtype == dtype
+    assert LogSqrt2(4, torch.tensor(1.0))(x.abs()).dtype == dtype
+
+
+def test_nan_stays_nan() -> None:
+    x = torch.tensor([float("nan"), 1.0])
+    assert Uniform(4, torch.tensor(0.1), torch.tensor(8.0))(x).isnan().tolist() == [True, False]
+
+
 def test_fractional_zero_point_is_reported_as_one_value_more() -> None:
     q = Uniform(4, torch.tensor(0.1), torch.tensor(7.3))
     assert len(q.grid().unique()) == 17
@@ -133,11 +148,11 @@ def test_logarithmic_takes_negative_values_to_zero_and_keeps_nan() -> None:
     assert quantised[2] == 0.5
 
 
-def test_a_parameter_is_quantised_once_until_it_changes() -> None:
+def test_a_parameter_is_quantised_once_while_weights_are_kept() -> None:
     weight = torch.nn.Parameter(torch.randn(4, 4), requires_grad=False)
     q = covering(weight.detach(), 4)
-    with torch.no_grad():
+    with kept_weights():
         first = q(weight)
         assert q(weight) is first
-        weight.mul_(0.5)
-        assert not torch.equal(q(weight), first)
+    weight.data.mul_(0.5)
+    assert not torch.equal(q(weight), first)

@@ -15,7 +15,9 @@ from methods.percentile import MovingPercentile
 def test_quantile_agrees_with_torch() -> None:
     x = torch.randn(1001)
     for fraction in (0.0, 0.001, 0.5, 0.73, 0.9999, 1.0):
-        torch.testing.assert_close(sorted_quantile(x.sort().values, fraction), x.quantile(fraction))
+        torch.testing.assert_close(
+            sorted_quantile(x.sort().values, fraction), x.quantile(fraction), rtol=1e-4, atol=1e-4
+        )
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
