@@ -61,10 +61,17 @@ def load(name: str, methods: Sequence[str] = ()) -> list[Cell]:
         raise UnknownName("suite", name, names())
     groups = _read(path).cells
     if methods:
-        groups = [group.model_copy(update={"methods": list(methods)}) for group in groups]
+        groups = [_with_methods(group, methods) for group in groups]
     cells = [cell for group in groups for cell in expand(group)]
     unique = {cell.id: cell for cell in cells}
     return sorted(unique.values(), key=lambda cell: not cell.is_float)
+
+
+def _with_methods(group: Group, methods: Sequence[str]) -> Group:
+    """Return the group with other methods; one that only measures the float model stays."""
+    if all(registry.method(name).category == "float" for name in group.methods):
+        return group
+    return group.model_copy(update={"methods": list(methods)})
 
 
 def expand(group: Group) -> list[Cell]:
