@@ -52,7 +52,7 @@ class TwinSoftmax(Quantizer):
         with torch.no_grad():
             fine = (x / (self.split / self.steps)).round().clamp(0, self.steps).long()
             coarse = (x * self.steps).round().clamp(0, self.steps).long()
-            low, high = self.low.to(x.device)[fine], self.high.to(x.device)[coarse]
+            low, high = self.low[fine], self.high[coarse]
             values = low.where(x <= self.split, high)
         if not x.requires_grad:
             return values

@@ -19,8 +19,11 @@ from methods.core.explicit import explicit
 from methods.core.folding import fold_batch_norm
 from methods.core.observe import watching
 from methods.core.operands import Operand
+from methods.easyquant import EasyQuant
+from methods.fq_vit import FQViT
 from methods.minmax import MinMax
 from methods.omse import OMSE
+from methods.ptq4vit import PTQ4ViT
 from methods.repq_vit import RepQViT
 from tasks.mini.models import mini_mobilevit
 
@@ -228,3 +231,19 @@ def test_repq_folds_all_norms_of_the_embedded_mobilevit() -> None:
     for reader in readers:
         quantizer: Any = quantised.get_submodule(reader.input_operand.name).quantizer
         assert quantizer.granularity == "tensor"
+
+
+@pytest.mark.parametrize(
+    "method",
+    [EasyQuant(candidates=6), PTQ4ViT(candidates=6, rounds=1), FQViT()],
+    ids=lambda method: method.name,
+)
+@pytest.mark.parametrize("build", [mini_mobilevit, lambda: timm.create_model("efficientformerv2_s0", img_size=32)])
+def test_searches_and_integer_arithmetic_on_small_hybrids(method: Any, build: Any) -> None:
+    model, images = randomised(build()), Images(32)
+    quantised = method.quantize(model, images, BITS)
+    batch = next(images.batches())
+    assert audit(quantised, BITS, batch[:1], images.forward).violations == ()
+    with torch.no_grad():
+        expected, actual = model(batch), quantised(batch)
+    assert (actual - expected).norm() < 0.2 * expected.norm()
