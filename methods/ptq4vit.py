@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from bench.bits import BitSpec
-from bench.errors import Unsupported
 from bench.protocol import Calibration, Method, Quantizer
 from methods.core.explicit import Explicit, explicit
+from methods.core.fisher import GradientPoint, normalised, output_gradients
 from methods.core.observe import watching
 from methods.core.operands import Operand
 from methods.core.quantizers import SCALE_FLOOR
@@ -36,7 +34,6 @@ from methods.core.twin import TwinForm, TwinGelu, TwinSoftmax, negative_step, tw
 
 SPLITS = 20
 """Splits of the softmax output that are tried: 2^0 to 2^-19."""
-GRADIENT_BATCH = 4
 SIDES: tuple[Side, Side] = ("first", "second")
 
 
@@ -177,7 +174,7 @@ class PTQ4ViT(Method):
     twin_gelu: bool = True
     tie_pow2: bool = False
     """Make the two steps after GELU differ by a power of two."""
-    gradient_point: Literal["quantised", "float", "sampled"] = "quantised"
+    gradient_point: GradientPoint = "quantised"
     """"sampled" draws the label from the float probabilities, which gives the true diagonal Fisher information."""
     memory_mb: int = 256
     """What the candidates of one step may take; more makes the search faster, not different."""
@@ -191,7 +188,8 @@ class PTQ4ViT(Method):
         for name, operator in found.items():
             net.switch(False)
             trace = record(net, calibration, operator)
-            trace = replace(trace, gradient=normalised(self._gradient(net, calibration, operator)))
+            (gradient,) = output_gradients(net, calibration, [operator], self.gradient_point)
+            trace = replace(trace, gradient=normalised(gradient))
             chosen |= self._search(net, name, trace)
         for operand, quantizer in chosen.items():
             operand.quantizer = quantizer
@@ -234,50 +232,3 @@ class PTQ4ViT(Method):
                 best = search(trace, SIDES[i], other, option.count, option.candidates(), score, memory)
                 current[i] = option.quantizer(best)
         return dict(zip(sides(trace.operator), current, strict=True))
-
-    def _gradient(self, net: Explicit, calibration: Calibration, operator: Operator) -> Tensor:
-        """Return dL/dO for all images, shape of the operator's output; the graph begins at that output."""
-        leaves: list[Tensor] = []
-
-        def leave(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-            leaves.append(output.detach().requires_grad_())
-            return leaves[-1]
-
-        gradients: list[Tensor] = []
-        for batch in small_batches(calibration):
-            with torch.no_grad():
-                net.switch(False)
-                expected = logits(calibration.forward(net.model, batch)).softmax(dim=-1)
-            net.switch(self.gradient_point == "quantised")
-            handle = operator.register_forward_hook(leave)
-            try:
-                with torch.enable_grad():
-                    loss = self._loss(logits(calibration.forward(net.model, batch)), expected)
-            finally:
-                handle.remove()
-            gradients += torch.autograd.grad(loss, leaves.pop())
-        return torch.cat(gradients)
-
-    def _loss(self, actual: Tensor, expected: Tensor) -> Tensor:
-        if self.gradient_point == "sampled":
-            return nn.functional.cross_entropy(actual, torch.multinomial(expected, 1)[:, 0])
-        return nn.functional.kl_div(actual.log_softmax(dim=-1), expected, reduction="batchmean")
-
-
-def logits(outputs: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """Return class scores (B, classes), or say that there are none."""
-    if isinstance(outputs, Tensor) and outputs.ndim == 2:
-        return outputs
-    raise Unsupported("PTQ4ViT weights errors by class probabilities, and this task's model puts out none")
-
-
-def small_batches(calibration: Calibration) -> Iterator[Any]:
-    """Yield the calibration images four at a time where a batch is a tensor, else as they come."""
-    for batch in calibration.batches():
-        yield from batch.split(GRADIENT_BATCH) if isinstance(batch, Tensor) else (batch,)
-
-
-def normalised(gradient: Tensor) -> Tensor | None:
-    """Return G / max|G|, which no argmax notices and which keeps G^2 from underflow; None where G says nothing."""
-    largest = gradient.abs().amax()
-    return gradient / largest if largest > 0 and largest.isfinite() else None

@@ -139,7 +139,14 @@ def canonical(operator: Operator, output: Tensor, leading: int) -> Tensor:
 def search(
     trace: Trace, side: Side, other: Tensor, count: int, candidates: Candidates, score: Score, memory: int
 ) -> Tensor:
-    """Return the best of `count` candidates of `side` per group of the score, shape (groups,); ties: the first.
+    """Return the best of `count` candidates of `side` per group of the score, shape (groups,); ties: the first."""
+    return scored(trace, side, other, count, candidates, score, memory).argmax(dim=0)
+
+
+def scored(
+    trace: Trace, side: Side, other: Tensor, count: int, candidates: Candidates, score: Score, memory: int
+) -> Tensor:
+    """Return the scores of `count` candidates of `side`, shape (count, groups).
 
     `other` is the other side as it is to be used. Candidates, and samples where one candidate alone is too large, go in
     chunks, so that a step's operands and outputs take about `memory` bytes; the scores are sums over the samples.
@@ -165,7 +172,7 @@ def search(
             part = found if part is None else part + found
         assert part is not None
         total.append(part)
-    return torch.cat(total).argmax(dim=0)
+    return torch.cat(total)
 
 
 def group_sums(x: Tensor, groups: Tensor | None) -> Tensor:

@@ -13,9 +13,10 @@ from bench.bits import BitSpec
 from bench.contract import RandomImages, two_block_models
 from bench.errors import Unsupported
 from methods.core.explicit import explicit
+from methods.core.fisher import logits, normalised, output_gradients
 from methods.core.search import operators
 from methods.core.twin import TwinGelu, TwinSoftmax
-from methods.ptq4vit import PTQ4ViT, logits, normalised
+from methods.ptq4vit import PTQ4ViT
 
 BITS = BitSpec(4, 4)
 
@@ -81,7 +82,7 @@ def test_gradient_at_an_output_equals_that_of_the_whole_graph(point: Any) -> Non
     method._defaults(net, images, found)
     name = "blocks.0.mlp.fc2"
     torch.manual_seed(0)
-    gradient = method._gradient(net, images, found[name])
+    (gradient,) = output_gradients(net, images, [found[name]], point)
 
     kept: list[torch.Tensor] = []
 
