@@ -69,7 +69,7 @@ def operators(net: Explicit, calibration: Calibration) -> dict[str, Operator]:
     return found
 
 
-class _Enough(Exception):
+class Enough(Exception):
     """Ends a forward pass behind the operator that is recorded."""
 
 
@@ -83,14 +83,14 @@ def record(net: Explicit, calibration: Calibration, operator: Operator) -> Trace
 
     def leave(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
         seen.append((*args, output))
-        raise _Enough
+        raise Enough
 
     handle = operator.register_forward_hook(leave)
     try:
         for batch in calibration.batches():
             try:
                 calibration.forward(net.model, batch)
-            except _Enough:
+            except Enough:
                 continue
     finally:
         handle.remove()
