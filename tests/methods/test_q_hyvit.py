@@ -110,6 +110,7 @@ def test_bridge_scores_are_those_of_running_the_members() -> None:
     assert not slot.on
 
 
+@pytest.mark.slow
 def test_bridges_of_the_embedded_mobilevit_are_searched_and_the_audit_is_clean() -> None:
     model, images = mini_mobilevit().eval(), FourImages()
     quantised = QHyViT(rounds=1, candidates=3).quantize(model, images, BITS)
