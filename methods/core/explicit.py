@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from bench.bits import BitSpec, Role
-from methods.core.families import Family, NormReaders, family_of
+from bench.protocol import Calibration
+from methods.core.families import Bridge, Family, NormReaders, family_of
 from methods.core.operands import Conv2d, Linear, Operand
 
 
@@ -46,19 +48,31 @@ class Explicit:
         """Return the units of block-wise reconstruction, in execution order."""
         return self.family.blocks(self.model)
 
+    def bridges(self) -> list[Bridge]:
+        """Return the bridge blocks, in execution order; none where the family has no convolutions but the stem."""
+        return self.family.bridges(self.model)
+
     def switch(self, on: bool) -> nn.Module:
         """Switch every operand on or off and return the model."""
         for operand in self.operands.values():
             operand.on = on
         return self.model
 
+    @torch.no_grad()
+    def run(self, calibration: Calibration) -> None:
+        """Feed the calibration set through the model, for what the slots watch."""
+        for batch in calibration.batches():
+            calibration.forward(self.model, batch)
+
 
 def explicit(model: nn.Module, bits: BitSpec) -> Explicit:
     """Return a copy of `model` with explicit operands; the float function is unchanged to 1e-5 (relative)."""
     family = family_of(model)
-    net = copy.deepcopy(model).eval().requires_grad_(False)
+    net = _copy(model).eval().requires_grad_(False)
+    family.fold(net)
     roles: dict[nn.Module, Role] = {family.stem(net): "stem_input"}
     roles |= dict.fromkeys(family.after_gelu(net), "gelu")
+    roles |= dict.fromkeys(family.after_softmax(net), "softmax")
     _replace(net, family, bits, roles)
     operands = {}
     for name, module in net.named_modules():
@@ -66,6 +80,20 @@ def explicit(model: nn.Module, bits: BitSpec) -> Explicit:
             module.name = name
             operands[name] = module
     return Explicit(net, family, bits, operands)
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    """Return a deep copy of `model` whose activations do not overwrite what a method may have recorded.
+
+    timm's EfficientFormers keep attention biases that they looked up once; such a tensor may belong to a graph, which
+    cannot be copied, and the copy looks them up again.
+    """
+    caches = [getattr(module, "attention_bias_cache", None) for module in model.modules()]
+    net = copy.deepcopy(model, {id(cache): {} for cache in caches if cache is not None})
+    for module in net.modules():
+        if getattr(module, "inplace", False):
+            vars(module)["inplace"] = False
+    return net
 
 
 def _replace(parent: nn.Module, family: Family, bits: BitSpec, roles: dict[nn.Module, Role]) -> None:

@@ -34,6 +34,28 @@ def layer_norm(norm: nn.Module) -> nn.LayerNorm:
 
 
 @dataclass(frozen=True)
+class Bridge:
+    """A bridge block of Q-HyViT (arXiv 2303.12557): the layers around the switch from local features to tokens.
+
+    Members and outputs are named by their layer. The block's input is that of the first member; its output is that of
+    `outputs` (one layer, or the query, key and value layers where they are apart).
+    """
+
+    members: tuple[str, ...]
+    outputs: tuple[str, ...]
+    inside: str
+    """The smallest module that holds all members: running it again from its input runs the block again."""
+
+
+def _nothing(model: Any) -> list[Any]:
+    return []
+
+
+def _as_it_is(model: Any) -> None:
+    pass
+
+
+@dataclass(frozen=True)
 class Family:
     """What the methods need to know of a family; every function takes a model of that family."""
 
@@ -48,6 +70,12 @@ class Family:
     norm_readers: Callable[[Any], list[NormReaders]]
     blocks: Callable[[Any], list[tuple[str, nn.Module]]]
     """The units of block-wise reconstruction, in execution order, with their names."""
+    after_softmax: Callable[[Any], list[nn.Module]] = _nothing
+    """The layers that read attention probabilities, where it is not the product with the values alone."""
+    bridges: Callable[[Any], list[Bridge]] = _nothing
+    """Where convolutions hand over to attention; none in families that have no convolutions but the stem."""
+    fold: Callable[[Any], None] = _as_it_is
+    """Folds normalisations into convolutions, in place, before the operands are made explicit."""
 
 
 @cache

@@ -1,0 +1,234 @@
+"""PTQ4ViT: twin uniform quantizers and a scale search weighted by squared gradients."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from bench.bits import BitSpec
+from bench.protocol import Calibration, Method, Quantizer
+from methods.core.explicit import Explicit, explicit
+from methods.core.fisher import GradientPoint, normalised, output_gradients
+from methods.core.observe import watching
+from methods.core.operands import Operand
+from methods.core.quantizers import SCALE_FLOOR
+from methods.core.search import (
+    MEGABYTE,
+    Candidates,
+    Grouping,
+    Operator,
+    Side,
+    Trace,
+    grouping,
+    multiples,
+    operators,
+    record,
+    search,
+    sides,
+    weighted_error,
+)
+from methods.core.twin import TwinForm, TwinGelu, TwinSoftmax, negative_step, twin_gelu
+
+SPLITS = 20
+"""Splits of the softmax output that are tried: 2^0 to 2^-19."""
+SIDES: tuple[Side, Side] = ("first", "second")
+
+
+class Options(ABC):
+    """The quantizers that one side of an operator may get."""
+
+    alone = False
+    """Whether the other side stays in float while these are compared."""
+
+    def __init__(self, bits: int, count: int) -> None:
+        self.bits, self.count = bits, count
+
+    @abstractmethod
+    def candidates(self) -> Candidates:
+        """Return what computes the candidates of a tensor."""
+
+    @abstractmethod
+    def quantizer(self, choice: Tensor) -> Quantizer:
+        """Return the quantizer of the chosen candidate of each group."""
+
+    @abstractmethod
+    def default(self) -> Quantizer:
+        """Return the quantizer before any search."""
+
+    def groups(self) -> tuple[Tensor | None, bool]:
+        """Return which output channels are judged together, and whether heads are judged apart."""
+        return None, False
+
+
+class Scales(Options):
+    """Multiples of the min-max scale of a symmetric grid, per group."""
+
+    def __init__(self, bits: int, group: Grouping, x: Tensor, alpha: float, beta: float, count: int) -> None:
+        super().__init__(bits, count)
+        self.group, self.start = group, group.starts(x, bits)
+        self.scales = multiples(self.start, alpha, beta, count)
+
+    def candidates(self) -> Candidates:
+        """Return the symmetric grids."""
+        return self.group.candidates(self.scales, self.bits)
+
+    def quantizer(self, choice: Tensor) -> Quantizer:
+        """Return the symmetric quantizer with the chosen scales."""
+        return self.group.quantizer(self.scales.gather(0, choice[None])[0], self.bits)
+
+    def default(self) -> Quantizer:
+        """Return the min-max scale."""
+        return self.group.quantizer(self.start, self.bits)
+
+    def groups(self) -> tuple[Tensor | None, bool]:
+        """Return the groups of output channels (of a weight's rows), or heads."""
+        return self.group.groups if self.group.axis == 0 else None, self.group.granularity == "head"
+
+
+class Splits(Options):
+    """The twin grids of the softmax output, one split for all heads."""
+
+    alone = True
+
+    def __init__(self, bits: int, x: Tensor, form: TwinForm) -> None:
+        super().__init__(bits, SPLITS)
+        self.x = x
+        self.twins = [TwinSoftmax(bits, exponent, form=form).to(x.device) for exponent in range(SPLITS)]
+
+    def candidates(self) -> Candidates:
+        """Return the twin grids."""
+        return lambda x, start, stop: torch.stack([twin(x) for twin in self.twins[start:stop]])
+
+    def quantizer(self, choice: Tensor) -> Quantizer:
+        """Return the chosen split."""
+        return self.twins[int(choice)]
+
+    def default(self) -> Quantizer:
+        """Return the split of least squared error."""
+        errors = torch.stack([(twin(self.x) - self.x).square().mean() for twin in self.twins])
+        return self.twins[int(errors.argmin())]
+
+
+class GeluScales(Options):
+    """The twin grids of a GELU's output: the positive step is searched, the negative one fixed."""
+
+    def __init__(self, bits: int, x: Tensor, alpha: float, beta: float, count: int, *, tie_pow2: bool) -> None:
+        super().__init__(bits, count)
+        self.start = (x.amax() / (2 ** (bits - 1) - 0.5)).clamp_min(SCALE_FLOOR).reshape(1)
+        scales = multiples(self.start, alpha, beta, count)[:, 0]
+        if tie_pow2:
+            ratio = (scales / negative_step(bits)).log2().round()
+            scales = negative_step(bits) * ratio.exp2()
+        self.scales = scales
+
+    def candidates(self) -> Candidates:
+        """Return the twin grids."""
+
+        def quantised(x: Tensor, start: int, stop: int) -> Tensor:
+            return twin_gelu(x, self.scales[start:stop].reshape(-1, *[1] * x.ndim), self.bits)
+
+        return quantised
+
+    def quantizer(self, choice: Tensor) -> Quantizer:
+        """Return the quantizer with the chosen positive step."""
+        return TwinGelu(self.bits, self.scales[choice])
+
+    def default(self) -> Quantizer:
+        """Return the min-max step."""
+        return TwinGelu(self.bits, self.start)
+
+
+@dataclass(frozen=True)
+class PTQ4ViT(Method):
+    """Symmetric scales by gradient-weighted output error; two ranges each for what leaves a softmax and a GELU.
+
+    Every linear layer, convolution and attention product is calibrated by itself on float inputs. Its output error is
+    weighted with G = dL/dO, L being the divergence of the class probabilities from the float model's. 100 multiples of
+    the min-max scale are tried for the weight (of a product: for its left factor), then for the input, in 3 rounds; of
+    the softmax output 20 splits.
+    """
+
+    name = "ptq4vit"
+    title = "PTQ4ViT"
+    fidelity = "paper"
+    inferred = (
+        "G is taken with every operator at its min-max scale: at the float point, where the released code takes it, "
+        'the divergence is at its minimum and G is rounding noise (gradient_point="float" gives that form)',
+        'the two softmax ranges exclude each other (the released code adds them; twin="sum" gives that form)',
+        "an operator whose G vanishes is scored by the plain squared error",
+        "other activations than GELU (SiLU in MobileViT) get the symmetric grid",
+        "the image enters the patch embedding at 8 bits (in the released code in float)",
+        "not compared with the official code yet",
+    )
+    paper = "Yuan et al., PTQ4ViT, ECCV 2022, arXiv 2111.12293"
+
+    alpha: float = 0.01
+    beta: float = 1.2
+    candidates: int = 100
+    rounds: int = 3
+    twin: TwinForm = "exclusive"
+    twin_softmax: bool = True
+    twin_gelu: bool = True
+    tie_pow2: bool = False
+    """Make the two steps after GELU differ by a power of two."""
+    gradient_point: GradientPoint = "quantised"
+    """"sampled" draws the label from the float probabilities, which gives the true diagonal Fisher information."""
+    memory_mb: int = 256
+    """What the candidates of one step may take; more makes the search faster, not different."""
+
+    def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
+        """Return the model with the scales of least weighted error."""
+        net = explicit(model, bits)
+        found = operators(net, calibration)
+        self._defaults(net, calibration, found)
+        chosen: dict[Operand, Quantizer] = {}
+        for name, operator in found.items():
+            net.switch(False)
+            trace = record(net, calibration, operator)
+            (gradient,) = output_gradients(net, calibration, [operator], self.gradient_point)
+            trace = replace(trace, gradient=normalised(gradient))
+            chosen |= self._search(net, name, trace)
+        for operand, quantizer in chosen.items():
+            operand.quantizer = quantizer
+        return net.switch(True)
+
+    @torch.no_grad()
+    def _defaults(self, net: Explicit, calibration: Calibration, found: dict[str, Operator]) -> None:
+        """Set every operand to its min-max scale on the first batch: the point at which G may be taken."""
+        places = {slot: (name, side) for name, op in found.items() for slot, side in zip(sides(op), SIDES, strict=True)}
+
+        def watch(operand: Operand, x: Tensor) -> None:
+            name, side = places[operand]
+            operand.quantizer = self._options(net, name, found[name], side, x).default()
+
+        net.switch(False)
+        batch = next(iter(calibration.batches()))
+        watching(net.operands, watch, lambda: calibration.forward(net.model, batch))
+
+    def _options(self, net: Explicit, name: str, operator: Operator, side: Side, x: Tensor) -> Options:
+        slot = sides(operator)[SIDES.index(side)]
+        if slot.role == "softmax" and self.twin_softmax:
+            return Splits(slot.bits, x, self.twin)
+        if slot.role == "gelu" and self.twin_gelu:
+            return GeluScales(slot.bits, x, self.alpha, self.beta, self.candidates, tie_pow2=self.tie_pow2)
+        group = grouping(net, name, operator, side, x)
+        return Scales(slot.bits, group, x, self.alpha, self.beta, self.candidates)
+
+    @torch.no_grad()
+    def _search(self, net: Explicit, name: str, trace: Trace) -> dict[Operand, Quantizer]:
+        """Return the quantizers of both slots, searched in turn (specification, section 4, step 3)."""
+        tensors = (trace.first, trace.second)
+        options = [self._options(net, name, trace.operator, s, x) for s, x in zip(SIDES, tensors, strict=True)]
+        current = [option.default() for option in options]
+        for _ in range(self.rounds):
+            for i, option in enumerate(options):
+                other = tensors[1 - i] if option.alone else current[1 - i](tensors[1 - i])
+                groups, by_head = option.groups()
+                score = weighted_error(groups, by_head=by_head)
+                memory = self.memory_mb * MEGABYTE
+                best = search(trace, SIDES[i], other, option.count, option.candidates(), score, memory)
+                current[i] = option.quantizer(best)
+        return dict(zip(sides(trace.operator), current, strict=True))

@@ -1,0 +1,85 @@
+"""EasyQuant: what its search promises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from bench.bits import BitSpec
+from bench.contract import RandomImages, two_block_models
+from methods.core.explicit import explicit
+from methods.core.operands import Linear
+from methods.core.quantizers import Uniform
+from methods.core.search import Trace, multiples, operators, record
+from methods.easyquant import EasyQuant
+
+BITS = BitSpec(4, 4)
+
+
+def quantizer(model: nn.Module, name: str) -> Uniform:
+    found: Any = model.get_submodule(name).quantizer
+    return found
+
+
+def test_chosen_scales_of_a_layer_equal_a_plain_loop() -> None:
+    model, name = two_block_models()["ViT"], "blocks.1.mlp.fc1"
+    quantised = EasyQuant(sequential=False).quantize(model, RandomImages(), BITS)
+    net = explicit(model, BITS)
+    layer: Any = operators(net, RandomImages())[name]
+    trace = record(net, RandomImages(), layer)
+
+    def fake(x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        return (x / scale).round().clamp(-8, 7) * scale
+
+    start = [x.abs().max() / 7.5 for x in (trace.first, trace.second)]
+    grids = [multiples(s.reshape(1), 0.5, 1.2, 100)[:, 0] for s in start]
+    x = fake(trace.second, start[1])
+    weights = torch.stack([similarity(trace, fake(trace.first, s), x) for s in grids[0]])
+    weight = fake(trace.first, grids[0][weights.argmax()])
+    inputs = torch.stack([similarity(trace, weight, fake(trace.second, s)) for s in grids[1]])
+    # Two candidates may be equally similar up to rounding, so the similarities are compared, not the places.
+    for scores, grid, side in ((weights, grids[0], "weight_operand"), (inputs, grids[1], "input_operand")):
+        chosen = int((grid - quantizer(quantised, f"{name}.{side}").scale).abs().argmin())
+        assert scores[chosen] >= scores.max() - 1e-6
+
+
+def similarity(trace: Trace, weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    assert isinstance(trace.operator, Linear)
+    out = nn.functional.linear(x, weight, trace.operator.bias)
+    return nn.functional.cosine_similarity(out, trace.output, dim=-1).mean()
+
+
+def test_doubled_weights_and_halved_inputs_leave_the_choice() -> None:
+    model = two_block_models()["ViT"]
+    other = two_block_models()["ViT"]
+    with torch.no_grad():
+        block: Any = other.blocks[0]  # type: ignore[index]
+        block.norm2.weight.div_(2)
+        block.norm2.bias.div_(2)
+        block.mlp.fc1.weight.mul_(2)
+    one, two = (EasyQuant().quantize(m, RandomImages(), BITS) for m in (model, other))
+    for side, factor in (("weight_operand", 2), ("input_operand", 0.5)):
+        scales = [quantizer(m, f"blocks.0.mlp.fc1.{side}").scale for m in (one, two)]
+        torch.testing.assert_close(scales[1], scales[0] * factor)
+
+
+@pytest.mark.parametrize("options", [{"similarity": "tensor"}, {"sequential": False, "rounds": 2}])
+def test_variants_stay_close_to_the_float_model(options: dict[str, Any]) -> None:
+    model = two_block_models()["Swin"]
+    quantised = EasyQuant(**options).quantize(model, RandomImages(), BitSpec(8, 8))
+    images = next(RandomImages().batches())
+    with torch.no_grad():
+        expected, actual = model(images), quantised(images)
+    assert (actual - expected).norm() < 0.1 * expected.norm()
+
+
+def test_sequential_inputs_are_those_of_the_quantised_prefix() -> None:
+    model = two_block_models()["ViT"]
+    one, two = (EasyQuant(sequential=s).quantize(model, RandomImages(), BitSpec(2, 2)) for s in (True, False))
+    first = "patch_embed.proj.weight_operand"  # nothing is before it
+    torch.testing.assert_close(quantizer(one, first).scale, quantizer(two, first).scale)
+    last = "blocks.1.mlp.fc2.input_operand"
+    assert not torch.allclose(quantizer(one, last).scale, quantizer(two, last).scale)

@@ -1,0 +1,144 @@
+"""PTQ4ViT: twin grids by hand, and the gradient that weights the search."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from bench.audit import audit
+from bench.bits import BitSpec
+from bench.contract import RandomImages, two_block_models
+from bench.errors import Unsupported
+from methods.core.explicit import explicit
+from methods.core.fisher import logits, normalised, output_gradients
+from methods.core.search import operators
+from methods.core.twin import TwinGelu, TwinSoftmax
+from methods.ptq4vit import PTQ4ViT
+
+BITS = BitSpec(4, 4)
+
+
+@pytest.mark.parametrize(
+    ("x", "expected"), [(0.0, 0.0), (0.05, 1 / 28), (0.2, 6 / 28), (0.25, 0.25), (0.3, 2 / 7), (1.0, 1.0), (1.4, 1.0)]
+)
+def test_exclusive_twin_softmax_by_hand(x: float, expected: float) -> None:
+    quantizer = TwinSoftmax(4, 2)  # split 1/4, 7 steps: 1/28 below, 1/7 above
+    assert quantizer(torch.tensor([x])).item() == pytest.approx(expected)
+
+
+def test_released_twin_softmax_adds_the_split() -> None:
+    values = TwinSoftmax(8, 3, form="sum")(torch.tensor([0.0, 0.5, 1.0]))
+    assert values.tolist() == pytest.approx([0.126, 0.629, 1.125], abs=1e-3)  # measured on the released class
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+@pytest.mark.parametrize("form", ["exclusive", "sum"])
+def test_twin_softmax_puts_out_at_most_two_to_the_bits_values_all_on_its_grid(bits: int, form: Any) -> None:
+    x = torch.cat([torch.linspace(0, 1, 20_001), torch.rand(5000) ** 6])
+    for exponent in range(20):
+        quantizer = TwinSoftmax(bits, exponent, form=form)
+        grid = quantizer.grid()[0]
+        assert (grid.diff() > 0).all() and len(grid) <= 2**bits
+        assert set(quantizer(x).tolist()) <= set(grid.tolist())
+
+
+def test_exclusive_twin_softmax_is_within_half_a_step() -> None:
+    x = torch.rand(20_000) ** 3
+    for exponent in range(8):
+        error = (TwinSoftmax(6, exponent)(x) - x).abs()
+        low = x <= 2.0**-exponent
+        assert (error[low] <= 2.0**-exponent / 62 + 1e-7).all()
+        assert (error[~low] <= 1 / 62 + 1e-7).all()
+
+
+def test_twin_gelu_by_hand() -> None:
+    quantizer = TwinGelu(3, torch.tensor(0.5))  # 0, .5, 1, 1.5 and four steps down to the minimum of GELU
+    x = torch.tensor([-0.17, -0.06, 0.0, 0.3, 0.8, 7.0])
+    step = 0.16997124 / 4
+    assert quantizer(x).tolist() == pytest.approx([-4 * step, -step, 0, 0.5, 1.0, 1.5])
+    grid = quantizer.grid()[0]
+    assert len(grid) == 8 and (grid.diff() > 0).all()
+    x = nn.functional.gelu(torch.randn(5000))
+    assert set(quantizer(x).tolist()) <= set(grid.tolist())
+
+
+def test_gradient_passes_through_the_twins() -> None:
+    x = torch.tensor([-0.1, 0.3, 9.0], requires_grad=True)
+    TwinGelu(3, torch.tensor(0.5))(x).sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [1, 1, 0]
+    x = torch.tensor([0.1, 0.9], requires_grad=True)
+    TwinSoftmax(4, 2)(x).sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("point", ["quantised", "sampled"])
+def test_gradient_at_an_output_equals_that_of_the_whole_graph(point: Any) -> None:
+    method, images = PTQ4ViT(gradient_point=point, candidates=2), RandomImages()
+    net = explicit(two_block_models()["ViT"], BITS)
+    found = operators(net, images)
+    method._defaults(net, images, found)
+    name = "blocks.0.mlp.fc2"
+    torch.manual_seed(0)
+    (gradient,) = output_gradients(net, images, [found[name]], point)
+
+    kept: list[torch.Tensor] = []
+
+    def keep(module: nn.Module, args: Any, output: torch.Tensor) -> None:
+        output.retain_grad()
+        kept.append(output)
+
+    torch.manual_seed(0)
+    parts = []
+    for batch in next(images.batches()).split(4):
+        net.switch(False)
+        expected = net.model(batch).softmax(-1)
+        net.switch(point == "quantised")
+        handle = found[name].register_forward_hook(keep)
+        actual = net.model(batch.clone().requires_grad_())
+        handle.remove()
+        if point == "sampled":
+            loss = nn.functional.cross_entropy(actual, torch.multinomial(expected, 1)[:, 0])
+        else:
+            loss = (expected * (expected.log() - actual.log_softmax(-1))).sum(1).mean()
+        loss.backward()
+        parts.append(kept.pop().grad)
+    torch.testing.assert_close(gradient, torch.cat(parts))  # type: ignore[arg-type]
+    assert gradient.abs().max() > 1e-6
+
+
+def test_gradient_that_says_nothing_is_left_out() -> None:
+    assert normalised(torch.zeros(3)) is None
+    assert normalised(torch.tensor([1.0, torch.inf])) is None
+    scaled = normalised(torch.tensor([1e-30, -4e-30]))
+    assert scaled is not None and scaled.tolist() == pytest.approx([0.25, -1])
+
+
+def test_softmax_and_gelu_get_twins_and_can_be_switched_off() -> None:
+    model = two_block_models()["ViT"]
+    for on in (True, False):
+        method = PTQ4ViT(rounds=1, candidates=3, twin_softmax=on, twin_gelu=on)
+        quantised = method.quantize(model, RandomImages(), BITS)
+        softmax: Any = quantised.get_submodule("blocks.0.attn.av.left_operand")
+        gelu: Any = quantised.get_submodule("blocks.0.mlp.fc2.input_operand")
+        assert isinstance(softmax.quantizer, TwinSoftmax) is on
+        assert isinstance(gelu.quantizer, TwinGelu) is on
+
+
+@pytest.mark.parametrize("options", [{"twin": "sum"}, {"tie_pow2": True}, {"gradient_point": "float"}])
+def test_variants_pass_the_audit(options: dict[str, Any]) -> None:
+    model = two_block_models()["ViT"]
+    quantised = PTQ4ViT(rounds=1, candidates=10, **options).quantize(model, RandomImages(), BITS)
+    images = next(RandomImages().batches())
+    assert audit(quantised, BITS, images[:1], RandomImages().forward).violations == ()
+    if options.get("tie_pow2"):
+        gelu: Any = quantised.get_submodule("blocks.0.mlp.fc2.input_operand.quantizer")
+        ratio = (gelu.scale / gelu.negative_scale).log2().item()
+        assert ratio == pytest.approx(round(ratio), abs=1e-5)
+
+
+def test_models_without_class_scores_are_refused() -> None:
+    with pytest.raises(Unsupported, match="class probabilities"):
+        logits((torch.zeros(1, 3, 4, 4),))
