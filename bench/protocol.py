@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -152,6 +153,7 @@ class Method(ABC):
         return method
 
 
+@cache
 def _adapter(cls: type[Method]) -> TypeAdapter[Any]:
     return TypeAdapter(cls)
 
