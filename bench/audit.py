@@ -51,8 +51,10 @@ def audit(model: nn.Module, bits: BitSpec, example: Any, forward: Forward, *, fl
     with torch.no_grad(), _hooked(model, watch), FlopCounterMode(display=False) as counter, watch:
         forward(model, example)
     counted = int(counter.get_total_flops() // 2)
-    seen = sum(product.macs for product in watch.products)
-    sides = [side for product in watch.products for side in product.sides]
+    # only now: inspecting under the counter would send thousands of small operations through it
+    products = [tuple(_report(look) for look in sides) for sides in watch.products]
+    seen = sum(sides[0].macs for sides in products)
+    sides = [side for pair in products for side in pair]
     violations = [] if bits.is_float else [v for side in sides for v in _violations(side, bits)]
     total = max(counted, seen, float_macs or 0)
     if not bits.is_float:
@@ -60,7 +62,7 @@ def audit(model: nn.Module, bits: BitSpec, example: Any, forward: Forward, *, fl
     return Audit(
         operands=tuple(sides),
         macs=total,
-        quantised_macs=sum(p.macs for p in watch.products if not any(v for s in p.sides for v in _violations(s, bits))),
+        quantised_macs=sum(pair[0].macs for pair in products if not any(v for s in pair for v in _violations(s, bits))),
         float_operands=tuple(f"{side.module}: {side.role}" for side in sides if side.bits is None),
         violations=tuple(dict.fromkeys(violations)),
     )
@@ -137,9 +139,14 @@ class _Seen:
 
 
 @dataclass(frozen=True)
-class _Product:
+class _Look:
+    """One side of a product, as it was met: what put it out, if a quantizer did and nothing changed it since."""
+
+    module: str
+    op: str
+    role: str
     macs: int
-    sides: tuple[OperandAudit, ...]
+    seen: _Seen | None
 
 
 class _Watch(TorchFunctionMode):
@@ -150,7 +157,7 @@ class _Watch(TorchFunctionMode):
         self.image_shape = image_shape
         self.scope = [""]
         self.outputs: dict[int, _Seen] = {}
-        self.products: list[_Product] = []
+        self.products: list[tuple[_Look, ...]] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Compute, then note the operands if it was a product."""
@@ -176,21 +183,26 @@ class _Watch(TorchFunctionMode):
             self._add(op, values * right[0].numel(), (left, role), (right, "weight"))
 
     def _add(self, op: str, macs: int, *sides: tuple[Tensor | None, str]) -> None:
-        self.products.append(_Product(macs, tuple(self._side(x, op, role, macs) for x, role in sides)))
+        self.products.append(tuple(self._look(x, op, role, macs) for x, role in sides))
 
-    def _side(self, x: Tensor | None, op: str, role: str, macs: int) -> OperandAudit:
+    def _look(self, x: Tensor | None, op: str, role: str, macs: int) -> _Look:
         seen = None if x is None else self.outputs.get(x.untyped_storage().data_ptr())
-        module = self.scope[-1]
-        if seen is None or seen.output._version != seen.version:  # not from a quantizer, or changed in place since
-            return OperandAudit(module=module, op=op, role=role, bits=None, macs=macs)
-        quantizer = seen.quantizer
-        grid = quantizer.grid().double()
-        levels, off_grid = _inspect(quantizer.groups(seen.output), grid)
-        off_grid |= len(grid) not in (1, *seen.output.shape)  # groups lie along an axis, or anything would be a grid
-        return OperandAudit(
-            module=module, op=op, role=role, bits=quantizer.bits, granularity=quantizer.granularity,
-            quantizer=type(quantizer).__name__, levels=levels, grid=_distinct(grid), off_grid=off_grid, macs=macs,
-        )  # fmt: skip
+        if seen is not None and seen.output._version != seen.version:  # changed in place since
+            seen = None
+        return _Look(self.scope[-1], op, role, macs, seen)
+
+
+def _report(look: _Look) -> OperandAudit:
+    """Inspect the values of one side."""
+    where = OperandAudit(module=look.module, op=look.op, role=look.role, bits=None, macs=look.macs)
+    if look.seen is None:
+        return where
+    quantizer, output = look.seen.quantizer, look.seen.output
+    grid = quantizer.grid().double()
+    levels, off_grid = _inspect(quantizer.groups(output), grid)
+    off_grid |= len(grid) not in (1, *output.shape)  # groups lie along an axis, or anything would be a grid
+    found = {"bits": quantizer.bits, "granularity": quantizer.granularity, "quantizer": type(quantizer).__name__}
+    return where.model_copy(update=found | {"levels": levels, "grid": _distinct(grid), "off_grid": off_grid})
 
 
 _OPERAND_NAMES = ("input", "query", "weight", "key", "mat2", "other", "value")

@@ -43,6 +43,8 @@ class Run:
     """The command that repeats the run; a record adds the filters for its cell."""
     gates: dict[str, Gate] = field(default_factory=dict)
     """Gates opened by this process for models whose float record comes from another environment."""
+    macs: dict[str, int] = field(default_factory=dict)
+    """Multiply-accumulates of float models, by checkpoint."""
 
 
 def run_cell(cell: Cell, run: Run) -> Record | None:
@@ -116,7 +118,7 @@ def _measure(cell: Cell, run: Run, started: str) -> Record:
     watch = Stopwatch()
     model = task.load(cell.model, run.device)
     example = task.example(cell.model, run.device)
-    macs = audit(model, FLOAT, example, task.forward).macs
+    macs = _float_macs(cell, model, example, task, run)
     calibration = _calibration(cell, task, method, run.device)
     run.say("quantise", 0, 1)
     quantised = quantise(method, model, calibration, cell, watch, run.device)
@@ -136,6 +138,13 @@ def _measure(cell: Cell, run: Run, started: str) -> Record:
         details=task.details(cell.model) | _repetition(cell, run, calibration),
         provenance=provenance.collect(run.device, started),
     )  # fmt: skip
+
+
+def _float_macs(cell: Cell, model: nn.Module, example: object, task: Task, run: Run) -> int:
+    """Return the float model's multiply-accumulates for one image, counted once per process."""
+    if cell.checkpoint not in run.macs:
+        run.macs[cell.checkpoint] = audit(model, FLOAT, example, task.forward).macs
+    return run.macs[cell.checkpoint]
 
 
 def _repetition(cell: Cell, run: Run, calibration: Calibration | DataFree) -> dict[str, JsonValue]:

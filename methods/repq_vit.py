@@ -14,7 +14,7 @@ from methods.core.explicit import Explicit, explicit
 from methods.core.observe import watching
 from methods.core.operands import Linear, Operand
 from methods.core.quantizers import SCALE_FLOOR, Granularity, LogSqrt2, Uniform, ZeroCode
-from methods.core.ranges import sorted_quantile
+from methods.core.ranges import percentile
 
 CONSTANT = 1e-4
 """A channel whose range is smaller than this share of its values is taken as constant."""
@@ -123,11 +123,10 @@ def least_error_affine(rows: Tensor, bits: int, percentiles: tuple[float, ...]) 
 
     s = (hi - lo) / L and z = round(-lo / s); z is not clamped, so a one-sided channel has it outside the code range.
     """
-    ordered = rows.sort(dim=1).values
     levels = 2**bits - 1
     best: tuple[Tensor, Tensor, Tensor] | None = None
     for fraction in percentiles:
-        low, high = sorted_quantile(ordered, 1 - fraction), sorted_quantile(ordered, fraction)
+        low, high = percentile(rows, fraction)
         scale, zero = _covering(low, high, levels)
         error = (Uniform(bits, scale, zero, axis=0)(rows) - rows).square().mean(dim=1)
         if best is None:
@@ -154,7 +153,6 @@ def _covering(low: Tensor, high: Tensor, levels: int) -> tuple[Tensor, Tensor]:
 
 def least_error_log_sqrt2(x: Tensor, bits: int, percentiles: tuple[float, ...], zero_code: ZeroCode) -> LogSqrt2:
     """Return the log-sqrt2 quantizer whose ceiling, of the given percentiles of `x`, has the least squared error."""
-    ordered = x.flatten().sort().values
-    candidates = [LogSqrt2(bits, sorted_quantile(ordered, p), zero_code=zero_code) for p in percentiles]
+    candidates = [LogSqrt2(bits, percentile(x.reshape(1, -1), p)[1], zero_code=zero_code) for p in percentiles]
     errors = torch.stack([(candidate(x) - x).square().mean() for candidate in candidates])
     return candidates[int(errors.argmin())]

@@ -22,17 +22,30 @@ def min_max(x: Tensor) -> Range:
 
 
 def percentile(x: Tensor, fraction: float) -> Range:
-    """Return the (1 - fraction) and `fraction` quantiles of each group, with linear interpolation."""
-    ordered = x.sort(dim=1).values
-    return sorted_quantile(ordered, 1 - fraction), sorted_quantile(ordered, fraction)
+    """Return the (1 - fraction) and `fraction` quantiles of each group, with linear interpolation.
+
+    Near the ends only the few values beyond the quantile are put in order, which is many times faster than a sort.
+    """
+    count = x.shape[1]
+    reach = count - int(fraction * (count - 1))  # the highest values down to the one below the quantile
+    if reach > count // 8:
+        ordered = x.sort(dim=1).values
+        return sorted_quantile(ordered, 1 - fraction), sorted_quantile(ordered, fraction)
+    top = x.topk(reach, dim=1).values.flip(1)
+    bottom = x.topk(reach, dim=1, largest=False).values
+    return _between(bottom, (1 - fraction) * (count - 1)), _between(top, fraction * (count - 1) - (count - reach))
+
+
+def _between(ordered: Tensor, place: float) -> Tensor:
+    """Return the value at a fractional place of ascending values along the last axis."""
+    below = int(place)
+    above = min(below + 1, ordered.shape[-1] - 1)
+    return torch.lerp(ordered[..., below], ordered[..., above], place - below)
 
 
 def sorted_quantile(ordered: Tensor, fraction: float) -> Tensor:
     """Return a quantile of ascending values along the last axis; unlike torch.quantile, of any number of them."""
-    place = fraction * (ordered.shape[-1] - 1)
-    below = int(place)
-    above = min(below + 1, ordered.shape[-1] - 1)
-    return torch.lerp(ordered[..., below], ordered[..., above], place - below)
+    return _between(ordered, fraction * (ordered.shape[-1] - 1))
 
 
 def asymmetric_parameters(low: Tensor, high: Tensor, bits: int) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,16 @@ def test_quantile_agrees_with_torch() -> None:
         )
 
 
+@pytest.mark.parametrize("count", [3, 40, 999, 5000])
+@pytest.mark.parametrize("fraction", [0.6, 0.99, 0.999, 0.99999])
+def test_percentile_equals_that_of_sorted_values(count: int, fraction: float) -> None:
+    x = torch.randn(4, count)
+    ordered = x.sort(dim=1).values
+    low, high = percentile(x, fraction)
+    torch.testing.assert_close(low, sorted_quantile(ordered, 1 - fraction))
+    torch.testing.assert_close(high, sorted_quantile(ordered, fraction))
+
+
 @pytest.mark.parametrize("bits", [2, 4, 8])
 def test_error_on_sorted_values_equals_a_pass_over_the_data(bits: int) -> None:
     x = torch.randn(3, 2000, dtype=torch.float64).float()
