@@ -114,8 +114,8 @@ def _measure(cell: Cell, run: Run, started: str) -> Record:
     task.prepare(_said(run, "prepare"))
     opened = None if cell.is_float else _gate(cell, task, run)
     task.warm(cell.model)  # before the clock starts: decoding images is no model's cost
-    costs.reset_peak_memory(run.device)
     watch = Stopwatch()
+    costs.reset_peak_memory(run.device)
     model = task.load(cell.model, run.device)
     example = task.example(cell.model, run.device)
     macs = _float_macs(cell, model, example, task, run)
