@@ -12,11 +12,11 @@ from bench.bits import BitSpec
 from bench.protocol import Calibration, Method, Quantizer
 from methods.core.explicit import Explicit, explicit
 from methods.core.fisher import GradientPoint, normalised, output_gradients
-from methods.core.observe import watching
 from methods.core.operands import Operand
 from methods.core.quantizers import SCALE_FLOOR
 from methods.core.search import (
     MEGABYTE,
+    SIDES,
     Candidates,
     Grouping,
     Operator,
@@ -24,6 +24,7 @@ from methods.core.search import (
     Trace,
     grouping,
     multiples,
+    on_first_batch,
     operators,
     record,
     search,
@@ -34,7 +35,6 @@ from methods.core.twin import TwinForm, TwinGelu, TwinSoftmax, negative_step, tw
 
 SPLITS = 20
 """Splits of the softmax output that are tried: 2^0 to 2^-19."""
-SIDES: tuple[Side, Side] = ("first", "second")
 
 
 class Options(ABC):
@@ -195,18 +195,9 @@ class PTQ4ViT(Method):
             operand.quantizer = quantizer
         return net.switch(True)
 
-    @torch.no_grad()
     def _defaults(self, net: Explicit, calibration: Calibration, found: dict[str, Operator]) -> None:
         """Set every operand to its min-max scale on the first batch: the point at which G may be taken."""
-        places = {slot: (name, side) for name, op in found.items() for slot, side in zip(sides(op), SIDES, strict=True)}
-
-        def watch(operand: Operand, x: Tensor) -> None:
-            name, side = places[operand]
-            operand.quantizer = self._options(net, name, found[name], side, x).default()
-
-        net.switch(False)
-        batch = next(iter(calibration.batches()))
-        watching(net.operands, watch, lambda: calibration.forward(net.model, batch))
+        on_first_batch(net, calibration, found, lambda *slot: self._options(net, *slot).default())
 
     def _options(self, net: Explicit, name: str, operator: Operator, side: Side, x: Tensor) -> Options:
         slot = sides(operator)[SIDES.index(side)]

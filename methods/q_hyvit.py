@@ -15,12 +15,12 @@ from bench.protocol import Calibration, Method
 from methods.core.explicit import Explicit, explicit
 from methods.core.families import Bridge
 from methods.core.fisher import normalised, output_gradients
-from methods.core.observe import watching
 from methods.core.operands import Conv2d, MatMul, Operand
 from methods.core.quantizers import Granularity, Uniform
 from methods.core.ranges import asymmetric_parameters, min_max
 from methods.core.search import (
     MEGABYTE,
+    SIDES,
     Candidates,
     Enough,
     Grouping,
@@ -28,14 +28,13 @@ from methods.core.search import (
     Side,
     Trace,
     grouping,
+    on_first_batch,
     operators,
     record,
     scored,
     sides,
     weighted_error,
 )
-
-SIDES: tuple[Side, Side] = ("first", "second")
 
 
 @dataclass(frozen=True)
@@ -135,19 +134,13 @@ class QHyViT(Method):
             operand.quantizer = quantizer
         return net.switch(True)
 
-    @torch.no_grad()
     def _defaults(self, net: Explicit, calibration: Calibration, found: dict[str, Operator]) -> None:
         """Set every operand to its default grid on the first batch: the point at which gradients are taken."""
-        places = {slot: (name, side) for name, op in found.items() for slot, side in zip(sides(op), SIDES, strict=True)}
 
-        def watch(operand: Operand, x: Tensor) -> None:
-            name, side = places[operand]
-            default = self._grids(net, name, found[name], side, x)[0]
-            operand.quantizer = default.quantizer(torch.ones((), device=x.device))
+        def default(name: str, operator: Operator, side: Side, x: Tensor) -> Uniform:
+            return self._grids(net, name, operator, side, x)[0].quantizer(torch.ones((), device=x.device))
 
-        net.switch(False)
-        batch = next(iter(calibration.batches()))
-        watching(net.operands, watch, lambda: calibration.forward(net.model, batch))
+        on_first_batch(net, calibration, found, default)
 
     def _factors(self, device: torch.device) -> Tensor:
         """Return the multiples of D0 that are tried; beta itself is never reached, as in the parent code."""

@@ -14,13 +14,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from bench.protocol import Calibration
+from bench.protocol import Calibration, Quantizer
 from methods.core.explicit import Explicit
+from methods.core.observe import watching
 from methods.core.operands import Conv2d, Linear, MatMul, Operand
 from methods.core.quantizers import SCALE_FLOOR, Granularity, Uniform
 
 Operator = Linear | Conv2d | MatMul
 Side = Literal["first", "second"]
+SIDES: tuple[Side, Side] = ("first", "second")
 Candidates = Callable[[Tensor, int, int], Tensor]
 """(x, from, to) to the quantised candidates of x, shape (to - from, *x.shape)."""
 Score = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -67,6 +69,25 @@ def operators(net: Explicit, calibration: Calibration) -> dict[str, Operator]:
         for handle in handles:
             handle.remove()
     return found
+
+
+@torch.no_grad()
+def on_first_batch(
+    net: Explicit,
+    calibration: Calibration,
+    found: dict[str, Operator],
+    quantizer: Callable[[str, Operator, Side, Tensor], Quantizer],
+) -> None:
+    """Set every operand to `quantizer(name, operator, side, x)`; `x` is what it reads, in float, on the first batch."""
+    places = {slot: (name, side) for name, op in found.items() for slot, side in zip(sides(op), SIDES, strict=True)}
+
+    def watch(operand: Operand, x: Tensor) -> None:
+        name, side = places[operand]
+        operand.quantizer = quantizer(name, found[name], side, x)
+
+    net.switch(False)
+    batch = next(iter(calibration.batches()))
+    watching(net.operands, watch, lambda: calibration.forward(net.model, batch))
 
 
 class Enough(Exception):
