@@ -63,10 +63,16 @@ def audit(model: nn.Module, bits: BitSpec, example: Any, forward: Forward, *, fl
     return Audit(
         operands=tuple(sides),
         macs=total,
-        quantised_macs=sum(pair[0].macs for pair in products if not any(v for s in pair for v in _violations(s, bits))),
+        quantised_macs=sum(pair[0].macs for pair in products if _quantised(pair, bits)),
         float_operands=tuple(f"{side.module}: {side.role}" for side in sides if side.bits is None),
         violations=tuple(dict.fromkeys(violations)),
     )
+
+
+def _quantised(pair: tuple[OperandAudit, ...], bits: BitSpec) -> bool:
+    """Tell whether both sides of a product were quantised as nominal; a part left in float by convention was not."""
+    left_float = any(side.bits is None and bits.leaves(side.module) for side in pair)
+    return not left_float and not any(_violations(side, bits) for side in pair)
 
 
 def _balance(total: int, seen: int, float_macs: int) -> list[str]:
@@ -95,7 +101,8 @@ def _violations(side: OperandAudit, bits: BitSpec) -> list[str]:
     where = f"{side.module or 'the model'}: {side.role} of {side.op}"
     role: Role = side.role if side.role in ("weight", "stem_input") else "input"  # type: ignore[assignment]
     if side.bits is None:
-        return [] if bits.width(role) == FLOAT_BITS else [f"{where} stayed float"]
+        allowed = bits.width(role) == FLOAT_BITS or bits.leaves(side.module)
+        return [] if allowed else [f"{where} stayed float"]
     found = []
     if side.bits > bits.width(role):
         found.append(f"{where} has {side.bits} bits, {bits} allows {bits.width(role)}")

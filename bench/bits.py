@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.errors import BadInput
+from bench.errors import BadInput, UnknownName
 
 Role = Literal["weight", "input", "gelu", "stem_input", "query", "key", "value", "softmax"]
 """What a tensor is to the product that reads it. `stem_input` is the image at the patch embedding, `gelu` what leaves a
@@ -15,37 +15,60 @@ GELU, `softmax` the attention probabilities."""
 FLOAT_BITS = 32
 STEM_INPUT_BITS = 8
 
+PARTS: dict[str, tuple[str, ...]] = {
+    "neck": ("neck",),
+    "heads": ("rpn_head", "roi_head", "decode_head", "auxiliary_head"),
+}
+"""Parts of a detector or segmenter that stay in float unless a bit spec names them, with OpenMMLab's names of their
+modules. Quantising the backbone alone is the convention of the field."""
+
 
 @dataclass(frozen=True, slots=True)
 class BitSpec:
-    """Nominal widths of weights and activations.
+    """Nominal widths of weights and activations, and which parts of a detector or segmenter join the backbone.
 
     >>> BitSpec.parse("W4A8")
-    BitSpec(weights=4, activations=8)
+    BitSpec(weights=4, activations=8, parts=())
     >>> str(BitSpec(3, 3)), BitSpec(4, 4).width("stem_input")
     ('W3A3', 8)
+    >>> str(BitSpec.parse("W4A4+heads+neck")), BitSpec.parse("W4A4+neck").leaves("roi_head.bbox_head.fc_cls")
+    ('W4A4+neck+heads', True)
     """
 
     weights: int
     activations: int
+    parts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for what, bits in (("weights", self.weights), ("activations", self.activations)):
             if bits != FLOAT_BITS and not 2 <= bits <= 8:
                 raise BadInput(f"{bits} bits for {what}: a width is 2 to 8, or {FLOAT_BITS} for float")
 
+        unknown = [part for part in self.parts if part not in PARTS]
+        if unknown:
+            raise UnknownName("part of a model", unknown[0], PARTS)
+        # one spelling, because the text is part of a cell's identity
+        object.__setattr__(self, "parts", tuple(part for part in PARTS if part in self.parts))
+
     @classmethod
     def parse(cls, text: str) -> BitSpec:
-        """Read "W4A4"; the widths are 2 to 8, or 32 for float."""
-        match = re.fullmatch(r"[Ww](\d+)[Aa](\d+)", text)
+        """Read "W4A4" or "W4A4+neck+heads"; the widths are 2 to 8, or 32 for float."""
+        match = re.fullmatch(r"[Ww](\d+)[Aa](\d+)((?:\+[a-z]+)*)", text)
         if match is None:
-            raise BadInput(f'bit spec "{text}" is not of the form W<bits>A<bits>, for example W4A4')
-        return cls(int(match[1]), int(match[2]))
+            raise BadInput(
+                f'bit spec "{text}" is not of the form W<bits>A<bits>[+part...], for example W4A4 or W4A4+neck'
+            )
+        return cls(int(match[1]), int(match[2]), tuple(match[3].split("+")[1:]))
 
     @property
     def is_float(self) -> bool:
         """Tell whether nothing is quantised."""
         return self.weights == FLOAT_BITS and self.activations == FLOAT_BITS
+
+    def leaves(self, module: str) -> bool:
+        """Tell whether a module (by its dotted name) belongs to a part that stays in float."""
+        top = module.partition(".")[0]
+        return any(top in names for part, names in PARTS.items() if part not in self.parts)
 
     def width(self, role: Role) -> int:
         """Return the nominal bits of an operand: the image enters the patch embedding at 8 bits, whatever the spec."""
@@ -56,7 +79,7 @@ class BitSpec:
         return self.activations
 
     def __str__(self) -> str:
-        return f"W{self.weights}A{self.activations}"
+        return "+".join((f"W{self.weights}A{self.activations}", *self.parts))
 
 
 FLOAT = BitSpec(FLOAT_BITS, FLOAT_BITS)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bench.bits import BitSpec, Role
+from bench.bits import PARTS, BitSpec, Role
+from bench.errors import Unsupported
 from bench.protocol import Calibration
 from methods.core.families import Bridge, Family, NormReaders, family_of
 from methods.core.operands import Conv2d, Linear, Operand
@@ -68,12 +69,13 @@ class Explicit:
 def explicit(model: nn.Module, bits: BitSpec) -> Explicit:
     """Return a copy of `model` with explicit operands; the float function is unchanged to 1e-5 (relative)."""
     family = family_of(model)
+    _refuse_absent_parts(model, bits)
     net = _copy(model).eval().requires_grad_(False)
     family.fold(net)
     roles: dict[nn.Module, Role] = {family.stem(net): "stem_input"}
     roles |= dict.fromkeys(family.after_gelu(net), "gelu")
     roles |= dict.fromkeys(family.after_softmax(net), "softmax")
-    _replace(net, family, bits, roles)
+    _replace(net, family, bits, roles, root=True)
     operands = {}
     for name, module in net.named_modules():
         if isinstance(module, Operand):
@@ -96,9 +98,19 @@ def _copy(model: nn.Module) -> nn.Module:
     return net
 
 
-def _replace(parent: nn.Module, family: Family, bits: BitSpec, roles: dict[nn.Module, Role]) -> None:
-    """Replace attention, linear layers and convolutions below `parent` by their explicit forms."""
+def _refuse_absent_parts(model: nn.Module, bits: BitSpec) -> None:
+    for part in bits.parts:
+        if not any(isinstance(getattr(model, name, None), nn.Module) for name in PARTS[part]):
+            raise Unsupported(f"{bits} names the {part}, and {type(model).__name__} has none")
+
+
+def _replace(
+    parent: nn.Module, family: Family, bits: BitSpec, roles: dict[nn.Module, Role], *, root: bool = False
+) -> None:
+    """Replace attention, linear layers and convolutions below `parent`; parts that the spec leaves stay as they are."""
     for name, child in parent.named_children():
+        if root and bits.leaves(name):
+            continue
         new = child
         if type(child) in family.attention:
             new = family.attention[type(child)](child, bits)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from bench.bits import BitSpec
 from bench.errors import Unsupported
@@ -55,6 +55,11 @@ def _as_it_is(model: Any) -> None:
     pass
 
 
+def _call(model: Any, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+    found: Tensor | tuple[Tensor, ...] = model(images)
+    return found
+
+
 @dataclass(frozen=True)
 class Family:
     """What the methods need to know of a family; every function takes a model of that family."""
@@ -76,6 +81,9 @@ class Family:
     """Where convolutions hand over to attention; none in families that have no convolutions but the stem."""
     fold: Callable[[Any], None] = _as_it_is
     """Folds normalisations into convolutions, in place, before the operands are made explicit."""
+    features: Callable[[Any, Tensor], Tensor | tuple[Tensor, ...]] = _call
+    """Differentiable outputs for images (B, 3, H, W) without any task: logits, or a detector's or segmenter's feature
+    maps. For data-free methods, which have no `calibration.forward`."""
 
 
 @cache
