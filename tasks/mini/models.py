@@ -15,6 +15,7 @@ from typing import Any
 
 from safetensors.torch import load_file
 from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
+from timm.models.efficientformer_v2 import EfficientFormerV2
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
@@ -78,6 +79,45 @@ def mini_mobilevit() -> nn.Module:
     return ByobNet(config, num_classes=CLASSES, img_size=32)
 
 
+def mini_mobilevitv2() -> nn.Module:
+    """Build the MobileViTv2: as MobileViTv2-0.5, narrower and with two strides fewer."""
+    config = ByoModelCfg(
+        blocks=(
+            _inverted_residual(depth=1, width=24, stride=1),
+            _inverted_residual(depth=2, width=32, stride=1),
+            _mobilevitv2(width=96, stride=1, depth=2),
+            _mobilevitv2(width=128, stride=2, depth=3),
+            _mobilevitv2(width=160, stride=2, depth=2),
+        ),
+        stem_chs=16,
+        stem_type="3x3",
+        stem_pool="",
+        downsample="",
+        act_layer="silu",
+    )
+    return ByobNet(config, num_classes=CLASSES, img_size=32)
+
+
+def mini_efficientformerv2() -> nn.Module:
+    """Build the EfficientFormerV2: as S0, narrower and shallower, with strides of 1 in the stem and into stage 2.
+
+    Its three kinds of attention work on 4x4 maps: strided in stage 2, from 8x8 to 4x4 between the stages, and plain.
+    """
+    # timm fixes the stem's stride to 4 and derives the attentions' maps from the image size; with a stride of 2, these
+    # maps are the ones of an image of twice the side.
+    model = EfficientFormerV2(
+        depths=(1, 1, 2, 2),
+        img_size=2 * INPUT_SIZE[1],
+        embed_dims=(24, 48, 48, 72),
+        downsamples=(False, True, False, True),
+        num_vit=1,
+        layer_scale_init_value=0.1,  # S0's 1e-5 is for a training of hundreds of epochs
+        num_classes=CLASSES,
+    )
+    model.stem.conv1.conv.stride = (1, 1)
+    return model
+
+
 def _inverted_residual(*, depth: int, width: int, stride: int) -> ByoBlockCfg:
     return ByoBlockCfg(
         type="bottle", d=depth, c=width, s=stride, gs=1, br=2.0, block_kwargs={"bottle_in": True, "linear_out": True}
@@ -89,6 +129,14 @@ def _mobilevit(*, width: int, stride: int, tokens_width: int) -> tuple[ByoBlockC
     return (
         _inverted_residual(depth=1, width=width, stride=stride),
         ByoBlockCfg(type="mobilevit", d=1, c=width, s=1, block_kwargs=attention),
+    )
+
+
+def _mobilevitv2(*, width: int, stride: int, depth: int) -> tuple[ByoBlockCfg, ByoBlockCfg]:
+    attention = {"transformer_depth": depth, "patch_size": 2}
+    return (
+        _inverted_residual(depth=1, width=width, stride=stride),
+        ByoBlockCfg(type="mobilevit2", d=1, c=width, s=1, br=0.5, gs=1, block_kwargs=attention),
     )
 
 
@@ -138,6 +186,8 @@ _ALL = (
     MiniModel("mini_swin", "swin", mini_swin, "mini_swin"),
     MiniModel("mini_swin_outlier", "swin", mini_swin, "mini_swin", outlier=True),
     MiniModel("mini_mobilevit", "mobilevit", mini_mobilevit, "mini_mobilevit"),
+    MiniModel("mini_mobilevitv2", "mobilevitv2", mini_mobilevitv2, "mini_mobilevitv2"),
+    MiniModel("mini_efficientformerv2", "efficientformerv2", mini_efficientformerv2, "mini_efficientformerv2"),
 )
 MODELS: dict[str, MiniModel] = {model.name: model for model in _ALL}
 

@@ -1,8 +1,8 @@
 """Train a model of the embedded edition: `python -m tasks.mini.train mini_vit`.
 
 Every epoch draws new composites from the fit pool. What an epoch does depends on the seed, its number and the
-checkpoint before it only, so a killed run that is started again ends with the weights of an undisturbed one. The
-evaluation images are looked at once, after the last epoch, and choose nothing.
+checkpoint before it only, so on a CPU a killed run that is started again ends with the weights of an undisturbed one.
+The evaluation images are looked at once, after the last epoch, and choose nothing.
 """
 
 from __future__ import annotations
@@ -11,8 +11,12 @@ import csv
 import hashlib
 import json
 import math
+import os
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,31 +31,14 @@ from torch import nn
 from torch.nn import functional
 
 from tasks.mini import outlier
-from tasks.mini.compose import HARD, STANDARD, compose
 from tasks.mini.data import Split, generate, read_split
-from tasks.mini.material import Bytes, Digits, digits
+from tasks.mini.epochs import Epoch, Recipe, ahead, epoch_images
+from tasks.mini.material import Bytes
 from tasks.mini.models import MEAN, MODELS, STD, WEIGHTS
 
 _RANGE_SAMPLE = 512
-
-
-# No slots: the command line below reads its defaults from the class.
-@dataclass(frozen=True)
-class Recipe:
-    """What decides the weights; stored beside them."""
-
-    epochs: int = 100
-    images: int = 5000
-    batch: int = 128
-    rate: float = 1e-3
-    decay: float = 0.05
-    warmup: int = 4
-    smoothing: float = 0.1
-    clip: float = 1.0
-    calm: float = 0.25
-    hard: int = 0
-    bfloat16: bool = False
-    seed: int = 0
+_CHECKPOINT_SECONDS = 30.0
+_MOST_WORKERS = 4
 
 
 @dataclass(slots=True)
@@ -60,7 +47,8 @@ class State:
 
     model: nn.Module
     optimiser: torch.optim.Optimizer
-    history: list[dict[str, float]]
+    history: list[dict[str, float]] = field(default_factory=list)
+    devices: list[str] = field(default_factory=list)
 
     @property
     def epoch(self) -> int:
@@ -68,21 +56,35 @@ class State:
         return len(self.history)
 
 
-def train(name: str, recipe: Recipe, work: Path, *, device: torch.device, until: int | None = None) -> State:
-    """Return the trained state, continuing from the checkpoint in `work` if there is one; stop after epoch `until`."""
+def train(
+    name: str,
+    recipe: Recipe,
+    work: Path,
+    *,
+    device: torch.device,
+    until: int | None = None,
+    minutes: float = math.inf,
+    workers: int = 0,
+) -> State:
+    """Return the trained state, continuing from the checkpoint in `work` if there is one.
+
+    Stops after epoch `until`, or with the epoch in which `minutes` have passed. `workers` processes make the images.
+    """
+    started = saved = time.perf_counter()
     state = _restore(name, recipe, work, device)
+    if (place := _device_name(device)) not in state.devices:
+        state.devices.append(place)
     console = Console()
-    while state.epoch < min(recipe.epochs, until or recipe.epochs):
-        row = _train_epoch(state, recipe, device, console)
-        state.history.append(row)
-        _save_checkpoint(state, name, recipe, work)
-        remaining = _clock((recipe.epochs - state.epoch) * row["seconds"])
-        print(
-            f"{name} epoch {state.epoch}/{recipe.epochs}  loss {row['loss']:.4f}  "
-            f"train accuracy {row['accuracy']:.2f} %  {row['images_per_second']:.0f} images/s  {row['seconds']:.1f} s  "
-            f"remaining {remaining}",
-            flush=True,
-        )
+    last = min(recipe.epochs, until or recipe.epochs)
+    with closing(ahead(recipe, range(state.epoch, last), workers)) as epochs:
+        while state.epoch < last and time.perf_counter() - started < 60 * minutes:
+            row = _train_epoch(state, recipe, epochs, device, console)
+            state.history.append(row)
+            if time.perf_counter() - saved >= _CHECKPOINT_SECONDS:
+                _save_checkpoint(state, name, recipe, work)
+                saved = time.perf_counter()
+            _report(name, recipe, state)
+    _save_checkpoint(state, name, recipe, work)
     return state
 
 
@@ -90,7 +92,7 @@ def evaluate(model: nn.Module, split: Split, *, device: torch.device, batch: int
     """Return the top-1 accuracy in percent, in float32."""
     model.eval()
     correct = 0
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         for start in range(0, len(split.labels), batch):
             images = normalise(split.images[start : start + batch], device)
             predicted = model(images).argmax(1).cpu().numpy()
@@ -100,9 +102,7 @@ def evaluate(model: nn.Module, split: Split, *, device: torch.device, batch: int
 
 def normalise(images: Bytes, device: torch.device) -> torch.Tensor:
     """Return images (N, H, W, 3) as the models' input (N, 3, H, W)."""
-    pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float().div_(255)
-    mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)
-    return pixels.sub_(mean).div_(torch.tensor(STD, device=device).view(1, 3, 1, 1)).contiguous()
+    return _normalised(torch.from_numpy(images).to(device))
 
 
 def publish(state: State, name: str, recipe: Recipe, data: Path, out: Path, *, device: torch.device) -> float:
@@ -114,6 +114,7 @@ def publish(state: State, name: str, recipe: Recipe, data: Path, out: Path, *, d
         "epochs_done": state.epoch,
         "recipe": asdict(recipe),
         "train_seconds": round(sum(row["seconds"] for row in state.history)),
+        "device": ", ".join(state.devices),
     }
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.model.state_dict().items()}
     content = save(tensors, metadata={key: json.dumps(value) for key, value in facts.items()})
@@ -139,6 +140,10 @@ def main(
     seed: Annotated[int, typer.Option(help="Seed of weights and composites.")] = Recipe.seed,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves torch's choice.")] = 0,
+    workers: Annotated[
+        int, typer.Option(help="Processes that make images ahead; -1: none for a CPU, up to 4 for a GPU.")
+    ] = -1,
+    minutes: Annotated[float, typer.Option(help="Stop with a checkpoint after so many minutes.")] = math.inf,
     work: Annotated[Path, typer.Option(help="Folder for checkpoints and generated data.")] = Path("mini_train"),
     out: Annotated[Path, typer.Option(help="Folder for the finished weights.")] = WEIGHTS,
     export: Annotated[bool, typer.Option(help="Only publish the last checkpoint, finished or not.")] = False,
@@ -153,6 +158,8 @@ def main(
     if place.type == "cpu":
         # torch 2.11's fused attention on the CPU needs twice the time of the plain one for so few tokens.
         set_fused_attn(enable=False)
+    else:
+        torch.backends.cudnn.benchmark = True
     if export:
         recipe = Recipe(**_read_checkpoint(_checkpoint(model, work))["recipe"])
         state = _restore(model, recipe, work, place)
@@ -167,7 +174,12 @@ def main(
             bfloat16=bfloat16,
             seed=seed,
         )
-        state = train(model, recipe, work, device=place)
+        state = train(model, recipe, work, device=place, minutes=minutes, workers=_workers(workers, place))
+        if state.epoch < recipe.epochs:
+            print(
+                f"{model}: stopped after epoch {state.epoch} of {recipe.epochs}; the same command continues", flush=True
+            )
+            return
     data = generate(work / "imagenet")
     top1 = publish(state, model, recipe, data, out, device=place)
     print(
@@ -175,33 +187,34 @@ def main(
     )
 
 
-def _train_epoch(state: State, recipe: Recipe, device: torch.device, console: Console) -> dict[str, float]:
+def _train_epoch(
+    state: State, recipe: Recipe, epochs: Iterator[Epoch], device: torch.device, console: Console
+) -> dict[str, float]:
     started = time.perf_counter()
-    images, labels = epoch_images(recipe, state.epoch)
+    images, labels = (torch.from_numpy(part).to(device) for part in next(epochs))
     # Seeded per epoch, so that stochastic layers do not need their generators in the checkpoint.
     torch.manual_seed(_epoch_seed(recipe, state.epoch, 2))
     state.model.train()
     steps = math.ceil(len(labels) / recipe.batch)
-    loss_sum, correct = 0.0, 0
+    # Added up where the model is: reading a number in every step would make a GPU wait for the CPU.
+    totals = torch.zeros(2, dtype=torch.float64, device=device)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         for step in bar.track(range(steps), description=f"epoch {state.epoch + 1}"):
             part = slice(step * recipe.batch, (step + 1) * recipe.batch)
             rate = _rate(recipe, state.epoch + step / steps)
-            loss, hits = _step(
-                state, recipe, normalise(images[part], device), torch.from_numpy(labels[part]).to(device), rate
-            )
-            loss_sum += loss * len(labels[part])
-            correct += hits
+            totals += _step(state, recipe, _normalised(images[part]), labels[part], rate)
+    loss, hits = totals.tolist()
     seconds = time.perf_counter() - started
     return {
-        "loss": loss_sum / len(labels),
-        "accuracy": 100.0 * correct / len(labels),
+        "loss": loss / len(labels),
+        "accuracy": 100.0 * hits / len(labels),
         "seconds": seconds,
         "images_per_second": len(labels) / seconds,
     }
 
 
-def _step(state: State, recipe: Recipe, images: torch.Tensor, labels: torch.Tensor, rate: float) -> tuple[float, int]:
+def _step(state: State, recipe: Recipe, images: torch.Tensor, labels: torch.Tensor, rate: float) -> torch.Tensor:
+    """Update the weights; return the summed loss and the number of hits, shape (2,), float64."""
     for group in state.optimiser.param_groups:
         group["lr"] = rate
     with torch.autocast(images.device.type, torch.bfloat16, enabled=recipe.bfloat16):
@@ -211,47 +224,30 @@ def _step(state: State, recipe: Recipe, images: torch.Tensor, labels: torch.Tens
     torch.autograd.backward(loss)
     nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip)
     state.optimiser.step()
-    return float(loss.detach()), int((logits.argmax(1) == labels).sum())
+    hits = (logits.detach().argmax(1) == labels).sum()
+    return torch.stack([loss.detach().double() * len(labels), hits.double()])
 
 
-def epoch_images(recipe: Recipe, epoch: int) -> tuple[Bytes, np.typing.NDArray[np.int64]]:
-    """Return the composites and labels of one epoch: digits of the fit pool, each warped anew, in random order."""
-    generator = np.random.Generator(np.random.PCG64([recipe.seed, epoch, 0]))
-    pool = digits("fit")
-    order = np.concatenate(
-        [generator.permutation(len(pool.labels)) for _ in range(-(-recipe.images // len(pool.labels)))]
+def _normalised(pixels: torch.Tensor) -> torch.Tensor:
+    mean, std = _statistics(pixels.device)
+    return pixels.permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std).contiguous()
+
+
+@cache
+def _statistics(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (MEAN, STD))
+    return mean, std
+
+
+def _report(name: str, recipe: Recipe, state: State) -> None:
+    row = state.history[-1]
+    remaining = _clock((recipe.epochs - state.epoch) * row["seconds"])
+    print(
+        f"{name} epoch {state.epoch}/{recipe.epochs}  loss {row['loss']:.4f}  "
+        f"train accuracy {row['accuracy']:.2f} %  {row['images_per_second']:.0f} images/s  {row['seconds']:.1f} s  "
+        f"remaining {remaining}",
+        flush=True,
     )
-    rows = order[: recipe.images]
-    warped = _warp(pool.images[rows], generator)
-    composites = compose(
-        "fit",
-        np.arange(len(rows)),
-        generator,
-        material=Digits(warped, pool.labels[rows], pool.rows[rows]),
-        difficulty=HARD if epoch < recipe.hard else STANDARD,
-        clutter=_clutter(recipe, epoch),
-    )
-    return composites.images, composites.labels
-
-
-def _clutter(recipe: Recipe, epoch: int) -> float:
-    """Return how much of the photographs' contrast is shown: from none to all over the first `calm` of the epochs."""
-    # On full backgrounds from the start, the transformers stay at chance for many epochs.
-    return min(1.0, epoch / max(1.0, recipe.calm * recipe.epochs))
-
-
-def _warp(images: Bytes, generator: np.random.Generator) -> Bytes:
-    """Return digits (N, 28, 28) rotated by up to 15 degrees and sheared by up to 0.2."""
-    # 3,400 digits are few; without this the ViT learns them by heart.
-    angle, shear = (generator.random((2, len(images))) * 2 - 1) * np.array([[math.pi / 12], [0.2]])
-    cosine, sine, none = np.cos(angle), np.sin(angle), np.zeros(len(images))
-    matrix = np.stack([cosine, shear * cosine - sine, none, sine, shear * sine + cosine, none], axis=1).reshape(
-        -1, 2, 3
-    )
-    source = torch.from_numpy(images).float().unsqueeze(1)
-    grid = functional.affine_grid(torch.from_numpy(matrix).float(), list(source.shape), align_corners=False)
-    warped = functional.grid_sample(source, grid, align_corners=False)
-    return warped.squeeze(1).round().clamp(0, 255).byte().numpy()
 
 
 def _rate(recipe: Recipe, epoch: float) -> float:
@@ -270,13 +266,12 @@ def _fresh(name: str, recipe: Recipe, device: torch.device) -> State:
     torch.manual_seed(_epoch_seed(recipe, 0, 1))
     model = MODELS[name].build().to(device)
     # Norms, biases and position tables are not decayed.
-    decayed = [
-        p for key, p in model.named_parameters() if p.ndim > 1 and "pos_embed" not in key and "bias_table" not in key
-    ]
+    tables = ("pos_embed", "bias_table", "attention_biases")
+    decayed = [p for key, p in model.named_parameters() if p.ndim > 1 and not any(table in key for table in tables)]
     kept = {id(p) for p in decayed}
     plain = [p for p in model.parameters() if id(p) not in kept]
     groups = [{"params": decayed, "weight_decay": recipe.decay}, {"params": plain, "weight_decay": 0.0}]
-    return State(model, torch.optim.AdamW(groups, lr=recipe.rate), [])
+    return State(model, torch.optim.AdamW(groups, lr=recipe.rate, fused=device.type == "cuda"))
 
 
 def _restore(name: str, recipe: Recipe, work: Path, device: torch.device) -> State:
@@ -291,6 +286,7 @@ def _restore(name: str, recipe: Recipe, work: Path, device: torch.device) -> Sta
         state.model.load_state_dict(saved["model"])
         state.optimiser.load_state_dict(saved["optimiser"])
         state.history.extend(saved["history"])
+        state.devices.extend(saved["devices"])
     return state
 
 
@@ -302,6 +298,7 @@ def _save_checkpoint(state: State, name: str, recipe: Recipe, work: Path) -> Non
         "model": state.model.state_dict(),
         "optimiser": state.optimiser.state_dict(),
         "history": state.history,
+        "devices": state.devices,
     }
     partial = path.with_suffix(".partial")
     torch.save(content, partial)
@@ -351,6 +348,16 @@ def _device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _workers(wanted: int, device: torch.device) -> int:
+    if wanted >= 0:
+        return wanted
+    return 0 if device.type == "cpu" else min(_MOST_WORKERS, os.cpu_count() or 1)
 
 
 def _clock(seconds: float) -> str:
