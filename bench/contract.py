@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bench.audit import audit
 from bench.bits import FLOAT, BitSpec
 from bench.cellrun import fingerprint, seed_everything
-from bench.errors import Unsupported
+from bench.errors import BadInput, Unsupported
 from bench.protocol import Calibration, DataFree, Fidelity, InputSpec, Method
 
 IMAGES = 8
@@ -65,6 +65,12 @@ def check(cls: type[Method]) -> Iterator[Finding]:
         yield Finding("has a default for every parameter", _say(error))
         return
     yield Finding("parameters survive a round trip through JSON", _round_trip(method))
+    if cls.trial:
+        try:
+            method = cls.configured(cls.trial)
+        except BadInput as error:
+            yield Finding("can be tried with its `trial` parameters", str(error))
+            return
     specs = [FLOAT] if cls.category == "float" else [BitSpec.parse(text) for text in BIT_SPECS]
     handled = False
     for name, model in two_block_models().items():

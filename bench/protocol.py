@@ -122,6 +122,8 @@ class Method(ABC):
     inferred: ClassVar[tuple[str, ...]] = ()
     category: ClassVar[Category] = "ptq"
     paper: ClassVar[str] = ""
+    trial: ClassVar[Mapping[str, Any]] = {}
+    """Parameters with which the contract test tries the method, where the defaults would take too long."""
 
     @abstractmethod
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import pytest
+from torch import nn
 
 from bench import contract, registry
-from bench.protocol import Method
+from bench.bits import BitSpec
+from bench.protocol import Calibration, Method
 from tests.bench.planted import EXPECTED, Planted
 
 
@@ -23,3 +28,32 @@ def test_planted_fault_is_named(cls: type[Method]) -> None:
 
 def test_honest_base_of_the_planted_adapters_passes() -> None:
     assert all(finding.ok for finding in contract.check(Planted))
+
+
+@dataclass(frozen=True)
+class Slow(Planted):
+    """Refuses to run unless it is told to be quick."""
+
+    trial: ClassVar[dict[str, int]] = {"steps": 1}
+    steps: int = 1000
+
+    def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
+        """Quantise honestly, where the number of steps is bearable."""
+        assert self.steps == 1
+        return super().quantize(model, calibration, bits)
+
+
+@dataclass(frozen=True)
+class WrongTrial(Slow):
+    """Names a trial parameter that it does not have."""
+
+    trial: ClassVar[dict[str, int]] = {"stpes": 1}
+
+
+def test_slow_method_is_tried_with_its_trial_parameters() -> None:
+    assert all(finding.ok for finding in contract.check(Slow))
+
+
+def test_unknown_trial_parameter_is_named() -> None:
+    broken = [finding for finding in contract.check(WrongTrial) if not finding.ok]
+    assert any("has no parameter stpes" in finding.problem for finding in broken), broken
