@@ -205,8 +205,16 @@ class _Watch(TorchFunctionMode):
             self._add(op, result.numel() * left.shape[-1], (left, "left"), (right, "right"))
         else:
             values = left.numel() if func in _TRANSPOSED else result.numel()
-            role = "stem_input" if left.shape == self.image_shape else "input"
+            role = "stem_input" if self._is_image(left, right) else "input"
             self._add(op, values * right[0].numel(), (left, role), (right, "weight"))
+
+    def _is_image(self, x: Tensor, kernel: Tensor) -> bool:
+        """Tell whether `x` has the image's shape, or what padding to whole patches makes of it."""
+        image = self.image_shape
+        if image is None or x.shape[:2] != image[:2]:
+            return False
+        padded = x.ndim == kernel.ndim and all(0 <= x.shape[i] - image[i] < kernel.shape[i] for i in range(2, x.ndim))
+        return x.shape == image or padded
 
     def _add(self, op: str, macs: int, *sides: tuple[Tensor | None, str]) -> None:
         self.products.append(tuple(self._look(x, op, role, macs) for x, role in sides))
@@ -247,6 +255,8 @@ def _inspect(values: Tensor, grid: Tensor) -> tuple[int, bool]:
     """
     if len(grid) != len(values):
         return 0, True
+    if not values.numel():  # the heads of a detector that proposes nothing
+        return 0, False
     last_place = torch.finfo(values.dtype).eps
     values = values.double()
     steps = torch.cat([grid.diff(dim=1), torch.full_like(grid[:, :1], torch.inf)], dim=1)
