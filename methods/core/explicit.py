@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,11 @@ from bench.bits import PARTS, BitSpec, Role
 from bench.errors import Unsupported
 from bench.protocol import Calibration
 from methods.core.families import Bridge, Family, NormReaders, family_of
-from methods.core.operands import Conv2d, Linear, Operand
+from methods.core.operands import Conv2d, ConvTranspose2d, Layer, Linear, Operand
+
+MMCV_LAYERS = "mmcv.cnn.bricks.wrappers"
+
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Explicit:
     def weight(self, operand: Operand) -> Tensor:
         """Return the parameter that a weight slot reads."""
         layer = self.model.get_submodule(operand.name.rpartition(".")[0])
-        assert isinstance(layer, Linear | Conv2d)
+        assert isinstance(layer, Layer)
         return layer.weight
 
     def norm_readers(self) -> list[tuple[nn.LayerNorm, tuple[Linear, ...]]]:
@@ -70,12 +75,18 @@ def explicit(model: nn.Module, bits: BitSpec) -> Explicit:
     """Return a copy of `model` with explicit operands; the float function is unchanged to 1e-5 (relative)."""
     family = family_of(model)
     _refuse_absent_parts(model, bits)
-    net = _copy(model).eval().requires_grad_(False)
+    net = _copy(model)
+    net.eval()  # on its own: OpenMMLab's backbones do not return themselves
+    net.requires_grad_(False)
     family.fold(net)
     roles: dict[nn.Module, Role] = {family.stem(net): "stem_input"}
     roles |= dict.fromkeys(family.after_gelu(net), "gelu")
     roles |= dict.fromkeys(family.after_softmax(net), "softmax")
     _replace(net, family, bits, roles, root=True)
+    for pair in family.norm_readers(net):
+        for reader in pair.readers:
+            if isinstance(reader, Linear):
+                reader.behind_padding = pair.padded
     operands = {}
     for name, module in net.named_modules():
         if isinstance(module, Operand):
@@ -109,17 +120,32 @@ def _replace(
 ) -> None:
     """Replace attention, linear layers and convolutions below `parent`; parts that the spec leaves stay as they are."""
     for name, child in parent.named_children():
-        if root and bits.leaves(name):
+        if root and (bits.leaves(name) or name in family.training_only):
             continue
-        new = child
-        if type(child) in family.attention:
-            new = family.attention[type(child)](child, bits)
-        elif type(child) is nn.Linear:
-            new = Linear(child, bits, roles.get(child, "input"))
-        elif type(child) is nn.Conv2d:
-            new = Conv2d(child, bits, roles.get(child, "input"))
+        new = _explicit_form(child, family, bits, roles.get(child, "input"))
         if new is not child:
             new.train(child.training)
             setattr(parent, name, new)
-        if not isinstance(new, Linear | Conv2d):
+        if not isinstance(new, Layer):
             _replace(new, family, bits, roles)
+
+
+def _explicit_form(module: nn.Module, family: Family, bits: BitSpec, role: Role) -> nn.Module:
+    attention = family.attention_form(module)
+    if attention is not None:
+        return attention(module, bits)
+    if _is_plain(module, nn.Linear):
+        return Linear(module, bits, role)
+    if _is_plain(module, nn.Conv2d):
+        return Conv2d(module, bits, role)
+    if _is_plain(module, nn.ConvTranspose2d):
+        return ConvTranspose2d(module, bits, role)
+    return module
+
+
+def _is_plain(module: nn.Module, kind: type[_Module]) -> TypeGuard[_Module]:
+    """Tell whether `module` is torch's `kind` itself, or mmcv's copy of it.
+
+    mmcv's classes take empty batches, which torch's have learnt since; other subclasses compute something else.
+    """
+    return type(module) is kind or (type(module).__module__ == MMCV_LAYERS and isinstance(module, kind))

@@ -82,7 +82,9 @@ def observe_weights(
             continue
         rows = operand.by_channel(net.weight(operand).detach())
         low, high = min_max(rows) if estimate is None else estimate(rows, operand.bits)
-        operand.quantizer = uniform(low, high, operand.bits, axis=0, granularity="channel", symmetric=symmetric)
+        operand.quantizer = uniform(
+            low, high, operand.bits, axis=operand.channel_axis, granularity="channel", symmetric=symmetric
+        )
 
 
 def watching(operands: dict[str, Operand], watch: Callable[[Operand, Tensor], None], run: Callable[[], object]) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.bits import FLOAT_BITS, BitSpec, Role
+from bench.errors import Unsupported
 from bench.protocol import Quantizer
 
 
@@ -33,7 +34,7 @@ class Operand(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x` on the grid when switched on, else `x` itself."""
-        if self.watcher is not None:
+        if self.watcher is not None and x.numel():  # a detector without proposals runs its heads on nothing
             self.watcher(self, x)
         if self.on and self.quantizer is not None and self.bits != FLOAT_BITS:
             quantised: Tensor = self.quantizer(x)
@@ -50,17 +51,32 @@ class Operand(nn.Module):
 
 
 class Linear(nn.Linear):
-    """A linear layer with both operands in slots; shares the original's parameters."""
+    """A linear layer with both operands in slots; shares the original's parameters.
+
+    Where zeros may be padded between a normalisation and this layer (`behind_padding`), a shift cannot move into the
+    normalisation, because the padding would miss it. It is kept in `shift` (in,), and the module that holds the layer
+    adds it behind the padding, with `shifted`.
+    """
+
+    shift: Tensor | None
+    behind_padding = False
 
     def __init__(self, layer: nn.Linear, bits: BitSpec, role: Role = "input") -> None:
         super().__init__(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
         self.weight, self.bias = layer.weight, layer.bias
+        self.register_buffer("shift", None)
         self.input_operand = Operand(role, bits.width(role), channel_axis=-1)
         self.weight_operand = Operand("weight", bits.width("weight"), channel_axis=0)
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layer, shape (..., in) to (..., out)."""
         return nn.functional.linear(self.input_operand(input), self.weight_operand(self.weight), self.bias)
+
+
+def shifted(x: Tensor, layer: nn.Module) -> Tensor:
+    """Return what `layer` has to be given: `x`, plus the layer's shift where it keeps one."""
+    shift: Tensor | None = getattr(layer, "shift", None)
+    return x if shift is None else x + shift
 
 
 class Conv2d(nn.Conv2d):
@@ -86,6 +102,46 @@ class Conv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """Apply the convolution, shape (B, in, H, W) to (B, out, H', W')."""
         return self._conv_forward(self.input_operand(input), self.weight_operand(self.weight), self.bias)
+
+
+class ConvTranspose2d(nn.ConvTranspose2d):
+    """A transposed convolution with both operands in slots; shares the original's parameters.
+
+    The output channels are on the weight's second axis, so groups (where they would be on both) are refused.
+    """
+
+    def __init__(self, layer: nn.ConvTranspose2d, bits: BitSpec, role: Role = "input") -> None:
+        if layer.groups != 1:
+            raise Unsupported(f"no operand map for a transposed convolution in {layer.groups} groups")
+        super().__init__(
+            layer.in_channels,
+            layer.out_channels,
+            _pair(layer.kernel_size),
+            _pair(layer.stride),
+            _pair(layer.padding),  # type: ignore[arg-type]  # a transposed convolution has numbers here
+            _pair(layer.output_padding),
+            bias=layer.bias is not None,
+            dilation=_pair(layer.dilation),
+            device="meta",
+        )
+        self.weight, self.bias = layer.weight, layer.bias
+        self.input_operand = Operand(role, bits.width(role), channel_axis=1)
+        self.weight_operand = Operand("weight", bits.width("weight"), channel_axis=1)
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Apply the layer, shape (B, in, H, W) to (B, out, H', W')."""
+        if output_size is not None:
+            raise Unsupported("no operand map for a transposed convolution whose output size is chosen at run time")
+        return self._conv_forward(self.input_operand(input), self.weight_operand(self.weight), self.bias)
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        assert not isinstance(self.padding, str)
+        return nn.functional.conv_transpose2d(
+            x, weight, bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation
+        )
+
+
+Layer = Linear | Conv2d | ConvTranspose2d
 
 
 class MatMul(nn.Module):

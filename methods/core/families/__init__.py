@@ -24,6 +24,13 @@ class NormReaders:
 
     norm: nn.LayerNorm
     readers: tuple[nn.Linear, ...]
+    padded: bool = False
+    """Whether zeros may be padded between the two, as Swin does where its windows do not divide the feature map."""
+
+
+def full_name(module: nn.Module) -> str:
+    """Return the name of the class of `module` with its package."""
+    return f"{type(module).__module__}.{type(module).__qualname__}"
 
 
 def layer_norm(norm: nn.Module) -> nn.LayerNorm:
@@ -66,8 +73,9 @@ class Family:
 
     name: str
     matches: Callable[[nn.Module], bool]
-    attention: Mapping[type[nn.Module], Callable[[Any, BitSpec], nn.Module]]
-    """For each attention class, the function that gives its form with two explicit products (same parameter names)."""
+    attention: Mapping[type[nn.Module] | str, Callable[[Any, BitSpec], nn.Module]]
+    """For each attention class, the function that gives its form with two explicit products (same parameters). A class
+    of an optional package is given by its full name, so that the package is imported only where a model needs it."""
     stem: Callable[[Any], nn.Module]
     """The convolution that reads the image."""
     after_gelu: Callable[[Any], list[nn.Module]]
@@ -84,6 +92,12 @@ class Family:
     features: Callable[[Any, Tensor], Tensor | tuple[Tensor, ...]] = _call
     """Differentiable outputs for images (B, 3, H, W) without any task: logits, or a detector's or segmenter's feature
     maps. For data-free methods, which have no `calibration.forward`."""
+    training_only: tuple[str, ...] = ()
+    """Children of the model that no prediction uses: they are left as they are, whatever the bit spec names."""
+
+    def attention_form(self, module: nn.Module) -> Callable[[Any, BitSpec], nn.Module] | None:
+        """Return the function that makes `module` explicit, None where it is no attention of this family."""
+        return self.attention.get(type(module)) or self.attention.get(full_name(module))
 
 
 @cache

@@ -9,17 +9,17 @@ from torch import Tensor, nn
 
 from bench.bits import BitSpec
 from methods.core.families import Family, NormReaders, layer_norm
-from methods.core.operands import MatMul
+from methods.core.operands import MatMul, shifted
 
 
 class ExplicitWindowAttention(nn.Module):
-    """Window attention with Q K^T and A V as modules. Float output equals timm's up to rounding."""
+    """Window attention with Q K^T and A V as modules. Float output equals timm's and OpenMMLab's up to rounding."""
 
     relative_position_index: Tensor
 
     def __init__(self, attention: Any, bits: BitSpec) -> None:
         super().__init__()
-        self.num_heads, self.scale, self.window_area = attention.num_heads, attention.scale, attention.window_area
+        self.num_heads, self.scale = attention.num_heads, attention.scale
         self.qkv, self.proj = attention.qkv, attention.proj
         self.relative_position_bias_table = attention.relative_position_bias_table
         self.register_buffer("relative_position_index", attention.relative_position_index, persistent=False)
@@ -27,9 +27,9 @@ class ExplicitWindowAttention(nn.Module):
         self.av = MatMul("softmax", "value", bits)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Attend within windows, shape (windows * B, N, C); `mask` is (windows, N, N) with 0 and -inf."""
+        """Attend within windows, shape (windows * B, N, C); `mask` is (windows, N, N) with 0 and -100."""
         windows, tokens, _ = x.shape
-        qkv = self.qkv(x).reshape(windows, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        qkv = self.qkv(shifted(x, self.qkv)).reshape(windows, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.unbind(0)  # (windows * B, heads, N, head_dim)
         scores = self.qk(q * self.scale, k) + self.position_bias()
         if mask is not None:
@@ -41,8 +41,7 @@ class ExplicitWindowAttention(nn.Module):
 
     def position_bias(self) -> Tensor:
         """Return the relative position bias, shape (heads, N, N)."""
-        bias = self.relative_position_bias_table[self.relative_position_index.flatten()]
-        return bias.view(self.window_area, self.window_area, -1).permute(2, 0, 1)
+        return self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
 
 
 def _blocks(model: Any) -> list[tuple[str, nn.Module]]:
@@ -65,7 +64,7 @@ def _norm_readers(model: Any) -> list[NormReaders]:
             pairs.append(NormReaders(layer_norm(stage.downsample.norm), (stage.downsample.reduction,)))
         for block in stage.blocks:
             pairs += [
-                NormReaders(layer_norm(block.norm1), (block.attn.qkv,)),
+                NormReaders(layer_norm(block.norm1), (block.attn.qkv,), padded=True),
                 NormReaders(layer_norm(block.norm2), (block.mlp.fc1,)),
             ]
     return pairs

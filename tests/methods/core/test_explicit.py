@@ -13,6 +13,7 @@ from bench.bits import BitSpec
 from bench.errors import Unsupported
 from methods.core.explicit import explicit
 from methods.core.families import families
+from methods.repq_vit import fold
 
 BITS = BitSpec(4, 4)
 
@@ -97,4 +98,17 @@ def test_unknown_model_is_unsupported_and_the_families_are_named() -> None:
 
 def test_every_family_is_tested_here() -> None:
     hybrids = {"mobilevit", "mobilevitv2", "efficientformer", "efficientformerv2"}  # tested in test_hybrid_families.py
-    assert {family.name for family in families()} == {"vit", "swin"} | hybrids
+    openmmlab = {"openmmlab swin", "openmmlab vit"}  # tested in test_openmmlab_families.py
+    assert {family.name for family in families()} == {"vit", "swin"} | hybrids | openmmlab
+
+
+def test_float_function_survives_folding_where_windows_are_padded() -> None:
+    torch.manual_seed(0)
+    model = swin(img_size=40, window_size=7).eval()  # maps of 20 and 10 in windows of 7
+    net = explicit(model, BITS)
+    with torch.no_grad():
+        for norm, readers in net.norm_readers():
+            fold(norm, readers, torch.rand(norm.weight.shape) + 0.5, torch.randn(norm.weight.shape))
+        images = torch.randn(2, 3, 40, 40)
+        expected, actual = model(images), net.model(images)
+    assert (actual - expected).abs().max() < 1e-5 * expected.abs().max()
