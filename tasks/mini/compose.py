@@ -71,7 +71,7 @@ def compose(
         canvas = _calmed(canvas, clutter)
     boxes = _random_boxes(len(rows), side, difficulty, generator)
     alpha = digit_alpha(source.images[rows], boxes, (side, side))
-    colours = _contrasting_colours(canvas, alpha, difficulty, generator)
+    colours = contrasting_colours(canvas, alpha, difficulty, generator)
     return Composites(blend(canvas, alpha, colours), source.labels[rows], alpha >= 128)
 
 
@@ -99,6 +99,21 @@ def blend(canvas: Bytes, alpha: Bytes, colours: Ints) -> Bytes:
     weight = alpha[..., None].astype(np.int32)
     mixed = canvas.astype(np.int32) * (255 - weight) + colours[:, None, None, :].astype(np.int32) * weight
     return ((mixed + 127) // 255).astype(np.uint8)
+
+
+def contrasting_colours(canvas: Bytes, alpha: Bytes, difficulty: Difficulty, generator: np.random.Generator) -> Ints:
+    """Return colours (N, 3) brighter than the background under the digit by a random step within the bounds."""
+    count = len(canvas)
+    brightness = (canvas.astype(np.int64) @ np.array([77, 150, 29])) >> 8  # (N, H, W)
+    weight = alpha.astype(np.int64)
+    local = (brightness * weight).sum(axis=(1, 2)) // np.maximum(weight.sum(axis=(1, 2)), 1)  # (N,)
+    low, high = difficulty.contrast
+    step = low + (generator.random(count) * (high - low + 1)).astype(np.int64)
+    level = np.minimum(local + step, 255)
+    tint = ((generator.random((count, 3)) * 2 - 1) * difficulty.tint).astype(np.int64)
+    tint -= ((tint @ np.array([77, 150, 29])) >> 8)[:, None]
+    colours: Ints = np.clip(level[:, None] + tint, 0, 255)
+    return colours
 
 
 def crop_photographs(
@@ -160,18 +175,3 @@ def _resampling(start: Ints, extent: Ints, size: int) -> npt.NDArray[np.float32]
     excess = np.maximum(weights.sum(axis=-1, keepdims=True), 256.0)
     whole: Floats = np.floor(weights * (256.0 / excess))
     return whole.astype(np.float32)
-
-
-def _contrasting_colours(canvas: Bytes, alpha: Bytes, difficulty: Difficulty, generator: np.random.Generator) -> Ints:
-    """Return colours (N, 3) brighter than the background under the digit by a random step within the bounds."""
-    count = len(canvas)
-    brightness = (canvas.astype(np.int64) @ np.array([77, 150, 29])) >> 8  # (N, H, W)
-    weight = alpha.astype(np.int64)
-    local = (brightness * weight).sum(axis=(1, 2)) // np.maximum(weight.sum(axis=(1, 2)), 1)  # (N,)
-    low, high = difficulty.contrast
-    step = low + (generator.random(count) * (high - low + 1)).astype(np.int64)
-    level = np.minimum(local + step, 255)
-    tint = ((generator.random((count, 3)) * 2 - 1) * difficulty.tint).astype(np.int64)
-    tint -= ((tint @ np.array([77, 150, 29])) >> 8)[:, None]
-    colours: Ints = np.clip(level[:, None] + tint, 0, 255)
-    return colours

@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +19,9 @@ import numpy as np
 from PIL import Image
 
 from tasks.mini.compose import compose
+from tasks.mini.folder import DataError as DataError
+from tasks.mini.folder import build_once, compare, write_manifest
+from tasks.mini.folder import read_manifest as read_manifest
 from tasks.mini.material import CLASSES, DIGITS_PER_CLASS, Bytes, Ints, Pool
 
 SCHEMA = 1
@@ -33,10 +34,6 @@ CALIBRATION_SEEDS = range(5)
 FINGERPRINT = "0c12a243b06aee389e0e77f9fd9f1293516459ed211ba741d48a3208e2f54ff9"
 
 Progress = Callable[[int, int], None]
-
-
-class DataError(RuntimeError):
-    """Generated data that is not the data this version of the project defines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,47 +62,23 @@ def generate(out: Path, *, seed: int = 0, counts: Counts = STANDARD, progress: P
 
     Safe when several processes ask for one folder: each builds a copy beside it; the first to finish wins.
     """
-    out = Path(out)
-    if _complete(out):
-        check(out, seed=seed, counts=counts)
-        return out
-    out.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        manifest = _write(building, seed, counts, progress)
-        _compare(manifest, _expected(seed, counts), building)
-        # mkdtemp makes the folder private; the data set is not.
-        building.chmod(0o755)
-        try:
-            building.rename(out)
-        except OSError:
-            if not _complete(out):
-                raise
-            check(out, seed=seed, counts=counts)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-    return out
+    return build_once(
+        out,
+        write=lambda root: _write(root, seed, counts, progress),
+        check=lambda root: check(root, seed=seed, counts=counts),
+    )
 
 
 def check(root: Path, *, seed: int = 0, counts: Counts = STANDARD) -> None:
     """Raise DataError unless the manifest in `root` describes the data set asked for; images are not read."""
-    _compare(read_manifest(root), _expected(seed, counts), root)
-
-
-def read_manifest(root: Path) -> dict[str, Any]:
-    """Return the data set's manifest."""
-    path = root / "manifest.json"
-    if not path.exists():
-        raise DataError(f"{root} holds no complete data set (no manifest.json); generate it into a new folder")
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
+    compare(read_manifest(root), _expected(seed, counts), root)
 
 
 def read_split(root: Path, split: str, *, limit: int | None = None) -> Split:
     """Return the decoded images of `train` or `val`, at most `limit`, in the order of their names within the split."""
     files = sorted((root / split).glob("*/*.JPEG"), key=lambda path: path.name)[:limit]
     labels = np.array([CLASS_DIRECTORIES.index(path.parent.name) for path in files], dtype=np.int64)
-    images = np.stack([_decode(path.read_bytes()) for path in files])
+    images = np.stack([decode(path.read_bytes()) for path in files])
     return Split(images, labels, tuple(path.relative_to(root).as_posix() for path in files))
 
 
@@ -131,30 +104,11 @@ def fingerprint(splits: list[Split]) -> str:
     return digest.hexdigest()
 
 
-def _complete(root: Path) -> bool:
-    # The folder appears by a rename after its manifest was written, so the manifest means that everything is there.
-    return (root / "manifest.json").exists()
-
-
 def _expected(seed: int, counts: Counts) -> dict[str, Any]:
     expected: dict[str, Any] = {"schema": SCHEMA, "seed": seed, "counts": asdict(counts)}
     if seed == 0 and counts == STANDARD:
         expected["fingerprint"] = FINGERPRINT
     return expected
-
-
-def _compare(manifest: dict[str, Any], expected: dict[str, Any], root: Path) -> None:
-    problems = [
-        f"{key} is {manifest.get(key)}, expected {value}"
-        for key, value in expected.items()
-        if manifest.get(key) != value
-    ]
-    if problems:
-        raise DataError(
-            f"{root} is not the data set asked for: {'; '.join(problems)}. Delete the folder to generate it "
-            "again; if the fingerprint alone differs right after generating, another JPEG codec or another version of "
-            "the photographs or digits is installed (see tasks/mini/README.md)"
-        )
 
 
 def _write(root: Path, seed: int, counts: Counts, progress: Progress | None) -> dict[str, Any]:
@@ -168,15 +122,15 @@ def _write(root: Path, seed: int, counts: Counts, progress: Progress | None) -> 
             (root / split / directory).mkdir(parents=True, exist_ok=True)
         decoded = np.empty_like(composites.images)
         for number, ((name, _), image) in enumerate(zip(names, composites.images, strict=True)):
-            content = _encode(image)
+            content = encode(image)
             (root / name).write_bytes(content)
-            decoded[number] = _decode(content)
+            decoded[number] = decode(content)
             done += 1
             if progress is not None:
                 progress(done, counts.train + counts.val)
         splits.append(Split(decoded, composites.labels, tuple(name for name, _ in names)))
     manifest = {**_expected(seed, counts), "fingerprint": fingerprint(splits)}
-    (root / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    write_manifest(root, manifest)
     return manifest
 
 
@@ -197,12 +151,14 @@ def _balanced_rows(pool: Pool, labels: Ints) -> Ints:
     return rows
 
 
-def _encode(image: Bytes) -> bytes:
+def encode(image: Bytes) -> bytes:
+    """Return the image as the content of a JPEG file: quality 95, colours at full resolution."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="JPEG", quality=95, subsampling=0)
     return buffer.getvalue()
 
 
-def _decode(content: bytes) -> Bytes:
+def decode(content: bytes) -> Bytes:
+    """Return the pixels (H, W, 3) of an image file's content."""
     with Image.open(io.BytesIO(content)) as image:
         return np.asarray(image.convert("RGB"))
