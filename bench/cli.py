@@ -36,7 +36,9 @@ SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="A suite's name,
 Only = Annotated[
     list[str] | None,
     typer.Option(
-        "--only", metavar="KEY=VALUE[,VALUE]", help="Keep matching cells: task, model, family, method, bits, seed ..."
+        "--only",
+        metavar="KEY=VALUE[,VALUE]",
+        help="Keep matching cells: task, model, family (or group of families, as hybrid), method, bits, seed ...",
     ),
 ]
 DEFAULT_RESULTS = Path("results")

@@ -183,6 +183,8 @@ class ModelCard:
     source: str = ""
     note: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
+    """Wider families that the model belongs to; the filter `family=` finds it by these names too."""
 
 
 class Task(ABC):

@@ -126,7 +126,8 @@ def select(cells: Iterable[Cell], only: Sequence[str]) -> list[Cell]:
     for key, values in wanted:
         for value in sorted(values):
             if not any(_matches(cell, key, {value}) for cell in cells):
-                raise UnknownName(f"{key} in this suite", value, {_value(cell, key) for cell in cells})
+                known = {name for cell in cells for name in _values(cell, key)}
+                raise UnknownName(f"{key} in this suite", value, known)
     kept = [cell for cell in cells if all(_matches(cell, key, values) for key, values in wanted)]
     if not kept:
         raise BadInput(f"no cell of the suite matches {' '.join(only)}; see them with: vitptq plan SUITE")
@@ -166,11 +167,14 @@ def _parse_filter(text: str) -> tuple[str, set[str]]:
 
 
 def _matches(cell: Cell, key: str, values: set[str]) -> bool:
-    actual = _value(cell, key)
-    return any(actual.startswith(value) for value in values) if key == "id" else actual in values
+    if key == "id":
+        return any(cell.id.startswith(value) for value in values)
+    return not values.isdisjoint(_values(cell, key))
 
 
-def _value(cell: Cell, key: str) -> str:
+def _values(cell: Cell, key: str) -> tuple[str, ...]:
+    """Return what a filter may call the cell's `key`: one name, but for families."""
     if key == "family":
-        return registry.task(cell.task, cell.edition).models()[cell.model].family
-    return str(getattr(cell, key))
+        card = registry.task(cell.task, cell.edition).models()[cell.model]
+        return (card.family, *card.groups)
+    return (str(getattr(cell, key)),)

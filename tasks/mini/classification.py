@@ -13,7 +13,7 @@ from torch import nn
 from bench.cell import canonical_json, sha256
 from bench.errors import BadInput, Missing, UnknownName
 from bench.protocol import ModelCard, Progress
-from tasks import data_root
+from tasks import data_root, family_groups
 from tasks.classification import ClassificationTask
 from tasks.mini import data, models
 from tasks.mini.material import CLASSES
@@ -119,6 +119,7 @@ def _card(entry: models.MiniModel) -> ModelCard:
         tolerance=TOLERANCE,
         source=f"tasks/mini/weights/{entry.trained_as}.json",
         note="LayerNorm channels widened, same function as the plain model" if entry.outlier else "",
+        groups=family_groups(entry.family),
     )
 
 

@@ -61,6 +61,25 @@ def test_filter_keeps_the_float_cell_of_what_it_selects(cells: list[Cell]) -> No
     assert [(c.method, c.bits) for c in kept] == [("float", "W32A32"), ("minmax", "W4A4")]
 
 
+def test_family_filter_knows_a_cards_groups(tiny: None, tmp_path: Path) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text("""title = "t"
+[[cells]]
+task = "tiny"
+edition = "test"
+models = ["vit", "swin"]
+methods = ["minmax"]
+bits = ["W8A8"]
+""")
+    cells = suites.load(str(path))
+    grouped = suites.select(cells, ["family=windowed"])
+    assert [(c.model, c.method) for c in grouped] == [("swin", "float"), ("swin", "minmax")]
+    assert grouped == suites.select(cells, ["family=swin"])
+    assert suites.select(cells, ["family=vit,windowed"]) == cells
+    with pytest.raises(UnknownName, match='unknown family in this suite "hybrid"; known: swin, vit, windowed'):
+        suites.select(cells, ["family=hybrid"])
+
+
 def test_unknown_filter_key_names_the_nearest(cells: list[Cell]) -> None:
     with pytest.raises(UnknownName, match='did you mean "method"'):
         suites.select(cells, ["metod=minmax"])

@@ -47,7 +47,7 @@ class TinyTask(Task):
         """Return the two-block models, and one whose reference is wrong."""
         return {
             "vit": ModelCard("vit", "vit", "seed-3", {"top1": 100.0}, 0.5),
-            "swin": ModelCard("swin", "swin", "seed-3", {"top1": 100.0}, 0.5),
+            "swin": ModelCard("swin", "swin", "seed-3", {"top1": 100.0}, 0.5, groups=("windowed",)),
             "wrong_reference": ModelCard("wrong_reference", "vit", "seed-3", {"top1": 50.0}, 0.5),
         }
 

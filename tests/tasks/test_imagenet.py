@@ -262,16 +262,19 @@ def test_published_models_have_timms_data_config(tag: str) -> None:
     card = imagenet.models()[tag]
     config = imagenet.data_config(tag)
     assert card.checkpoint == tag
-    assert (config["crop_pct"], config["interpolation"], config["num_classes"]) == (0.9, "bicubic", 1000)
+    crop = {"mobilevitv2": 0.888, "efficientformer": 0.95, "efficientformerv2": 0.95}.get(card.family, 0.9)
+    assert (config["crop_pct"], config["interpolation"], config["num_classes"]) == (crop, "bicubic", 1000)
     assert config["hf_hub_id"] == f"timm/{tag}"
-    assert "crop 0.9" in card.note
+    assert f"crop {crop}, bicubic" in card.note
+    assert (config["input_size"][1] == 256) == ("256 pixels" in card.note)
+    assert (config["mean"] == (0.0, 0.0, 0.0) and config["std"] == (1.0, 1.0, 1.0)) == ("not normalised" in card.note)
 
 
 def test_planning_touches_no_data(tmp_path: Path) -> None:
     imagenet = ImageNet(root=tmp_path / "nothing")
     assert imagenet.data_version == "ilsvrc2012-val-50000"
     assert len(imagenet.calibration_names(32, 4)) == 32
-    assert len(imagenet.models()) == 8
+    assert len(imagenet.models()) == 25
 
 
 @pytest.mark.parametrize("seed", imagenet_lists.SEEDS)
