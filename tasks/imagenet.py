@@ -29,8 +29,8 @@ SOURCE = "https://github.com/huggingface/pytorch-image-models/blob/main/results/
 HUB_FILE = "model.safetensors"
 
 
-def _card(tag: str, family: str, top1: float, note: str = "", *, input: str = "crop 0.9") -> ModelCard:
-    read = f"{input}, bicubic, as in the checkpoint's data config"
+def _card(tag: str, family: str, top1: float, note: str = "", *, read: str = "crop 0.9") -> ModelCard:
+    full = f"{read}, bicubic, as in the checkpoint's data config"
     return ModelCard(
         name=tag,
         family=family,
@@ -38,25 +38,25 @@ def _card(tag: str, family: str, top1: float, note: str = "", *, input: str = "c
         reference={"top1": top1},
         tolerance=TOLERANCE,
         source=SOURCE,
-        note=f"{read}; {note}" if note else read,
+        note=f"{full}; {note}" if note else full,
         groups=family_groups(family),
     )
 
 
 def _mobilevit(tag: str, top1: float, note: str = "") -> ModelCard:
     return _card(
-        f"{tag}.cvnets_in1k", "mobilevit", top1, note, input="256 pixels, pixel values not normalised, crop 0.9"
+        f"{tag}.cvnets_in1k", "mobilevit", top1, note, read="256 pixels, pixel values not normalised, crop 0.9"
     )
 
 
 def _mobilevitv2(width: str, top1: float, note: str = "") -> ModelCard:
     read = "256 pixels, pixel values not normalised, crop 0.888"
-    return _card(f"mobilevitv2_{width}.cvnets_in1k", "mobilevitv2", top1, note, input=read)
+    return _card(f"mobilevitv2_{width}.cvnets_in1k", "mobilevitv2", top1, note, read=read)
 
 
 def _efficientformer(size: str, top1: float, note: str = "") -> ModelCard:
     family = size.partition("_")[0]
-    return _card(f"{size}.snap_dist_in1k", family, top1, note, input="crop 0.95")
+    return _card(f"{size}.snap_dist_in1k", family, top1, note, read="crop 0.95")
 
 
 # The references are timm's own measurements of these tags under the transform that is used here. Papers often print

@@ -188,3 +188,10 @@ def test_planning_needs_no_data(tmp_path: Path) -> None:
     mini = MiniImageNet(root=tmp_path)
     assert mini.data_version == f"mini-{data.FINGERPRINT}"
     assert mini.folder.name == f"classification-{data.FINGERPRINT[:12]}"
+
+
+def test_hybrid_models_say_so() -> None:
+    cards = MiniImageNet().models()
+    hybrid = {name for name, card in cards.items() if "hybrid" in card.groups}
+    assert hybrid == {"mini_mobilevit", "mini_mobilevitv2", "mini_efficientformerv2"} & cards.keys()
+    assert "mini_mobilevit" in hybrid
