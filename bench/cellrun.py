@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import shutil
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from bench.bits import FLOAT
 from bench.cell import Cell
 from bench.costs import Stopwatch
 from bench.errors import BadInput, Missing, Unsupported, VitptqError
-from bench.protocol import Calibration, DataFree, Method, Progress, Task, kept_weights
+from bench.protocol import Calibration, DataFree, Heard, Method, Progress, Report, Task, kept_weights, listening
 from bench.record import Audit, Costs, Failure, FailureKind, Gate, Record
 from bench.store import Store
 from bench.suites import float_cell
@@ -66,6 +67,8 @@ def run_cell(cell: Cell, run: Run) -> Record | None:
         if previous is not None and previous.failure is not None:
             record = record.model_copy(update={"earlier": (*previous.earlier, previous.failure)})
         run.store.add(record)
+        if record.status == "ok":  # else another attempt goes on from what this one finished
+            shutil.rmtree(run.store.work_dir(cell), ignore_errors=True)
         return record
 
 
@@ -121,7 +124,8 @@ def _measure(cell: Cell, run: Run, started: str) -> Record:
     macs = _float_macs(cell, model, example, task, run)
     calibration = _calibration(cell, task, method, run.device)
     run.say("quantise", 0, 1)
-    quantised = quantise(method, model, calibration, cell, watch, run.device)
+    with listening(_reported(run), run.store.work_dir(cell)) as heard:
+        quantised = quantise(method, model, calibration, cell, watch, run.device)
     del model
     audited = audit(quantised, cell.bit_spec, example, task.forward, float_macs=macs)
     with watch("evaluate"), kept_weights():
@@ -134,8 +138,8 @@ def _measure(cell: Cell, run: Run, started: str) -> Record:
         evidence=run.store.add_evidence(cell.id, evidence),
         gate=opened or gate.float_gate(card, task.metrics[0], scores, cell),
         audit=audited, costs=_costs(watch, quantised, audited, run.device),
-        notes=tuple(method.notes()),
-        details=task.details(cell.model) | _repetition(cell, run, calibration),
+        notes=(*method.notes(), *heard.notes),
+        details=task.details(cell.model) | _repetition(cell, run, calibration) | _told(heard),
         provenance=provenance.collect(run.device, started),
     )  # fmt: skip
 
@@ -155,6 +159,10 @@ def _repetition(cell: Cell, run: Run, calibration: Calibration | DataFree) -> di
     if run.again:
         found["repeat"] = f"{run.again} --only id={cell.id[:16]} --results repeated"
     return found
+
+
+def _told(heard: Heard) -> dict[str, JsonValue]:
+    return {"method": dict(heard.details)} if heard.details else {}
 
 
 def _configured(cell: Cell) -> Method:
@@ -237,6 +245,10 @@ def _calibration(cell: Cell, task: Task, method: Method, device: torch.device) -
 
 def _said(run: Run, step: str) -> Progress:
     return lambda done, total: run.say(step, done, total)
+
+
+def _reported(run: Run) -> Report:
+    return lambda step, done, total: run.say(f"quantise: {step}", done, total)
 
 
 def _costs(watch: Stopwatch, model: nn.Module, audited: Audit, device: torch.device) -> Costs:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import JsonValue, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from bench.bits import BitSpec
@@ -76,6 +77,59 @@ def kept_weights() -> Iterator[None]:
         yield
     finally:
         _keeping = None
+
+
+Report = Callable[[str, int, int], None]
+"""Called with (step, done, in all)."""
+
+
+@dataclass
+class Heard:
+    """What a method told while it quantised."""
+
+    report: Report | None = None
+    folder: Path | None = None
+    notes: list[str] = field(default_factory=list)
+    details: dict[str, JsonValue] = field(default_factory=dict)
+
+
+_heard = Heard()
+
+
+@contextmanager
+def listening(report: Report | None = None, folder: Path | None = None) -> Iterator[Heard]:
+    """Collect what a method tells inside: its progress, notes and details. `folder` is where it may keep its state."""
+    global _heard
+    outer, _heard = _heard, Heard(report, folder)
+    try:
+        yield _heard
+    finally:
+        _heard = outer
+
+
+def report(step: str, done: int, total: int) -> None:
+    """Show what a long quantisation does now: `step` in a few words, `done` of `total`. Costs next to nothing."""
+    if _heard.report is not None:
+        _heard.report(step, done, total)
+
+
+def work_folder() -> Path | None:
+    """Return the cell's folder for what a killed quantisation can go on from; None where nothing is kept.
+
+    It need not exist yet. It is removed once the cell has a score.
+    """
+    return _heard.folder
+
+
+def note(text: str) -> None:
+    """Add a note to the record, once. Only what the same cell would say again: results are compared by it, too."""
+    if text not in _heard.notes:
+        _heard.notes.append(text)
+
+
+def note_details(key: str, value: JsonValue) -> None:
+    """Keep figures or tables of this run in the record, under details["method"][key]."""
+    _heard.details[key] = value
 
 
 @dataclass(frozen=True, slots=True)

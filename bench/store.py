@@ -3,6 +3,7 @@
     results/records/<id>.json      what was measured
     results/evidence/<id>.npz      per-image results, from which the scores are recomputed
     results/claims/                published numbers with sources
+    results/.work/<id>/            what a killed quantisation goes on from; gone once the cell has a score
 
 A file appears whole or not at all: it is written under a temporary name and renamed. The record is written last, so a
 record always has its evidence.
@@ -40,6 +41,7 @@ class Store:
         self.records_dir = root / "records"
         self.evidence_dir = root / "evidence"
         self.locks_dir = root / ".locks"
+        self._work_dir = root / ".work"
 
     def record(self, cell: Cell) -> Record | None:
         """Return the record of `cell`, or None where it has not been measured."""
@@ -148,6 +150,10 @@ class Store:
             yield True
         finally:
             lock.release()
+
+    def work_dir(self, cell: Cell) -> Path:
+        """Return the folder in which a method may keep the state of an unfinished cell."""
+        return self._work_dir / cell.id
 
     def _record_path(self, cell_id: str) -> Path:
         return self.records_dir / f"{cell_id}.json"

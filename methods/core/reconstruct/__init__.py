@@ -1,0 +1,41 @@
+"""Block-wise reconstruction (docs/reconstruct.md): units of a quantised model are trained, one after the other, to put
+out what they put out in float.
+
+The engine serves AdaRound (arXiv 2004.10568), BRECQ (arXiv 2102.05426), QDrop (arXiv 2203.05740) and what builds on
+them.
+"""
+
+from methods.core.reconstruct.engine import Result, reconstruct
+from methods.core.reconstruct.losses import (
+    Loss,
+    LossFor,
+    PerSample,
+    Seen,
+    divergence,
+    power_error,
+    squared_error,
+    weighted_error,
+)
+from methods.core.reconstruct.plan import all_units, block_units, layer_units
+from methods.core.reconstruct.settings import Settings
+from methods.core.reconstruct.suffix import Suffix
+from methods.core.reconstruct.unit import Unit
+
+__all__ = [
+    "Loss",
+    "LossFor",
+    "PerSample",
+    "Result",
+    "Seen",
+    "Settings",
+    "Suffix",
+    "Unit",
+    "all_units",
+    "block_units",
+    "divergence",
+    "layer_units",
+    "power_error",
+    "reconstruct",
+    "squared_error",
+    "weighted_error",
+]

@@ -1,0 +1,144 @@
+"""What stands in the weight slots of a unit while it is trained.
+
+AdaRound (Nagel et al., arXiv 2004.10568, equations 22 to 24): each weight is rounded down or up,
+W^ = s clamp(floor(W/s) + h(a), low, high), with h(a) = clip(1.2 sigmoid(a) - 0.1, 0, 1) while it is learned.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from bench.errors import Unsupported
+from bench.protocol import Quantizer
+from methods.core.quantizers import Uniform
+
+ZETA, GAMMA = 1.1, -0.1
+"""How far the sigmoid is stretched, so that h reaches 0 and 1."""
+
+
+class Training(Quantizer):
+    """Base of what stands in a slot during training only; a slot must never keep one."""
+
+    inner: Quantizer
+
+    def __init__(self, inner: Quantizer) -> None:
+        super().__init__(inner.bits)
+        # not registered: the training form must not show up in the unit's state
+        self.__dict__["inner"] = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x` as it is while training; never kept between calls."""
+        return self.quantise(x)
+
+    @property
+    def granularity(self) -> str:
+        """Name what shares one grid."""
+        return self.inner.granularity
+
+    def grid(self) -> Tensor:
+        """Return the grid that values will be on after training."""
+        return self.inner.grid()
+
+    def groups(self, x: Tensor) -> Tensor:
+        """Arrange `x` as the grid is."""
+        return self.inner.groups(x)
+
+
+class Fixed(Training):
+    """A weight that is not trained: quantised once."""
+
+    def __init__(self, inner: Quantizer, weight: Tensor) -> None:
+        super().__init__(inner)
+        with torch.no_grad():
+            self.value = inner.quantise(weight)
+
+    def quantise(self, x: Tensor) -> Tensor:
+        """Return the quantised weight."""
+        return self.value
+
+
+class AdaRound(Training):
+    """Soft rounding of one weight; `alpha` is what is learned, in the weight's shape."""
+
+    def __init__(self, inner: Quantizer, weight: Tensor) -> None:
+        if not isinstance(inner, Uniform):
+            raise Unsupported(f"AdaRound needs a uniform grid for the weights, not {type(inner).__name__}")
+        super().__init__(inner)
+        scale, zero = inner._like(weight, inner.scale), inner._like(weight, inner.zero_point)
+        with torch.no_grad():
+            quotient = weight / scale
+            self.floor = quotient.floor()
+            self.alpha = start(quotient - self.floor)
+        self.scale, self.low, self.high = scale, inner.low - zero, inner.high - zero
+        self.alpha.requires_grad_()
+
+    def quantise(self, x: Tensor) -> Tensor:
+        """Return the softly rounded weight, with a gradient for `alpha`."""
+        # cast: an autograd function's apply is untyped
+        return cast(Tensor, _SoftRound.apply(self.alpha, self.floor, self.scale, self.low, self.high))
+
+    @torch.no_grad()
+    def harden(self, weight: nn.Parameter) -> None:
+        """Write s (floor(W/s) + [alpha >= 0]) into `weight`, which plain rounding then leaves where it is."""
+        weight.copy_((self.floor + (self.alpha >= 0)) * self.scale)
+
+
+def start(fraction: Tensor) -> Tensor:
+    """Return the alpha with h(alpha) = fraction, so that training starts at the float weight; fraction in [0, 1)."""
+    return -torch.log((ZETA - GAMMA) / (fraction - GAMMA) - 1)
+
+
+def h(alpha: Tensor) -> Tensor:
+    """Return how far each weight is rounded up, in [0, 1]."""
+    return (alpha.sigmoid() * (ZETA - GAMMA) + GAMMA).clamp(0, 1)
+
+
+def regulariser(alpha: Tensor, beta: float) -> Tensor:
+    """Return the sum of 1 - |2h - 1|^beta: 0 once every weight has chosen."""
+    return (1 - (2 * h(alpha) - 1).abs().pow(beta)).sum()
+
+
+@torch.no_grad()
+def regularise(alpha: Tensor, beta: float, weight: float) -> None:
+    """Add the gradient of weight * regulariser(alpha, beta) to alpha.grad, without a graph."""
+    assert alpha.grad is not None
+    s = alpha.sigmoid()
+    d = s.mul(2 * (ZETA - GAMMA)).add_(2 * GAMMA - 1)  # 2h - 1 before the clip
+    slope = s.mul_(s.neg().add_(1))  # of the sigmoid
+    slope.mul_(d.abs() < 1)  # beyond, h is clipped
+    power = d.abs().pow_(beta - 1).copysign_(d)
+    alpha.grad.addcmul_(power, slope, value=-2 * beta * (ZETA - GAMMA) * weight)
+
+
+def beta_at(step: int, steps: int, start: float = 20.0, end: float = 2.0, warm_up: float = 0.2) -> float | None:
+    """Return the exponent of the regulariser at step 1 .. `steps`; None while it is not in force yet.
+
+    It falls linearly from `start`, where a fraction `warm_up` of the steps is over, to `end` at the last one.
+    """
+    begin = warm_up * steps
+    if step < begin:
+        return None
+    return end + (start - end) * max(0.0, 1 - (step - begin) / max(steps - begin, 1e-9))
+
+
+class _SoftRound(torch.autograd.Function):
+    """s clamp(floor + h(alpha), low, high)."""
+
+    @staticmethod
+    def forward(ctx: Any, alpha: Tensor, floor: Tensor, scale: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        sigmoid = alpha.sigmoid()
+        value = sigmoid.mul(ZETA - GAMMA).add_(GAMMA).clamp_(0, 1).add_(floor)
+        hard = value.clamp(low, high)
+        inside = value.eq_(hard)
+        ctx.save_for_backward(sigmoid, inside, scale)
+        return hard.mul_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
+        sigmoid, inside, scale = ctx.saved_tensors
+        free = (sigmoid - 0.5).abs_() < 0.5 / (ZETA - GAMMA)  # where h is not clipped
+        slope = torch.addcmul(sigmoid, sigmoid, sigmoid, value=-1).mul_(free).mul_(inside)
+        return slope.mul_(scale * (ZETA - GAMMA)).mul_(grads[0]), None, None, None, None

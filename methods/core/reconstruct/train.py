@@ -1,0 +1,218 @@
+"""Train one unit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from bench.bits import FLOAT_BITS
+from bench.errors import BadInput
+from methods.core.operands import Conv2d, Linear, Operand
+from methods.core.reconstruct.dropping import Activation, mixed
+from methods.core.reconstruct.losses import Loss, Seen, Terms
+from methods.core.reconstruct.rounding import AdaRound, Fixed, Training, beta_at, regularise
+from methods.core.reconstruct.settings import Settings
+from methods.core.reconstruct.unit import Unit
+
+FIRST_FLOOR = 1e-12
+"""Smallest first value that a term is divided by."""
+EVALUATION_BATCH = 64
+
+Tell = Callable[[int, Tensor], None]
+"""Called at each step with (step from 1, loss); reading the loss makes a GPU wait."""
+
+
+class Trainer:
+    """Holds a unit in its training form; `close` puts the slots back, whatever happened."""
+
+    def __init__(self, unit: Unit, settings: Settings, loss: Loss, parts: int = 1) -> None:
+        self.unit, self.settings, self.loss, self.parts = unit, settings, loss, parts
+        device = unit.calibration.device
+        seed = settings.seed * 1_000_003 + unit.number  # its own draws: a unit does not depend on those before it
+        self.order = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator(device).manual_seed(seed)
+        self.mix = partial(mixed, keep=settings.mix, generator=self.generator)
+        self.rounded: dict[Operand, AdaRound] = {}
+        self.dropped: dict[Operand, Activation] = {}
+        self.fixed: dict[Operand, Fixed] = {}
+        self.plain: list[nn.Parameter] = []
+        self.first: dict[str, Tensor] = {}
+        self.scaler = torch.amp.GradScaler(device.type, enabled=settings.autocast == "fp16")  # type: ignore[attr-defined]
+        try:
+            self._open()
+            self.optimiser = self._optimiser()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        for operand in self.unit.operands:
+            quantizer = operand.quantizer
+            if quantizer is None or not operand.on or operand.bits == FLOAT_BITS:
+                continue
+            assert not isinstance(quantizer, Training), f"{operand.name} is in training already"
+            if operand.role != "weight":
+                self.dropped[operand] = Activation(
+                    quantizer, self.settings.keep, self.generator, learn=self.settings.scales
+                )
+                operand.quantizer = self.dropped[operand]
+            elif self.settings.weights == "adaround":
+                self.rounded[operand] = AdaRound(quantizer, self.unit.net.weight(operand).detach())
+                operand.quantizer = self.rounded[operand]
+            elif self.settings.weights == "fixed":
+                self.fixed[operand] = Fixed(quantizer, self.unit.net.weight(operand).detach())
+                operand.quantizer = self.fixed[operand]
+        self.plain += list(_parameters(self.unit.module, self.settings))
+        for parameter in self.plain:
+            parameter.requires_grad_()
+
+    def close(self) -> None:
+        """Put every slot back as it was, without hardening."""
+        forms: dict[Operand, Training] = {**self.rounded, **self.dropped, **self.fixed}
+        for operand, form in forms.items():
+            operand.quantizer = form.inner
+        for activation in self.dropped.values():
+            activation.release()
+        for parameter in self.plain:
+            parameter.requires_grad_(False)
+            parameter.grad = None
+
+    def harden(self) -> None:
+        """Write the learned rounding into the weights."""
+        for operand, form in self.rounded.items():
+            form.harden(self.unit.net.weight(operand))  # type: ignore[arg-type]
+
+    def _optimiser(self) -> torch.optim.Adam | None:
+        s = self.settings
+        weights = [form.alpha for form in self.rounded.values()] + self.plain
+        scales = [x for form in self.dropped.values() for x in form.learned]
+        groups = [
+            {"params": weights, "lr": s.weight_rate, "rate": s.weight_rate, "schedule": s.weight_schedule},
+            {"params": scales, "lr": s.scale_rate, "rate": s.scale_rate, "schedule": s.scale_schedule},
+        ]
+        groups = [group for group in groups if group["params"]]
+        return torch.optim.Adam(groups, fused=True) if groups else None
+
+    def train(self, tell: Tell | None = None) -> None:
+        """Take all steps; the unit is in its training form afterwards."""
+        if self.optimiser is None:
+            return
+        for step in range(1, self.settings.iterations + 1):
+            value = self.step(step)
+            if tell is not None:
+                tell(step, value)
+
+    def step(self, step: int) -> Tensor:
+        """Take step number `step` (from 1) and return the loss, without the rounding term."""
+        assert self.optimiser is not None
+        group, rows = self._draw()
+        with torch.enable_grad():
+            value = self._gradients(group, rows)
+        beta = beta_at(step, self.settings.iterations, *self.settings.beta, self.settings.warm_up)
+        if self.rounded and beta is not None:
+            weight = self.settings.rounding_weight * (self.scaler.get_scale() if self.scaler.is_enabled() else 1)
+            for form in self.rounded.values():
+                if form.alpha.grad is not None:
+                    regularise(form.alpha, beta, weight)
+        share = (step - 1) / self.settings.iterations
+        for options in self.optimiser.param_groups:
+            if options["schedule"] == "cosine":
+                options["lr"] = options["rate"] * (1 + math.cos(math.pi * share)) / 2
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.optimiser.zero_grad(set_to_none=True)
+        for activation in self.dropped.values():
+            activation.guard()
+        return value
+
+    def _draw(self) -> tuple[int, Tensor]:
+        """Return a group, drawn by its size, and the rows of a mini-batch in it."""
+        sizes = self.unit.plan.sizes
+        group = 0
+        if len(sizes) > 1:
+            group = int(torch.multinomial(torch.tensor(sizes, dtype=torch.float64), 1, generator=self.order))
+        return group, torch.randperm(sizes[group], generator=self.order)[: self.settings.batch]
+
+    def _gradients(self, group: int, rows: Tensor) -> Tensor:
+        """Accumulate the gradients of one mini-batch, in `parts` parts where memory is short."""
+        total = None
+        for part in rows.tensor_split(min(self.parts, len(rows))):
+            with self._autocast():
+                seen = self.unit.see(group, part, numbers(self.unit, group, part), self.mix, self.settings.input)
+            terms = named(self.loss(seen))
+            value = self._total(terms) * (len(part) / len(rows))
+            self.scaler.scale(value).backward()
+            total = value.detach() if total is None else total + value.detach()
+        assert total is not None
+        return total
+
+    def _total(self, terms: Mapping[str, Tensor]) -> Tensor:
+        """Return the weighted sum of the terms, each divided by its first value if asked for."""
+        parts = []
+        for name, term in terms.items():
+            factor: Tensor | float = self.settings.term_weights.get(name, 1.0)
+            if self.settings.normalise is not None:
+                if name not in self.first:
+                    self.first[name] = term.detach().clamp_min(FIRST_FLOOR)
+                factor = factor * self.settings.normalise / self.first[name]
+            parts.append(term * factor)
+        return torch.stack(parts).sum()
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self.settings.autocast == "off":
+            return nullcontext()
+        dtype = torch.bfloat16 if self.settings.autocast == "bf16" else torch.float16
+        return torch.autocast(self.unit.calibration.device.type, dtype=dtype)
+
+
+def _parameters(module: nn.Module, settings: Settings) -> Iterator[nn.Parameter]:
+    """Yield the parameters that are trained as they are."""
+    for part in module.modules():
+        if isinstance(part, Linear | Conv2d):
+            own = dict(part.named_parameters(recurse=False))
+            if settings.weights == "ste":
+                yield own["weight"]
+            if settings.biases and "bias" in own:
+                yield own["bias"]
+        elif isinstance(part, nn.LayerNorm) and settings.norms:
+            yield from part.parameters(recurse=False)
+
+
+def numbers(unit: Unit, group: int, rows: Tensor) -> Tensor:
+    """Return the samples' numbers of rows of a group."""
+    entries = [entry for entry in unit.plan.entries if entry.group == group]
+    starts = torch.tensor([entry.start for entry in entries])
+    firsts = torch.tensor([entry.first for entry in entries])
+    places = torch.searchsorted(starts, rows, right=True) - 1
+    return firsts[places] + rows - starts[places]
+
+
+def named(terms: Terms) -> Mapping[str, Tensor]:
+    """Return a loss as named terms."""
+    if isinstance(terms, Tensor):
+        return {"loss": terms}
+    if not terms:
+        raise BadInput("the loss of a reconstruction returned no term")
+    return terms
+
+
+@torch.no_grad()
+def errors(unit: Unit, settings: Settings, loss: Loss) -> dict[str, float]:
+    """Return each term of the loss over the calibration set, with the unit as it is and no dropping."""
+    source = "float" if settings.input == "float" else "quantised"
+    sums: dict[str, Tensor] = {}
+    for group, size in enumerate(unit.plan.sizes):
+        for rows in torch.arange(size).split(min(EVALUATION_BATCH, settings.batch)):
+            seen: Seen = unit.see(group, rows, numbers(unit, group, rows), _never, source)
+            for name, term in named(loss(seen)).items():
+                sums[name] = sums.get(name, torch.zeros_like(term)) + term * len(rows)
+    return {name: float(value) / unit.plan.samples for name, value in sums.items()}
+
+
+def _never(quantised: Tensor, plain: Tensor) -> Tensor:
+    raise AssertionError("nothing is mixed outside training")

@@ -1,0 +1,122 @@
+"""One unit of a reconstruction: its quantised and its float form, and what a loss may ask of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.errors import Unsupported
+from bench.protocol import Calibration
+from methods.core.explicit import Explicit
+from methods.core.operands import Operand
+from methods.core.reconstruct.cache import Samples
+from methods.core.reconstruct.losses import Seen
+from methods.core.reconstruct.plan import UnitPlan
+from methods.core.reconstruct.suffix import Suffix
+
+
+@dataclass
+class Unit:
+    """A unit and its cached data. `net` is the quantised model, `twin` the float one."""
+
+    plan: UnitPlan
+    number: int
+    """Its place among the units, from 0."""
+    net: Explicit
+    twin: Explicit
+    calibration: Calibration
+    inputs: Samples | None = None
+    """From the quantised prefix."""
+    float_inputs: Samples | None = None
+    targets: Samples | None = None
+    taps: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Return the module's name in the model."""
+        return self.plan.name
+
+    @property
+    def final(self) -> bool:
+        """Tell whether the unit's output is the model's."""
+        return self.plan.final
+
+    @property
+    def module(self) -> nn.Module:
+        """Return the quantised unit."""
+        return self.net.model.get_submodule(self.name)
+
+    @property
+    def float_module(self) -> nn.Module:
+        """Return the float unit."""
+        return self.twin.model.get_submodule(self.name)
+
+    @property
+    def operands(self) -> list[Operand]:
+        """Return the slots inside the unit."""
+        return [module for module in self.module.modules() if isinstance(module, Operand)]
+
+    def tap(self, *names: str) -> None:
+        """Ask for the outputs of submodules (names within the unit): `Seen.inner` and `Seen.inner_targets`."""
+        for name in names:
+            self.module.get_submodule(name)
+        self.taps += [name for name in names if name not in self.taps]
+
+    def suffix(self) -> Suffix:
+        """Return the frozen float model behind this unit, differentiable in the unit's output."""
+        return Suffix(self.twin, self.calibration, self.plan)
+
+    def run(self, module: nn.Module, group: int, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Return the output tensors of the quantised or float unit for input tensors of one group."""
+        call = self.plan.calls[group]
+        args, kwargs = call.inputs.join(tensors)
+        return call.outputs.split(module(*args, **kwargs))
+
+    def see(
+        self, group: int, rows: Tensor, indices: Tensor, mix: Callable[[Tensor, Tensor], Tensor], source: str
+    ) -> Seen:
+        """Run a mini-batch: `source` says which inputs, `mix` joins the quantised and the float ones."""
+        device = self.calibration.device
+        plain = drawn(self.float_inputs, group, rows, device) if source != "quantised" or self.taps else []
+        given = drawn(self.inputs, group, rows, device) if source != "float" else plain
+        if source == "mixed":
+            given = [mix(q, x) for q, x in zip(given, plain, strict=True)]
+        inner_targets: dict[str, Tensor] = {}
+        if self.taps:
+            with torch.no_grad(), tapped(self.float_module, self.taps, inner_targets):
+                self.run(self.float_module, group, plain)
+        inner: dict[str, Tensor] = {}
+        with tapped(self.module, self.taps, inner):
+            outputs = self.run(self.module, group, given)
+        targets = drawn(self.targets, group, rows, device)
+        return Seen(
+            [x.to(t.dtype) for x, t in zip(outputs, targets, strict=True)], targets, indices, inner, inner_targets
+        )
+
+
+def drawn(samples: Samples | None, group: int, rows: Tensor, device: torch.device) -> list[Tensor]:
+    """Return a mini-batch of cached tensors."""
+    if samples is None:
+        raise Unsupported("these inputs were not cached: the settings of the reconstruction do not name them")
+    return samples.draw(group, rows, device)
+
+
+@contextmanager
+def tapped(module: nn.Module, names: Sequence[str], into: dict[str, Tensor]) -> Iterator[None]:
+    """Collect the outputs of submodules."""
+
+    def leave(name: str, module: nn.Module, args: Any, output: Tensor) -> None:
+        into[name] = output
+
+    handles = [module.get_submodule(name).register_forward_hook(partial(leave, name)) for name in names]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,158 @@
+"""The engine: what is trained, what stays, and that it repeats."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench import protocol
+from bench.bits import BitSpec
+from bench.contract import RandomImages, two_block_models
+from methods.core.explicit import Explicit
+from methods.core.reconstruct import Settings, all_units, block_units, layer_units, reconstruct
+from methods.core.reconstruct.base import calibrated
+
+BITS = BitSpec(3, 3)
+FAST = Settings(iterations=20, batch=4, weight_rate=2e-2, scale_rate=1e-3, seed=3)
+
+
+def nets(name: str = "ViT", bits: BitSpec = BITS) -> tuple[Explicit, Explicit]:
+    return calibrated(two_block_models()[name], RandomImages(), bits)
+
+
+def states(net: Explicit) -> dict[str, Tensor]:
+    return {name: x.clone() for name, x in net.model.state_dict().items()}
+
+
+def same(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(x, right[name]) for name, x in left.items())
+
+
+@pytest.fixture(scope="module", params=["ViT", "Swin"])
+def trained(request: pytest.FixtureRequest) -> Any:
+    net, twin = nets(request.param)
+    before, before_twin = states(net), states(twin)
+    results = reconstruct(net, twin, RandomImages(), FAST, units=all_units(net))
+    return request.param, net, twin, before, before_twin, results
+
+
+def test_errors_fall(trained: Any) -> None:
+    *_, results = trained
+    assert all(r.kept == (r.after["loss"] <= r.before["loss"]) for r in results)
+    assert sum(r.after["loss"] < 0.98 * r.before["loss"] for r in results) >= len(results) // 2
+
+
+def test_units_come_in_execution_order(trained: Any) -> None:
+    name, *_, results = trained
+    vit = ["patch_embed.proj", "blocks.0", "blocks.1", "head"]
+    swin = ["patch_embed.proj", "layers.0.blocks.0", "layers.1.downsample", "layers.1.blocks.0", "head.fc"]
+    assert [r.name for r in results] == (vit if name == "ViT" else swin)
+
+
+def test_norms_biases_and_the_twin_stay_and_weights_and_scales_move(trained: Any) -> None:
+    _, net, twin, before, before_twin, _ = trained
+    assert same(states(twin), before_twin)
+    after = states(net)
+    still = {n for n, x in before.items() if torch.equal(x, after[n])}
+    assert all(n in still for n in before if n.endswith(("bias", "zero_point")) or ".norm" in n)
+    moved = set(before) - still
+    assert any(n.endswith("weight") for n in moved)
+    assert any(n.endswith("input_operand.quantizer.scale") for n in moved)
+    assert not any("weight_operand" in n for n in moved)
+    assert not any(x.requires_grad for x in net.model.state_dict(keep_vars=True).values())
+
+
+def test_hard_weights_stay_where_plain_rounding_finds_them(trained: Any) -> None:
+    _, net, _, before, *_ = trained
+    for operand in net.weights.values():
+        weight, name = net.weight(operand), operand.name.rpartition(".")[0] + ".weight"
+        scale = operand.quantizer.scale.reshape(-1, *[1] * (weight.ndim - 1))
+        if torch.equal(weight, before[name]):
+            continue  # went back to the state before
+        steps = weight / scale
+        assert (steps - steps.round()).abs().max() < 1e-4
+        assert ((before[name] - weight) / scale).abs().max() < 1 + 1e-4
+
+
+def test_the_same_seed_gives_the_same_bits_whatever_the_global_generator_did() -> None:
+    found = []
+    for number in range(2):
+        torch.manual_seed(number)
+        net, twin = nets()
+        torch.rand(number + 1)
+        reconstruct(net, twin, RandomImages(), FAST)
+        found.append(states(net))
+    assert same(*found)
+
+
+def test_another_seed_gives_other_weights() -> None:
+    found = []
+    for seed in (1, 2):
+        net, twin = nets()
+        reconstruct(net, twin, RandomImages(), Settings(iterations=20, batch=4, weight_rate=2e-2, seed=seed))
+        found.append(states(net))
+    assert not same(*found)
+
+
+def test_everything_in_float_is_learned_without_error() -> None:
+    net, twin = nets(bits=BitSpec(32, 32))
+    results = reconstruct(net, twin, RandomImages(), FAST)
+    assert all(r.before["loss"] == 0 == r.after["loss"] for r in results)
+
+
+def test_units_are_any_modules() -> None:
+    net, twin = nets()
+    before = states(net)
+    settings = Settings(
+        iterations=5, batch=4, input="float", weights="ste", weight_rate=1e-3, biases=True, scales=False
+    )
+    results = reconstruct(net, twin, RandomImages(), settings, units=["blocks.1.mlp"])
+    after = states(net)
+    assert [r.name for r in results] == ["blocks.1.mlp"]
+    assert {n for n in before if not torch.equal(before[n], after[n])} == {
+        f"blocks.1.mlp.{layer}.{kind}" for layer in ("fc1", "fc2") for kind in ("weight", "bias")
+    }
+
+
+def test_layers_inside_windows_are_units() -> None:
+    net, twin = nets("Swin")
+    results = reconstruct(net, twin, RandomImages(), FAST, units=layer_units(net))
+    assert len(results) == len(net.weights)
+
+
+def test_the_record_is_told() -> None:
+    net, twin = nets()
+    with protocol.listening() as heard:
+        reconstruct(net, twin, RandomImages(), FAST)
+    assert heard.notes == []
+    table: Any = heard.details["reconstruction"]
+    assert [row["unit"] for row in table] == block_units(net)
+
+
+def test_unknown_unit_is_refused() -> None:
+    from bench.errors import BadInput
+
+    net, twin = nets()
+    with pytest.raises(BadInput, match='no module "blocks.9" to reconstruct; its blocks: blocks.0, blocks.1'):
+        reconstruct(net, twin, RandomImages(), FAST, units=["blocks.9"])
+
+
+def test_a_failing_loss_leaves_no_training_form_behind() -> None:
+    net, twin = nets()
+    before = states(net)
+
+    def broken(unit: Any) -> Any:
+        def loss(seen: Any) -> Tensor:
+            if seen.output.requires_grad:
+                raise ValueError("broken")
+            return seen.output.sum()
+
+        return loss
+
+    with pytest.raises(ValueError, match="broken"):
+        reconstruct(net, twin, RandomImages(), FAST, loss=broken)
+    assert same(states(net), before)
+    assert isinstance(net.model, nn.Module)
