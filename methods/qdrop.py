@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -39,7 +40,7 @@ class QDrop(Method):
         "not compared with the official code yet",
     )
     paper = "Wei et al., QDrop, ICLR 2022, arXiv 2203.05740"
-    trial = {"iterations": 10}
+    trial: ClassVar = {"iterations": 10}
 
     iterations: int = ITERATIONS
     """Steps per unit; small models need far fewer, but rounding must have settled: see docs/reconstruct.md."""
