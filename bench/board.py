@@ -32,8 +32,20 @@ METRIC_TITLES = {
     "top1": "Top-1 accuracy",
     "top5": "Top-5 accuracy",
     "box_ap": "Box AP",
+    "box_ap50": "Box AP50",
+    "box_ap75": "Box AP75",
+    "box_ap_small": "Box AP, small",
+    "box_ap_medium": "Box AP, medium",
+    "box_ap_large": "Box AP, large",
     "mask_ap": "Mask AP",
+    "mask_ap50": "Mask AP50",
+    "mask_ap75": "Mask AP75",
+    "mask_ap_small": "Mask AP, small",
+    "mask_ap_medium": "Mask AP, medium",
+    "mask_ap_large": "Mask AP, large",
     "miou": "Mean IoU",
+    "macc": "Mean class accuracy",
+    "aacc": "Pixel accuracy",
 }
 
 Tone = Literal["bad", "warn", "info"]
@@ -294,6 +306,36 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """The tasks of one edition side by side, at one bit spec: methods as lines, models as columns."""
+
+    edition: str
+    tables: tuple[Table, ...]
+
+    @property
+    def tasks(self) -> tuple[tuple[str, tuple[Table, ...]], ...]:
+        """Return the models' tables by task."""
+        names = dict.fromkeys(table.task for table in self.tables)
+        return tuple((name, tuple(t for t in self.tables if t.task == name)) for name in names)
+
+    @cached_property
+    def bits(self) -> BitSpec | None:
+        """Return the bit spec that most models have counted rows at; of several the one with the fewest bits."""
+        counted = [bits for table in self.tables for bits in {row.bits for row in table.quantised}]
+        return max(counted, key=lambda bits: (counted.count(bits), _more_bits_first(bits)), default=None)
+
+    @cached_property
+    def lines(self) -> tuple[tuple[Row | None, ...], ...]:
+        """Return a line per method: its comparable row of each table, the highest where it has several variants."""
+        at = [[row for row in t.at(self.bits) if row.comparable] if self.bits else [] for t in self.tables]
+        methods = sorted({(row.card.title, row.cell.method) for rows in at for row in rows})
+        return tuple(
+            tuple(next((row for row in rows if row.cell.method == method), None) for rows in at)
+            for _, method in methods
+        )
+
+
+@dataclass(frozen=True)
 class Board:
     """Everything that the exports and the site show."""
 
@@ -323,6 +365,12 @@ class Board:
     def failures(self) -> tuple[tuple[Row, Record], ...]:
         """Return the current records without a score, each with its row."""
         return tuple((row, record) for row in self.rows for record in row.failed)
+
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """Return one comparison per edition in which several tasks were measured."""
+        editions = dict.fromkeys(table.edition for table in self.tables)
+        found = (Comparison(edition, tuple(t for t in self.tables if t.edition == edition)) for edition in editions)
+        return tuple(c for c in found if len(c.tasks) > 1 and c.bits is not None)
 
     def groups(self) -> tuple[tuple[str, str, tuple[Table, ...]], ...]:
         """Return the tables by task and edition."""
@@ -434,8 +482,8 @@ def _card(name: str, records: Sequence[Record], methods: Mapping[str, MethodCard
     return MethodCard(name, name, summary, newest.fidelity, source_hash=newest.cell.source, known=False)
 
 
-def _more_bits_first(bits: BitSpec) -> tuple[int, int, int]:
-    return -(bits.weights + bits.activations), -bits.weights, -bits.activations
+def _more_bits_first(bits: BitSpec) -> tuple[int, int, int, int]:
+    return -(bits.weights + bits.activations), -bits.weights, -bits.activations, len(bits.parts)
 
 
 def _reading_order(row: Row) -> tuple[object, ...]:

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import JsonValue, TypeAdapter, ValidationError
@@ -241,6 +242,29 @@ class ModelCard:
     """Wider families that the model belongs to; the filter `family=` finds it by these names too."""
 
 
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """What is painted over an image: a class per pixel, and labelled boxes."""
+
+    classes: NDArray[np.uint8]
+    """(height, width); 0 where nothing is painted."""
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
+    """(x, y, width, height) in pixels."""
+    labels: tuple[str, ...] = ()
+    """One per box."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One evaluation image with its ground truth and what a model found, for people to look at."""
+
+    title: str
+    image: NDArray[np.uint8]
+    """(height, width, 3), RGB."""
+    truth: Drawing
+    found: Drawing
+
+
 class Task(ABC):
     """One task in one edition: models, calibration data, evaluation that yields evidence, and a pure score."""
 
@@ -314,6 +338,13 @@ class Task(ABC):
     def truth(self, evidence: Evidence) -> str:
         """Return a hash of the ground truth that the evidence carries; it must be one per data version."""
         return ""
+
+    def scenes(self, evidence: Evidence) -> Sequence[Scene]:
+        """Return a few evaluation images with what the model found in them, where the images may be published.
+
+        Empty for a task whose predictions are nothing to look at, and where the images are not on this machine.
+        """
+        return ()
 
     @abstractmethod
     def count(self, evidence: Evidence) -> int:

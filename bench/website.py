@@ -19,7 +19,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from bench import chart, exports
+from bench import chart, exports, pictures
 from bench.bits import BitSpec
 from bench.board import Board, MethodCard, Row, Table, drop_of, metric_title, share_of, why_apart
 from bench.cell import sha256
@@ -144,7 +144,7 @@ def _write(board: Board, folder: Path, templates: Path, version: str, evidence_d
         "board": board,
         "evidence": evidence,
     }
-    for page in _pages(board):
+    for page in _pages(board, evidence_dir):
         html = environment.get_template(page.template).render(root="../" * page.path.count("/"), **page.context)
         _write_text(folder / page.path, html)
     _write_text(folder / "data.json", data)
@@ -159,7 +159,7 @@ def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", newline="\n")
 
 
-def _pages(board: Board) -> Iterator[Page]:
+def _pages(board: Board, evidence_dir: Path | None) -> Iterator[Page]:
     style = chart.styles([name for name, card in board.cards.items() if card.category != "float"])
     small = {table.id: chart.draw(table, style, chart.SMALL) for table in board.tables}
     yield Page("index.html", "index.html", {"small": small, "style_of": style})
@@ -169,7 +169,8 @@ def _pages(board: Board) -> Iterator[Page]:
         yield Page(table_path(table), "table.html", {"table": table, "charts": charts})
     for table in board.tables:
         for row in table.rows:
-            yield Page(run_path(row), "run.html", {"table": table, "row": row})
+            seen = pictures.views(row, table.floats, evidence_dir)
+            yield Page(run_path(row), "run.html", {"table": table, "row": row, "views": seen})
     for card in board.cards.values():
         yield Page(method_path(card.name), "method.html", {"card": card, "rows": _rows_of(board, card)})
 
