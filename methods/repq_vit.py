@@ -72,6 +72,9 @@ class RepQViT(Method):
         net.switch(True)
         batch = next(iter(calibration.batches()))
         watching(net.operands, watch, lambda: calibration.forward(net.model, batch))
+        unseen = [name for name, operand in net.operands.items() if operand.quantizer is None]
+        if unseen:
+            raise Unsupported(f"{unseen[0]} did not run on the first calibration batch, so it has no range")
 
     def _quantizer(self, operand: Operand, x: Tensor, by_channel: set[str]) -> Quantizer:
         if operand.role == "softmax":

@@ -1,4 +1,8 @@
-"""What the families of OpenMMLab's detectors and segmenters share; imports none of their packages."""
+"""What the families of OpenMMLab's detectors and segmenters share; imports none of their packages.
+
+Batch normalisation in neck and heads stays apart from the convolution before it: with a grid per output channel, a
+factor per output channel in the weight changes no code but for ties.
+"""
 
 from __future__ import annotations
 

@@ -128,3 +128,35 @@ def test_image_enters_at_eight_bits() -> None:
 
     image = torch.randn(1, 3, 8, 8)
     assert audit(Stem(8), W4A4, image, lambda net, x: net(x)).clean
+
+
+@pytest.mark.parametrize(("extra", "clean"), [(0, True), (1, True), (2, False)])
+def test_image_padded_to_whole_patches_is_still_the_image(extra: int, clean: bool) -> None:
+    class Stem(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.image, self.kernel = quantizer(8), quantizer(4)
+            self.weight = nn.Parameter(torch.randn(4, 3, 2, 2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return functional.conv2d(self.image(functional.pad(x, (0, extra))), self.kernel(self.weight), stride=2)
+
+    found = audit(Stem(), W4A4, torch.randn(1, 3, 8, 7), lambda net, x: net(x))
+    assert found.clean == clean
+
+
+def test_transposed_convolution_has_a_grid_per_output_channel() -> None:
+    class Upsample(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            scale = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5])
+            self.map = quantizer()
+            self.kernel = Uniform(4, scale, torch.full((5,), 8.0), axis=1, granularity="channel")
+            self.weight = nn.Parameter(torch.randn(3, 5, 2, 2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return functional.conv_transpose2d(self.map(x), self.kernel(self.weight), stride=2)
+
+    found = audit(Upsample(), W4A4, [torch.randn(1, 3, 4, 4)], lambda net, batch: net(*batch))
+    assert found.clean
+    assert found.operands[1].granularity == "channel"
