@@ -6,7 +6,8 @@ import hashlib
 import random
 import shutil
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from pydantic import JsonValue
 from torch import nn
 
-from bench import costs, gate, provenance, registry
+from bench import costs, datafree, gate, provenance, registry
 from bench.audit import audit, bit_operations
 from bench.bits import FLOAT
 from bench.cell import Cell
@@ -116,7 +117,8 @@ def _measure(cell: Cell, run: Run, started: str) -> Record:
     task, method = registry.task(cell.task, cell.edition), _configured(cell)
     task.prepare(_said(run, "prepare"))
     opened = None if cell.is_float else _gate(cell, task, run)
-    task.warm(cell.model)  # before the clock starts: decoding images is no model's cost
+    if method.category != "data-free":
+        task.warm(cell.model)  # before the clock starts: decoding images is no model's cost
     watch = Stopwatch()
     costs.reset_peak_memory(run.device)
     model = task.load(cell.model, run.device)
@@ -127,6 +129,9 @@ def _measure(cell: Cell, run: Run, started: str) -> Record:
     with listening(_reported(run), run.store.work_dir(cell)) as heard:
         quantised = quantise(method, model, calibration, cell, watch, run.device)
     del model
+    if method.category == "data-free":  # the images were dropped while it worked
+        with watch.paused():
+            task.warm(cell.model)
     audited = audit(quantised, cell.bit_spec, example, task.forward, float_macs=macs)
     with watch("evaluate"), kept_weights():
         evidence = task.evaluate(quantised, cell.model, run.device, _said(run, "evaluate"))
@@ -215,7 +220,7 @@ def quantise(
     """Return the quantised model, after checking that the float model was left as it was."""
     before = fingerprint(model)
     seed_everything(cell.seed)  # here, so that nothing done before changes what the method draws
-    with watch("quantise"):
+    with out_of_reach(method), watch("quantise"):
         quantised = method.quantize(model, calibration, cell.bit_spec)  # type: ignore[arg-type]
         costs.finish(device)
     returned: object = quantised  # whatever the annotation says
@@ -224,6 +229,16 @@ def quantise(
     if fingerprint(model) != before:
         raise BadInput(f"method {method.name} changed the float model; quantize() must work on a copy")
     return quantised.eval()
+
+
+@contextmanager
+def out_of_reach(method: Method) -> Iterator[None]:
+    """Let a data-free method reach no image of any task inside; others are not restricted."""
+    if method.category != "data-free":
+        yield
+        return
+    with datafree.closed_images(registry.tasks().values()):
+        yield
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bench.audit import audit
 from bench.bits import FLOAT, BitSpec
-from bench.cellrun import fingerprint, seed_everything
+from bench.cellrun import fingerprint, out_of_reach, seed_everything
 from bench.errors import BadInput, Unsupported
 from bench.protocol import Calibration, DataFree, Fidelity, InputSpec, Method
 
@@ -164,7 +164,8 @@ def _outputs(method: Method, model: nn.Module, quantised: nn.Module, bits: BitSp
 def _quantised(method: Method, model: nn.Module, bits: BitSpec, images: RandomImages) -> nn.Module:
     seed_everything(0)
     given: Any = DataFree(INPUT, CPU) if method.category in ("data-free", "float") else images
-    return method.quantize(model, given, bits)
+    with out_of_reach(method):
+        return method.quantize(model, given, bits)
 
 
 def _refuses(method: Method) -> str:

@@ -41,6 +41,15 @@ class Stopwatch:
         finally:
             self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - started
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the body of a `with` statement out of the total."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._start += time.perf_counter() - started
+
     @property
     def total(self) -> float:
         """Return the seconds since the stopwatch was made."""

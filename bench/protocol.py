@@ -293,6 +293,13 @@ class Task(ABC):
     def warm(self, model: str) -> None:  # noqa: B027  most tasks have nothing to do
         """Read into memory what every evaluation needs, so that its time is not measured as a model's."""
 
+    def forget(self) -> None:  # noqa: B027  most tasks keep no image
+        """Drop every image that this process keeps in memory; `warm` reads them again."""
+
+    def image_folders(self) -> Sequence[Path]:
+        """Return the folders that hold images, or what they are made from: closed while a data-free method works."""
+        return ()
+
     def place(self, model: str) -> str:
         """Say where data and checkpoint of `model` are on this machine."""
         return ""

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from bench import datafree
 from bench.errors import BadInput, UnknownName
 from bench.protocol import Method, Task
 
@@ -38,9 +39,14 @@ def methods() -> dict[str, type[Method]]:
     return dict(sorted(found.items()))
 
 
-@cache
 def tasks() -> dict[tuple[str, str], Task]:
-    """Return every task by (name, edition), from the same three places."""
+    """Return every task by (name, edition), from the same three places; closed to data-free methods."""
+    datafree.refuse("asked the registry for tasks")
+    return _tasks()
+
+
+@cache
+def _tasks() -> dict[tuple[str, str], Task]:
     modules = [*_folder("tasks"), *_folder("tasks.mini"), *_entry_points(TASKS), *_files_named.values()]
     found: dict[tuple[str, str], Task] = {}
     for cls in (cls for module in modules for cls in _classes(module, Task)):
@@ -119,7 +125,7 @@ def temporary() -> Iterator[None]:
 
 def _forget() -> None:
     methods.cache_clear()
-    tasks.cache_clear()
+    _tasks.cache_clear()
 
 
 @cache

@@ -202,6 +202,14 @@ class ClassificationTask(Task):
         if _bytes(len(files), config) <= self.cache_bytes:
             decoded_once(files, config, self.batch_size, self._workers_for(len(files), config))
 
+    def forget(self) -> None:
+        """Drop the decoded evaluation images."""
+        _DECODED.clear()
+
+    def image_folders(self) -> Sequence[Path]:
+        """Return the folder of the data set."""
+        return (self.folder,)
+
     def place(self, model: str) -> str:
         """Say where the images and the weights are."""
         return f"images in {self.folder}, weights in {self.checkpoint_file(model)}"

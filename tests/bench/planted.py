@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
+import io
 import os
 import signal
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+import torchvision
+from PIL import Image
 from torch import Tensor, nn
 
+from bench import registry
 from bench.bits import BitSpec
 from bench.protocol import Calibration, DataFree, Method, Quantizer
 from methods.core.explicit import Explicit, explicit
@@ -245,6 +254,109 @@ class PeeksAtImages(Planted):
         return _minmax(model, calibration, bits).model
 
 
+def _cheat(reach: Callable[[], Tensor], doc: str) -> type[Planted]:
+    """Return an adapter that calls itself data-free and calibrates on what `reach` finds."""
+
+    @dataclass(frozen=True)
+    class Cheat(Planted):
+        category = "data-free"
+
+        def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
+            return _minmax(model, _Found(reach()), bits).model
+
+    Cheat.__doc__ = doc
+    Cheat.__name__ = reach.__name__.strip("_")
+    return Cheat
+
+
+class _Found(Calibration):
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+
+    def batches(self) -> Iterator[Tensor]:
+        yield self.images
+
+    def forward(self, model: nn.Module, batch: Any) -> Tensor:
+        return model(batch)
+
+
+def _any_image() -> Path:
+    """Return where an evaluation image lies; the guard acts on the name, so it need not exist."""
+    from tasks.mini.classification import MiniImageNet
+
+    return MiniImageNet().folder / "val" / "0" / "0000.jpg"
+
+
+def _as_tensor(image: Image.Image) -> Tensor:
+    pixels = torch.from_numpy(np.array(image.convert("RGB").resize((32, 32))))
+    return pixels.permute(2, 0, 1)[None].float()
+
+
+def _from_registry() -> Tensor:
+    task = registry.task("imagenet", "mini")
+    return next(iter(task.calibration("mini_vit", 8, 0, torch.device("cpu")).batches()))
+
+
+def _with_the_loader() -> Tensor:
+    from tasks import classification
+    from tasks.mini.models import DATA_CONFIG
+
+    steps = classification.transform(DATA_CONFIG)
+    return next(iter(classification.decoded([_any_image()], steps, batch_size=1, workers=0)))
+
+
+def _from_memory() -> Tensor:
+    from tasks import classification
+
+    return next(iter(classification._DECODED.values()))
+
+
+def _from_the_generator() -> Tensor:
+    from tasks.mini import material
+
+    return _as_tensor(Image.fromarray(material.photographs("evaluation")[0]))
+
+
+def _with_pillow() -> Tensor:
+    return _as_tensor(Image.open(_any_image()))
+
+
+def _with_torchvision() -> Tensor:
+    return torchvision.io.read_image(str(_any_image()))[None].float()
+
+
+def _with_opencv() -> Tensor:
+    cv2 = importlib.import_module("cv2")
+    return torch.from_numpy(cv2.imread(str(_any_image()))).permute(2, 0, 1)[None].float()
+
+
+def _with_a_process() -> Tensor:
+    content = subprocess.run(["cat", str(_any_image())], check=True, capture_output=True).stdout
+    return _as_tensor(Image.open(io.BytesIO(content)))
+
+
+def _in_silence() -> Tensor:
+    try:
+        return _with_pillow()
+    except Exception:  # noqa: BLE001  the cheat: nothing happened
+        return torch.randn(4, 3, 32, 32)
+
+
+_READ = "a data-free method may not read any image: it "
+CHEATS: dict[type[Planted], str] = {
+    _cheat(_from_registry, "Asks the registry."): _READ + "asked the registry for tasks",
+    _cheat(_with_the_loader, "Uses the task's own loader."): _READ + "opened ",
+    _cheat(_from_memory, "Looks for decoded images in memory."): "StopIteration",
+    _cheat(_from_the_generator, "Generates embedded data."): _READ + "opened ",
+    _cheat(_with_pillow, "Opens an image with Pillow."): _READ + "opened ",
+    _cheat(_with_torchvision, "Opens an image in C++."): _READ + "called torchvision.io.read_image",
+    _cheat(_with_opencv, "Opens an image in C++."): _READ,
+    _cheat(_with_a_process, "Lets a process read."): _READ + "started a process",
+    _cheat(_in_silence, "Hides that it was refused."): _READ + "opened ",
+}
+"""Each way to an image that is closed to data-free methods, with the words in which it is refused."""
+
+
 @dataclass(frozen=True)
 class TakesAnything(Planted):
     """Accepts a model that nobody knows."""
@@ -291,5 +403,6 @@ EXPECTED: dict[type[Planted], str] = {
     PeeksAtImages: "'DataFree' object has no attribute 'batches'",
     TakesAnything: "accepted a model without an operand map",
     Undescribed: "`inferred` is empty",
+    **CHEATS,
 }
 """Each planted fault with the words in which the contract test must name it."""
