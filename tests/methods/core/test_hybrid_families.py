@@ -16,6 +16,7 @@ from bench.bits import BitSpec
 from bench.contract import CPU
 from bench.protocol import Calibration, InputSpec
 from methods.core.explicit import explicit
+from methods.core.families import family_of
 from methods.core.folding import fold_batch_norm
 from methods.core.observe import watching
 from methods.core.operands import Operand
@@ -25,7 +26,7 @@ from methods.minmax import MinMax
 from methods.omse import OMSE
 from methods.ptq4vit import PTQ4ViT
 from methods.repq_vit import RepQViT
-from tasks.mini.models import mini_mobilevit
+from tasks.mini.models import mini_efficientformerv2, mini_mobilevit, mini_mobilevitv2
 
 BITS = BitSpec(8, 8)
 SIDES = {"mobilevit_xxs": 256, "mobilevitv2_050": 256, "efficientformer_l1": 224, "efficientformerv2_s0": 224}
@@ -176,8 +177,6 @@ def test_bridges_by_name(name: str, model: nn.Module) -> None:
     ],
 )
 def test_bridge_of_larger_efficientformers(name: str, members: list[tuple[str, ...]]) -> None:
-    from methods.core.families import family_of
-
     with torch.device("meta"):
         model = timm.create_model(name, pretrained=False)
     assert [bridge.members for bridge in family_of(model).bridges(model)] == members
@@ -221,6 +220,29 @@ def test_methods_on_the_embedded_mobilevit(method: Any) -> None:
     with torch.no_grad():
         expected, actual = model(batch), quantised(batch)
     assert (actual - expected).norm() < 0.1 * expected.norm()
+
+
+@pytest.mark.parametrize(
+    ("build", "family", "bridges"),
+    [
+        (mini_mobilevit, "mobilevit", 3),
+        (mini_mobilevitv2, "mobilevitv2", 3),
+        (mini_efficientformerv2, "efficientformerv2", 2),
+    ],
+)
+def test_embedded_hybrids_are_members_of_their_families(build: Any, family: str, bridges: int) -> None:
+    model, images = randomised(build()), Images(32)
+    batch = next(images.batches())
+    net = explicit(model, BITS)
+    with torch.no_grad():
+        expected, actual = model(batch), net.model(batch)
+    assert family_of(model).name == family
+    assert len(net.bridges()) == bridges
+    assert (actual - expected).abs().max() < 1e-5 * expected.abs().max()
+    quantised = MinMax().quantize(model, images, BITS)
+    audited = audit(quantised, BITS, batch[:1], images.forward)
+    assert audited.violations == ()
+    assert audited.quantised_macs == audited.macs
 
 
 def test_repq_folds_all_norms_of_the_embedded_mobilevit() -> None:
