@@ -1,0 +1,309 @@
+"""Semantic segmentation in ADE20K's folder layout with mmseg: calibration set, evaluation and score of every edition.
+
+An edition says where its data and checkpoints are (`SegmentationTask`'s abstract members); everything that touches an
+image or a prediction is here, so that the embedded edition exercises the code that reads ADE20K. mmseg takes seconds to
+import, so it is imported where it is used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bench.errors import BadInput, Missing, UnknownName, VitptqError
+from bench.protocol import Evidence, InputSpec, Metric, ModelCard, Progress, Task
+from tasks import iou, label_maps, openmmlab, scene_batches
+from tasks.classification import files_digest
+from tasks.openmmlab import Item, TensorCalibration
+
+BATCH = 8
+CACHE_BYTES = 512 * 2**20
+FEW_PIXELS = 25_000_000
+
+Config = dict[str, Any]
+
+
+class SegmentationTask(Task):
+    """mIoU on `validation`, single scale; calibration on listed images of `training`.
+
+    A subclass names data, models and checkpoints.
+    """
+
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("miou", "Mean IoU"),
+        Metric("macc", "Mean class accuracy"),
+        Metric("aacc", "Pixel accuracy"),
+    )
+
+    def __init__(
+        self,
+        *,
+        classes: int,
+        images: int | None,
+        batch_size: int = BATCH,
+        workers: int | None = None,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        """Expect label maps of `classes` classes and `images` evaluation images (None: any number).
+
+        The first decoded evaluation images, up to `cache_bytes` in all, stay in the process's memory for the next cell;
+        the others are decoded by `workers` processes (default: one per usable core, at most 8).
+        """
+        if not 1 < classes <= iou.LARGEST_CLASS_COUNT:
+            raise BadInput(f"{classes} classes: a label map of 8 bits holds 2 to {iou.LARGEST_CLASS_COUNT}")
+        self.classes = classes
+        self.images = images
+        self.batch_size = batch_size
+        self.workers = min(8, len(os.sched_getaffinity(0))) if workers is None else workers
+        self.cache_bytes = cache_bytes
+        self._loaded: set[str] = set()
+
+    @property
+    @abstractmethod
+    def folder(self) -> Path:
+        """Return the folder that holds `images/` and `annotations/`."""
+
+    @property
+    @abstractmethod
+    def missing_data(self) -> str:
+        """Say in one sentence how to get the data and where it goes."""
+
+    @property
+    @abstractmethod
+    def calibration_source(self) -> str:
+        """Name the published calibration lists, for the record."""
+
+    @abstractmethod
+    def calibration_list(self, seed: int) -> Sequence[str]:
+        """Return the whole published list of one seed."""
+
+    @abstractmethod
+    def calibration_files(self, names: Sequence[str]) -> list[Path]:
+        """Return where the listed images of `training` are."""
+
+    @abstractmethod
+    def model_config(self, model: str) -> Config:
+        """Return the model's config, as mmseg reads it."""
+
+    @abstractmethod
+    def dataset_config(self, model: str) -> Config:
+        """Return the config of mmseg's data set with the test pipeline, without folders."""
+
+    @abstractmethod
+    def input_size(self, model: str) -> tuple[int, int]:
+        """Return the usual (height, width) of what the model reads."""
+
+    @abstractmethod
+    def float_model(self, model: str) -> nn.Module:
+        """Build the model with its weights, checked."""
+
+    @abstractmethod
+    def checkpoint_file(self, model: str) -> Path:
+        """Return where the model's weights are, or belong."""
+
+    def card(self, model: str) -> ModelCard:
+        """Return the card of `model`, or raise UnknownName with the nearest name."""
+        cards = self.models()
+        if model not in cards:
+            raise UnknownName("model", model, cards)
+        return cards[model]
+
+    def problems(self, model: str) -> list[str]:
+        """Say what is missing on this machine to run `model`: one sentence each, with the next step."""
+        self.card(model)
+        needed = ("images/training", "images/validation", "annotations/validation")
+        complete = all((self.folder / name).is_dir() for name in needed)
+        absent = [] if complete else [self.missing_data]
+        return [*openmmlab.problems(), *absent, *self.checkpoint_problems(model)]
+
+    @abstractmethod
+    def checkpoint_problems(self, model: str) -> list[str]:
+        """Say what is wrong with the model's checkpoint on this machine."""
+
+    def details(self, model: str) -> dict[str, Any]:
+        """Return what the record keeps of data, test pipeline, checkpoint file and calibration lists."""
+        checkpoint = self.checkpoint_file(model)
+        pipeline = {"test": self.dataset_config(model)["pipeline"], **_normalisation(self.model_config(model))}
+        return {
+            "data": {"version": self.data_version, "images": self.images, "classes": self.classes},
+            "transform": json.loads(json.dumps(pipeline)),
+            "checkpoint": {"file": checkpoint.name, "sha256": openmmlab.sha256_of(checkpoint)},
+            "calibration": {"lists": self.calibration_source, "split": "training", "transform": "test pipeline"},
+            "batch_size": self.batch_size,
+        }
+
+    def load(self, model: str, device: torch.device) -> nn.Module:
+        """Return the float model in eval mode, its weights checked.
+
+        The auxiliary head is left out: it serves training alone, and no image passes through it here.
+        """
+        self.card(model)
+        network = self.float_model(model)
+        if getattr(network, "num_classes", None) != self.classes:
+            raise BadInput(
+                f"{model} has {getattr(network, 'num_classes', 'no')} classes, the label maps have {self.classes}: "
+                "another checkpoint or other data is needed"
+            )
+        if hasattr(network, "auxiliary_head"):
+            del network.auxiliary_head
+        return network.to(device).eval()
+
+    def calibration_names(self, size: int, seed: int) -> Sequence[str]:
+        """Return the first `size` names of the seed's published list."""
+        names = self.calibration_list(seed)
+        if not names:
+            raise BadInput(f"the calibration list of seed {seed} is empty ({self.calibration_source})")
+        if not 1 <= size <= len(names):
+            raise BadInput(f"{size} calibration images: the list of seed {seed} has 1 to {len(names)}")
+        return names[:size]
+
+    def calibration(self, model: str, size: int, seed: int, device: torch.device) -> TensorCalibration:
+        """Return the calibration set of `calibration_names(size, seed)`; an evaluation image among them is refused."""
+        config = self.model_config(self.card(model).name)
+        files = self.calibration_files(self.calibration_names(size, seed))
+        _require(files)
+        validation = label_maps.image_files(self.folder / "images" / "validation", self.missing_data)
+        label_maps.refuse_leak(files, validation)
+        source = scene_batches.dataset(self.dataset_config(model), self.folder, "training", labels=False)
+        found = openmmlab.items(source, scene_batches.positions(source, files), workers=0)
+        prepare = openmmlab.preprocessor(config, "mmseg", torch.device("cpu"))
+        batches = openmmlab.calibration_batches(found, prepare, batch_size=self.batch_size)
+        return TensorCalibration(batches, self.input(model), device, files_digest(files), self.forward)
+
+    def input(self, model: str) -> InputSpec:
+        """Return shape and normalisation of the model's input; the full edition's images vary in size."""
+        return openmmlab.input_spec(self.model_config(self.card(model).name), self.input_size(model))
+
+    def example(self, model: str, device: torch.device) -> Tensor:
+        """Return (1, 3, height, width) noise in the scale of a normalised image; it needs no data."""
+        return torch.randn(1, *self.input(model).shape, generator=torch.Generator().manual_seed(0)).to(device)
+
+    def forward(self, model: nn.Module, batch: Any) -> tuple[Tensor, ...]:
+        """Return the backbone's feature maps and, last, the decode head's logits (B, classes, H / s, W / s).
+
+        `batch` is (B, 3, H, W), `s` the stride of the finest feature map; `model` is one of mmseg's `EncoderDecoder`.
+        """
+        network: Any = model
+        features = tuple(network.backbone(batch))
+        return (*features, network.decode_head(network.neck(features) if network.with_neck else features))
+
+    def evaluation_pairs(self) -> list[label_maps.Pair]:
+        """Return the evaluation images with their label maps, every label map read once and checked."""
+        found = label_maps.pairs(self.folder, "validation", self.missing_data)
+        if not found or (self.images is not None and len(found) != self.images):
+            expected = "some" if self.images is None else str(self.images)
+            raise BadInput(
+                f"{self.folder / 'images' / 'validation'} has {len(found)} images, expected {expected}: "
+                "unpack the data set again"
+            )
+        label_maps.check(found, self.classes, self.workers)
+        return found
+
+    def warm(self, model: str) -> None:
+        """Check every label map, and decode the evaluation images that fit into memory.
+
+        The checkpoint comes first: one that is not the model's is known before minutes of reading.
+        """
+        if model not in self._loaded:
+            self.load(model, torch.device("cpu"))
+            self._loaded.add(model)
+        pairs = self.evaluation_pairs()
+        scene_batches.keep(self._source(model), pairs, self.cache_bytes, self._workers_for(pairs))
+
+    def place(self, model: str) -> str:
+        """Say where the images and the weights are."""
+        return f"images in {self.folder}, weights in {self.checkpoint_file(model)}"
+
+    def evaluate(
+        self, model: nn.Module, name: str, device: torch.device, progress: Progress
+    ) -> dict[str, NDArray[Any]]:
+        """Return the pixel counts of every evaluation image, in the order of their names.
+
+        Predictions have the size of the label map, as mmseg scores them.
+        """
+        pairs = self.evaluation_pairs()
+        found = scene_batches.evaluation_items(self._source(name), pairs, self.cache_bytes, self._workers_for(pairs))
+        prepare = openmmlab.preprocessor(self.model_config(name), "mmseg", device)
+        counts = torch.zeros(len(pairs), 3, self.classes, dtype=torch.int64, device=device)
+        broken = torch.zeros((), dtype=torch.int64, device=device)
+        done = 0
+        for batch in scene_batches.equal_sized(found, self.batch_size):
+            for position, prediction in zip(batch, predict(model, prepare, list(batch.values())), strict=True):
+                labels = batch[position]["data_samples"].gt_sem_seg.data.to(device)
+                _check_prediction(prediction, labels, self.classes)
+                counts[position] = iou.pixel_counts(prediction.pred_sem_seg.data, labels, self.classes)
+                broken += ~_is_finite(prediction.seg_logits.data)
+            done += len(batch)
+            progress(done, len(pairs))
+        if int(broken):
+            raise VitptqError(
+                f"the model returned logits that are not finite (NaN or infinite) for {int(broken)} of {done} images"
+            )
+        return iou.as_evidence(counts)
+
+    def score(self, evidence: Evidence) -> dict[str, float]:
+        """Recompute mIoU, mAcc and aAcc (percent) from evidence alone."""
+        self._check_evidence(evidence)
+        return iou.scores(evidence)
+
+    def truth(self, evidence: Evidence) -> str:
+        """Return the hash of the labelled areas."""
+        return iou.labels_hash(evidence)
+
+    def count(self, evidence: Evidence) -> int:
+        """Return how many images the evidence covers."""
+        self._check_evidence(evidence)
+        return len(evidence["labelled"])
+
+    def _check_evidence(self, evidence: Evidence) -> None:
+        iou.check(evidence, classes=self.classes, images=self.images)
+
+    def _workers_for(self, pairs: Sequence[label_maps.Pair]) -> int:
+        # Starting processes takes longer than decoding little.
+        return 0 if label_maps.check(pairs, self.classes, self.workers) < FEW_PIXELS else self.workers
+
+    def _source(self, model: str) -> Any:
+        return scene_batches.dataset(self.dataset_config(self.card(model).name), self.folder, "validation", labels=True)
+
+
+def predict(model: nn.Module, prepare: nn.Module, items: list[Item]) -> list[Any]:
+    """Return mmseg's predictions for items of one size: logits and labels at the size of the label maps."""
+    inputs, samples = openmmlab.prepared(prepare, items)
+    with torch.no_grad():
+        found: list[Any] = model.eval()(inputs, samples, mode="predict")
+    return found
+
+
+def _check_prediction(prediction: Any, labels: Tensor, classes: int) -> None:
+    shape = tuple(prediction.seg_logits.data.shape)
+    if shape != (classes, *labels.shape[-2:]):
+        raise BadInput(
+            f"the model returned logits of shape {shape} for a label map of {tuple(labels.shape[-2:])} and {classes} "
+            "classes"
+        )
+
+
+def _is_finite(logits: Tensor) -> Tensor:
+    # the extremes are NaN where any value is, and cost no copy of the logits
+    return torch.stack(torch.aminmax(logits)).isfinite().all()
+
+
+def _normalisation(config: Config) -> dict[str, Any]:
+    return {key: config["data_preprocessor"][key] for key in ("mean", "std", "bgr_to_rgb")}
+
+
+def _require(files: Sequence[Path]) -> None:
+    absent = [file for file in files if not file.is_file()]
+    if absent:
+        raise Missing(
+            f"{absent[0]} is not there ({len(absent)} of {len(files)} listed calibration images are missing): "
+            "the training split is incomplete, unpack or generate it again"
+        )
