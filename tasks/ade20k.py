@@ -17,8 +17,9 @@ from torch import nn
 
 from bench.errors import BadInput, Missing
 from bench.protocol import ModelCard, Progress
-from tasks import ade20k_lists, checkpoint_root, data_root, label_maps, openmmlab
-from tasks.segmentation import Config, SegmentationTask
+from tasks import ade20k_lists, checkpoint_root, data_root, openmmlab
+from tasks.segmentation import label_maps
+from tasks.segmentation.task import Ade20kTask, Config
 
 CLASSES = 150
 IMAGES = 2_000
@@ -66,7 +67,7 @@ MODELS: Mapping[str, Published] = {
 }
 
 
-class Ade20k(SegmentationTask):
+class Ade20k(Ade20kTask):
     """The 2,000 validation images of the scene parsing challenge, 150 classes."""
 
     name: ClassVar[str] = "ade20k"
@@ -205,7 +206,7 @@ def _card(name: str, entry: Published) -> ModelCard:
 @cache
 def packaged_config(name: str) -> Config:
     """Return a configuration that mmseg's package brings along, by its path without the ending."""
-    openmmlab.require()
+    openmmlab.require("mmseg")
     from mmengine.config import Config as MmengineConfig
 
     spec = find_spec("mmseg")

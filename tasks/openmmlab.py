@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import pickle
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from copy import deepcopy
@@ -67,7 +68,9 @@ def build(config: Mapping[str, Any], scope: Scope) -> nn.Module:
 
     `init_cfg` and `pretrained` are dropped: nothing is downloaded. The checkpoint comes from `load_checkpoint`.
     """
-    with library(scope) as registry:
+    with library(scope) as registry, warnings.catch_warnings():
+        # mmseg's loss advises to set an argument of training
+        warnings.filterwarnings("ignore", message=".*avg_non_ignore")
         model: nn.Module = registry.MODELS.build(_model_config(config))
     model.eval()  # in a line of its own: the libraries' backbones return nothing from it
     return model

@@ -1,6 +1,6 @@
 """Semantic segmentation in ADE20K's folder layout with mmseg: calibration set, evaluation and score of every edition.
 
-An edition says where its data and checkpoints are (`SegmentationTask`'s abstract members); everything that touches an
+An edition says where its data and checkpoints are (`Ade20kTask`'s abstract members); everything that touches an
 image or a prediction is here, so that the embedded edition exercises the code that reads ADE20K. mmseg takes seconds to
 import, so it is imported where it is used.
 """
@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from bench.errors import BadInput, Missing, UnknownName, VitptqError
 from bench.protocol import Evidence, InputSpec, Metric, ModelCard, Progress, Task
-from tasks import iou, label_maps, openmmlab, scene_batches
+from tasks import openmmlab
 from tasks.classification import files_digest
 from tasks.openmmlab import Item, TensorCalibration
+from tasks.segmentation import batches, iou, label_maps
 
 BATCH = 8
 CACHE_BYTES = 512 * 2**20
@@ -31,7 +32,7 @@ FEW_PIXELS = 25_000_000
 Config = dict[str, Any]
 
 
-class SegmentationTask(Task):
+class Ade20kTask(Task):
     """mIoU on `validation`, single scale; calibration on listed images of `training`.
 
     A subclass names data, models and checkpoints.
@@ -172,11 +173,11 @@ class SegmentationTask(Task):
         _require(files)
         validation = label_maps.image_files(self.folder / "images" / "validation", self.missing_data)
         label_maps.refuse_leak(files, validation)
-        source = scene_batches.dataset(self.dataset_config(model), self.folder, "training", labels=False)
-        found = openmmlab.items(source, scene_batches.positions(source, files), workers=0)
+        source = batches.dataset(self.dataset_config(model), self.folder, "training", labels=False)
+        found = openmmlab.items(source, batches.positions(source, files), workers=0)
         prepare = openmmlab.preprocessor(config, "mmseg", torch.device("cpu"))
-        batches = openmmlab.calibration_batches(found, prepare, batch_size=self.batch_size)
-        return TensorCalibration(batches, self.input(model), device, files_digest(files), self.forward)
+        found_batches = openmmlab.calibration_batches(found, prepare, batch_size=self.batch_size)
+        return TensorCalibration(found_batches, self.input(model), device, files_digest(files), self.forward)
 
     def input(self, model: str) -> InputSpec:
         """Return shape and normalisation of the model's input; the full edition's images vary in size."""
@@ -216,7 +217,7 @@ class SegmentationTask(Task):
             self.load(model, torch.device("cpu"))
             self._loaded.add(model)
         pairs = self.evaluation_pairs()
-        scene_batches.keep(self._source(model), pairs, self.cache_bytes, self._workers_for(pairs))
+        batches.keep(self._source(model), pairs, self.cache_bytes, self._workers_for(pairs))
 
     def place(self, model: str) -> str:
         """Say where the images and the weights are."""
@@ -230,12 +231,13 @@ class SegmentationTask(Task):
         Predictions have the size of the label map, as mmseg scores them.
         """
         pairs = self.evaluation_pairs()
-        found = scene_batches.evaluation_items(self._source(name), pairs, self.cache_bytes, self._workers_for(pairs))
+        found = batches.evaluation_items(self._source(name), pairs, self.cache_bytes, self._workers_for(pairs))
         prepare = openmmlab.preprocessor(self.model_config(name), "mmseg", device)
         counts = torch.zeros(len(pairs), 3, self.classes, dtype=torch.int64, device=device)
         broken = torch.zeros((), dtype=torch.int64, device=device)
         done = 0
-        for batch in scene_batches.equal_sized(found, self.batch_size):
+        model.eval()
+        for batch in batches.equal_sized(found, self.batch_size):
             for position, prediction in zip(batch, predict(model, prepare, list(batch.values())), strict=True):
                 labels = batch[position]["data_samples"].gt_sem_seg.data.to(device)
                 _check_prediction(prediction, labels, self.classes)
@@ -271,14 +273,14 @@ class SegmentationTask(Task):
         return 0 if label_maps.check(pairs, self.classes, self.workers) < FEW_PIXELS else self.workers
 
     def _source(self, model: str) -> Any:
-        return scene_batches.dataset(self.dataset_config(self.card(model).name), self.folder, "validation", labels=True)
+        return batches.dataset(self.dataset_config(self.card(model).name), self.folder, "validation", labels=True)
 
 
 def predict(model: nn.Module, prepare: nn.Module, items: list[Item]) -> list[Any]:
     """Return mmseg's predictions for items of one size: logits and labels at the size of the label maps."""
     inputs, samples = openmmlab.prepared(prepare, items)
     with torch.no_grad():
-        found: list[Any] = model.eval()(inputs, samples, mode="predict")
+        found: list[Any] = model(inputs, samples, mode="predict")
     return found
 
 

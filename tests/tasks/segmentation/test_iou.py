@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import BadInput
-from tasks import iou
+from tasks.segmentation import iou
 
 CLASSES = 7
 ABSENT, UNLABELLED = 6, 5

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from tasks import openmmlab
-from tasks.label_maps import Pair
 from tasks.openmmlab import Item
+from tasks.segmentation.label_maps import Pair
 
 WAITING = 64
 """Images that may wait for others of their size."""

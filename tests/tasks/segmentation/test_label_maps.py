@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from bench.errors import BadInput, Missing
-from tasks import label_maps
-from tests.tasks.scenes import CLASSES, SIZES, save, write_tree
+from tasks.segmentation import label_maps
+from tests.tasks.segmentation.trees import CLASSES, SIZES, save, write_tree
 
 HINT = "Download it."
 SECOND = "ADE_val_00000002"
