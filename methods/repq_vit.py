@@ -48,9 +48,13 @@ class RepQViT(Method):
     round_zero_point: bool = True
     zero_code: ZeroCode = "last"
 
-    @torch.no_grad()
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the reparameterised, quantised model."""
+        return self.calibrated(model, calibration, bits).model
+
+    @torch.no_grad()
+    def calibrated(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> Explicit:
+        """Return the reparameterised model, operands on: what methods that train it start from."""
         net = explicit(model, bits)
         if bits.weights == FLOAT_BITS or bits.activations == FLOAT_BITS:
             raise Unsupported(f"RepQ-ViT has no form with float weights or activations ({bits})")
@@ -60,7 +64,8 @@ class RepQViT(Method):
             self._reparameterise(norm, readers)
             for reader in readers:
                 reader.weight_operand.quantizer = self._uniform(reader.weight_operand, reader.weight, per_channel=True)
-        return net.switch(True)
+        net.switch(True)
+        return net
 
     def _initialise(self, net: Explicit, calibration: Calibration, by_channel: set[str]) -> None:
         """Set every quantizer on the first tensor that reaches it, rounded by the quantizers before it."""

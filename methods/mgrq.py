@@ -1,0 +1,206 @@
+"""MGRQ in our reading: block reconstruction with supervision from the predictions and from the layers inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from bench.bits import BitSpec
+from bench.protocol import Calibration, Method, note_details
+from methods.core.explicit import Explicit, explicit
+from methods.core.operands import Linear, MatMul
+from methods.core.reconstruct import (
+    Loss,
+    PerSample,
+    Seen,
+    Settings,
+    Unit,
+    all_units,
+    block_units,
+    divergence,
+    reconstruct,
+    squared_error,
+)
+from methods.core.reconstruct.base import reduced
+from methods.core.reconstruct.losses import Terms
+from methods.core.reconstruct.settings import Autocast
+from methods.repq_vit import RepQViT
+
+Local = Literal["channels", "moments", "squared"]
+Distance = Callable[[Tensor, Tensor], Tensor]
+"""(what a quantised layer puts out, the same in float), each (..., tokens, channels), to a number."""
+
+ITERATIONS, ITERATIONS_FROM_6_BITS = 1000, 200
+VARIANCE_FLOOR = 1e-12
+
+
+@dataclass(frozen=True)
+class MGRQ(Method):
+    """Blocks are trained on three errors at once: of the block, of the model's predictions, of the layers inside.
+
+    1. RepQ-ViT sets the grids; every block then trains its weights through the rounding, reading what the quantised
+       model gives it, to put out what the float model's block does.
+    2. Extra-block global supervision: the predictions of the frozen float model behind the block stay what they were.
+    3. Intra-block local supervision: the distribution of each layer's outputs over the channels stays what it was.
+    4. Mixed granularity loss fusion: each term is divided by its first value, then they are added.
+    """
+
+    name = "mgrq"
+    title = "MGRQ (our reading)"
+    fidelity = "inferred"
+    inferred = (
+        "everything but the idea: only the paper's abstract is known, there is no code, no equation and no result to "
+        "compare with, and this is no reproduction",
+        "block loss: squared error, quantised input, float target",
+        "global supervision: divergence of the logits at temperature 1 through the frozen float suffix; for detectors "
+        "and segmenters the squared difference of the feature and prediction maps over their float variance",
+        "local supervision: after the query-key-value, projection and MLP layers and the product with the values; "
+        "divergence of the softmax over the channels",
+        "fusion: 1 : 1 : 1 after dividing each term by its first value",
+        "optimiser and schedule as in I&S-ViT: Adam, 4e-5, cosine, 1,000 steps of 64 images (200 from 6 bits on)",
+        "grids as in RepQ-ViT, weights trained straight through the rounding; scales and LayerNorms frozen",
+        "patch embedding and patch merging: squared error alone; head: divergence of the logits",
+    )
+    paper = "Yang et al., MGRQ, ICIP 2024, arXiv 2406.09229"
+    trial: ClassVar = {"iterations": 5}
+
+    iterations: int | None = None
+    """Steps per unit; none: 1,000, or 200 where weights and activations have 6 bits or more."""
+    batch: int = 64
+    rate: float = 4e-5
+    """Learning rate of weights and biases; of AdaRound's alpha with `rounding="adaround"` (1e-3 is usual there)."""
+    global_weight: float = 1.0
+    """Of the predictions' term; 0 switches it off."""
+    local_weight: float = 1.0
+    """Of the layers' term; 0 switches it off."""
+    local: Local = "channels"
+    """What of a layer's outputs is to stay: the distribution over the channels, mean and standard deviation per
+    channel, or the values."""
+    rounding: Literal["ste", "adaround"] = "ste"
+    autocast: Autocast = "off"
+    memory_mb: int = 4096
+
+    def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
+        """Return the reconstructed model."""
+        net = RepQViT().calibrated(model, calibration, bits)
+        twin = explicit(model, bits)
+        adaround = self.rounding == "adaround"
+        settings = Settings(
+            iterations=self.steps(bits), batch=self.batch, weights=self.rounding, weight_rate=self.rate,
+            weight_schedule="constant" if adaround else "cosine", biases=not adaround, scales=False,
+            input="quantised", keep=1.0, normalise=1.0,
+            term_weights={"global": self.global_weight, "local": self.local_weight},
+            autocast=self.autocast, memory=self.memory_mb * 2**20, seed=torch.initial_seed(),
+        )  # fmt: skip
+        loss = partial(self.loss, blocks=frozenset(block_units(net)), predictions=self._predictions(twin, calibration))
+        results = reconstruct(net, twin, calibration, settings, loss=loss, units=all_units(net))
+        note_details("reconstruction", {r.name: {"before": r.before, "after": r.after} for r in results})
+        return net.model
+
+    def steps(self, bits: BitSpec) -> int:
+        """Return the steps per unit."""
+        if self.iterations is not None:
+            return self.iterations
+        return ITERATIONS_FROM_6_BITS if min(bits.weights, bits.activations) >= 6 else ITERATIONS
+
+    def loss(self, unit: Unit, *, blocks: frozenset[str], predictions: PerSample | None) -> Loss:
+        """Return the loss of a unit: all terms for a block, the plain error for a layer outside, KL for the head."""
+        if unit.final:
+            return divergence(unit)
+        plain = squared_error(unit)
+        if unit.name not in blocks:
+            return plain
+        suffix = unit.suffix() if self.global_weight else None
+        layers = local_layers(unit.module) if self.local_weight else {}
+        unit.tap(*layers)
+        distance = DISTANCES[self.local]
+
+        def loss(seen: Seen) -> Terms:
+            error = plain(seen)
+            assert isinstance(error, Tensor)
+            terms = {"block": error}
+            if suffix is not None:
+                actual = suffix(seen.outputs, seen.indices)
+                with torch.no_grad():
+                    known = predictions is not None
+                    expected = predictions(seen.indices) if known else suffix(seen.targets, seen.indices)  # type: ignore[misc]
+                terms["global"] = predictions_apart(actual, expected, len(seen.indices))
+            if layers:
+                pairs = [(as_tokens(m, seen.inner[n]), as_tokens(m, seen.inner_targets[n])) for n, m in layers.items()]
+                terms["local"] = torch.stack([distance(out, target) for out, target in pairs]).mean()
+            return terms
+
+        return loss
+
+    def _predictions(self, twin: Explicit, calibration: Calibration) -> PerSample | None:
+        """Return the float logits of all calibration images; nothing for models with other outputs."""
+        if not self.global_weight:
+            return None
+        parts = []
+        with torch.no_grad():
+            for batch in calibration.batches():
+                out = calibration.forward(twin.model, batch)
+                if not isinstance(out, Tensor):
+                    return None
+                parts.append(out)
+        return PerSample(parts)
+
+    def notes(self) -> list[str]:
+        """Say whose reading this is, and where the steps are fewer than usual."""
+        fewer = [] if self.iterations is None else reduced(self.iterations, ITERATIONS)
+        return [*fewer, "our reading of the abstract: no number of the paper is known to compare with"]
+
+
+def local_layers(block: nn.Module) -> Mapping[str, nn.Module]:
+    """Return the layers of a block whose outputs are supervised: linear ones, and the product with the values."""
+    found = {name: module for name, module in block.named_modules() if isinstance(module, Linear)}
+    products = {n: m for n, m in block.named_modules() if isinstance(m, MatMul) and m.left_operand.role == "softmax"}
+    return found | products
+
+
+def as_tokens(layer: nn.Module, x: Tensor) -> Tensor:
+    """Arrange what a layer puts out as (..., tokens, channels); the heads of a product are joined."""
+    return x.transpose(1, 2).flatten(2) if isinstance(layer, MatMul) else x
+
+
+def channel_divergence(out: Tensor, target: Tensor) -> Tensor:
+    """Return KL(softmax(target) || softmax(out)) over the channels, mean over everything else."""
+    expected = target.flatten(0, -2).softmax(-1)
+    return nn.functional.kl_div(out.flatten(0, -2).log_softmax(-1), expected, reduction="batchmean")
+
+
+def moment_distance(out: Tensor, target: Tensor) -> Tensor:
+    """Return the squared distance of each channel's mean and standard deviation over tokens and images."""
+    pairs = [(x.flatten(0, -2).mean(0), x.flatten(0, -2).std(0)) for x in (out, target)]
+    (mean, std), (wanted_mean, wanted_std) = pairs
+    return (mean - wanted_mean).square().mean() + (std - wanted_std).square().mean()
+
+
+def squared_distance(out: Tensor, target: Tensor) -> Tensor:
+    """Return the squared error, summed over channels, mean over everything else."""
+    return (out - target).square().sum(-1).mean()
+
+
+DISTANCES: dict[Local, Distance] = {
+    "channels": channel_divergence,
+    "moments": moment_distance,
+    "squared": squared_distance,
+}
+
+
+def predictions_apart(
+    actual: Tensor | tuple[Tensor, ...], expected: Tensor | tuple[Tensor, ...], images: int
+) -> Tensor:
+    """Return how far predictions are apart: KL for logits; for maps the squared difference over the float variance.
+
+    Of a detector's outputs those with one entry per image count; which proposals the others belong to may differ.
+    """
+    if isinstance(actual, Tensor) and isinstance(expected, Tensor):
+        return nn.functional.kl_div(actual.log_softmax(-1), expected.softmax(-1), reduction="batchmean")
+    pairs = [(a, e) for a, e in zip(actual, expected, strict=True) if len(e) == images and a.shape == e.shape]
+    return torch.stack([(a - e).square().mean() / e.var().clamp_min(VARIANCE_FLOOR) for a, e in pairs]).sum()

@@ -1,0 +1,134 @@
+"""MGRQ: its terms on the float model, the fusion, the suffix, and what switching a supervision off leaves."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from bench.bits import BitSpec
+from bench.contract import RandomImages, two_block_models
+from methods import mgrq
+from methods.core.explicit import explicit
+from methods.core.reconstruct import Settings, block_units, reconstruct
+from methods.mgrq import MGRQ
+
+W4A4 = BitSpec(4, 4)
+STEPS = Settings(iterations=1, weights="ste", weight_rate=0.0, input="quantised", keep=1.0, scales=False, normalise=1.0)
+
+
+def terms_of(method: MGRQ, name: str, bits: BitSpec, settings: Settings = STEPS):
+    """Return (before, after) of each term, per unit, for a model whose operands are off."""
+    model, calibration = two_block_models()[name], RandomImages()
+    net, twin = explicit(model, bits), explicit(model, bits)
+    blocks = frozenset(block_units(net))
+
+    def loss(unit):
+        return method.loss(unit, blocks=blocks, predictions=method._predictions(twin, calibration))
+
+    return reconstruct(net, twin, calibration, settings, loss=loss)
+
+
+@pytest.mark.parametrize("name", ["ViT", "Swin"])
+@pytest.mark.parametrize("local", ["channels", "moments", "squared"])
+def test_every_term_is_nought_while_nothing_is_quantised(name, local):
+    for result in terms_of(MGRQ(local=local), name, W4A4):
+        if "downsample" not in result.name:
+            assert set(result.before) == {"block", "global", "local"}
+        assert all(value < 1e-7 for value in result.before.values()), result
+
+
+def test_a_supervision_that_is_off_is_no_term():
+    (first, *_) = terms_of(MGRQ(global_weight=0, local_weight=0), "ViT", W4A4)
+    assert set(first.before) == {"block"}
+
+
+@pytest.mark.parametrize("name", ["ViT", "Swin"])
+def test_training_lowers_the_sum_of_the_terms_over_their_first_values(name):
+    bits, calibration = BitSpec(3, 3), RandomImages()
+    method = MGRQ(iterations=40, rate=1e-3, batch=8)
+    model = two_block_models()[name]
+    net, twin = mgrq.RepQViT().calibrated(model, calibration, bits), explicit(model, bits)
+    blocks = frozenset(block_units(net))
+    settings = Settings(
+        iterations=40, batch=8, weights="ste", weight_rate=1e-3, weight_schedule="cosine", biases=True,
+        scales=False, input="quantised", keep=1.0, normalise=1.0,
+    )  # fmt: skip
+
+    def loss(unit):
+        return method.loss(unit, blocks=blocks, predictions=method._predictions(twin, calibration))
+
+    for result in reconstruct(net, twin, calibration, settings, loss=loss):
+        assert result.kept
+        ratios = [result.after[term] / result.before[term] for term in result.before]
+        assert sum(ratios) < len(ratios), result
+
+
+def test_the_suffix_skips_the_blocks_in_front_only_where_nothing_else_reads_them():
+    model, calibration = two_block_models()["ViT"], RandomImages()
+    net, twin = explicit(model, W4A4), explicit(model, W4A4)
+    chains: dict[str, bool | None] = {}
+
+    def loss(unit):
+        suffix = unit.suffix()
+
+        def value(seen):
+            out = suffix(seen.outputs, seen.indices)
+            chains[unit.name] = suffix._chain
+            (batch,) = calibration.batches()
+            torch.testing.assert_close(out, model(batch[seen.indices]), rtol=1e-4, atol=1e-5)
+            return (out - out.detach()).square().sum()
+
+        return value
+
+    reconstruct(net, twin, calibration, STEPS, loss=loss)
+    assert chains == {"blocks.0": False, "blocks.1": True}
+
+
+class FirstBlockAgain(RandomImages):
+    """Predictions that also read what the first block puts out, as a detector's neck reads every stage."""
+
+    def forward(self, model, batch):
+        seen: dict[str, Tensor] = {}
+        handle = model.blocks[0].register_forward_hook(lambda module, args, out: seen.update(first=out))
+        try:
+            logits = model(batch)
+        finally:
+            handle.remove()
+        return logits + seen["first"].mean((1, 2))[:, None]
+
+
+def test_a_model_that_reads_its_first_block_again_is_no_chain():
+    model, calibration = two_block_models()["ViT"], FirstBlockAgain()
+    net, twin = explicit(model, W4A4), explicit(model, W4A4)
+    chains = {}
+
+    def loss(unit):
+        suffix = unit.suffix()
+
+        def value(seen):
+            out = suffix(seen.outputs, seen.indices)
+            chains[unit.name] = suffix._chain
+            return (out - out.detach()).square().sum()
+
+        return value
+
+    reconstruct(net, twin, calibration, STEPS, loss=loss)
+    assert chains == {"blocks.0": False, "blocks.1": False}
+
+
+def test_the_channel_divergence_by_hand():
+    out, target = torch.tensor([[[0.0, 0.0]]]), torch.tensor([[[0.0, torch.log(torch.tensor(3.0))]]])
+    expected = 0.25 * torch.log(torch.tensor(0.25 / 0.5)) + 0.75 * torch.log(torch.tensor(0.75 / 0.5))
+    torch.testing.assert_close(mgrq.channel_divergence(out, target), expected)
+
+
+def test_maps_count_by_their_variance_and_proposals_do_not_count():
+    expected = (torch.tensor([[1.0, 3.0], [1.0, 3.0]]), torch.zeros(6, 2))
+    actual = (expected[0] + 1.0, torch.ones(6, 2))
+    torch.testing.assert_close(mgrq.predictions_apart(actual, expected, 2), 1 / expected[0].var())
+
+
+def test_six_bits_take_fewer_steps():
+    assert [MGRQ().steps(BitSpec(b, b)) for b in (3, 4, 6, 8)] == [1000, 1000, 200, 200]
+    assert MGRQ(iterations=7).steps(W4A4) == 7
