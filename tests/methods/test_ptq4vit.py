@@ -11,9 +11,8 @@ from torch import nn
 from bench.audit import audit
 from bench.bits import BitSpec
 from bench.contract import RandomImages, two_block_models
-from bench.errors import Unsupported
 from methods.core.explicit import explicit
-from methods.core.fisher import logits, normalised, output_gradients
+from methods.core.fisher import normalised, output_gradients
 from methods.core.search import operators
 from methods.core.twin import TwinGelu, TwinSoftmax
 from methods.ptq4vit import PTQ4ViT
@@ -137,8 +136,3 @@ def test_variants_pass_the_audit(options: dict[str, Any]) -> None:
         gelu: Any = quantised.get_submodule("blocks.0.mlp.fc2.input_operand.quantizer")
         ratio = (gelu.scale / gelu.negative_scale).log2().item()
         assert ratio == pytest.approx(round(ratio), abs=1e-5)
-
-
-def test_models_without_class_scores_are_refused() -> None:
-    with pytest.raises(Unsupported, match="class probabilities"):
-        logits((torch.zeros(1, 3, 4, 4),))

@@ -1,0 +1,72 @@
+"""AdaRound: weights learn which way to round, layer by layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import nn
+
+from bench.bits import BitSpec
+from bench.protocol import Calibration, Method
+from methods.core.reconstruct import Settings, all_units, layer_units, reconstruct
+from methods.core.reconstruct.base import calibrated, reduced
+from methods.core.reconstruct.settings import Autocast
+
+ITERATIONS = 20_000
+
+
+@dataclass(frozen=True)
+class AdaRound(Method):
+    """Each layer learns which weights to round up and which down, so that its output stays as it is in float.
+
+    Only weights are trained, on what the layers before them give, those with rounded weights already. Activations are
+    calibrated beforehand, in float, and join in the end. Loss: squared error of the layer's output plus a regulariser
+    that makes every weight choose.
+    """
+
+    name = "adaround"
+    title = "AdaRound"
+    fidelity = "inferred"
+    inferred = (
+        "the paper has no vision transformer and keeps activations at 8 bits or in float: operands as in the standard "
+        "protocol, activations with per-tensor grids of least squared error",
+        "weights start from per-channel asymmetric grids of least squared error among 90 shrunk ranges (the paper: "
+        "per tensor)",
+        "the loss is that of the layer's output itself, without the activation function behind it",
+        "a layer whose error on the calibration set grew keeps its weights",
+        "not compared with the official code yet",
+    )
+    paper = "Nagel et al., AdaRound, ICML 2020, arXiv 2004.10568"
+    trial: ClassVar = {"iterations": 6}
+
+    iterations: int = ITERATIONS
+    """Steps per unit; small models need far fewer (docs/reconstruct.md). The paper takes 10,000."""
+    batch: int = 32
+    weight_rate: float = 1e-3
+    rounding_weight: float = 0.01
+    warm_up: float = 0.2
+    unit: Literal["layer", "block"] = "layer"
+    """"block" learns the layers of a block together, by the error of the block's output."""
+    autocast: Autocast = "off"
+    memory_mb: int = 4096
+    """Host memory for cached inputs and targets; what is beyond goes to files."""
+
+    def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
+        """Return the model with learned rounding."""
+        net, twin = calibrated(model, calibration, bits)
+        settings = Settings(
+            iterations=self.iterations, batch=self.batch, weight_rate=self.weight_rate, scales=False, input="quantised",
+            keep=1.0, rounding_weight=self.rounding_weight, warm_up=self.warm_up, autocast=self.autocast,
+            memory=self.memory_mb * 2**20, seed=torch.initial_seed(),
+        )  # fmt: skip
+        for operand in net.activations.values():
+            operand.on = False
+        units = layer_units(net) if self.unit == "layer" else all_units(net)
+        reconstruct(net, twin, calibration, settings, units=units)
+        return net.switch(True)
+
+    def notes(self) -> list[str]:
+        """Say so where the steps are fewer than the default."""
+        return reduced(self.iterations, ITERATIONS)

@@ -1,0 +1,82 @@
+"""AdaRound, BRECQ and QDrop: what each trains, and what it leaves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench import protocol
+from bench.audit import audit
+from bench.bits import BitSpec
+from bench.contract import RandomImages, two_block_models
+from methods.adaround import AdaRound
+from methods.brecq import BRECQ
+from methods.core.reconstruct.base import calibrated
+from methods.qdrop import QDrop
+
+BITS = BitSpec(3, 3)
+FAST = {"iterations": 12, "batch": 4, "weight_rate": 0.05}
+METHODS = [
+    AdaRound(**FAST),
+    AdaRound(**FAST, unit="block"),
+    BRECQ(**FAST, scale_iterations=6, scale_rate=1e-2),
+    BRECQ(**FAST, scale_iterations=0, weighting="none"),
+    QDrop(**FAST, scale_rate=1e-2),
+]
+
+
+def quantised(method: Any) -> tuple[nn.Module, dict[str, Any]]:
+    with protocol.listening() as heard:
+        model = method.quantize(two_block_models()["ViT"], RandomImages(), BITS)
+    return model, heard.details
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: f"{m.name} {getattr(m, 'unit', '')}")
+def test_training_moves_weights_and_scales_and_passes_the_audit(method: Any) -> None:
+    model, details = quantised(method)
+    start, _ = calibrated(two_block_models()["ViT"], RandomImages(), BITS)
+    before, after = start.model.state_dict(), model.state_dict()
+    moved = {name for name, x in before.items() if not torch.equal(x, after[name])}
+    scales = {name for name in moved if name.endswith("scale")}
+    assert {name for name in moved - scales if not name.endswith(".weight")} == set()
+    assert moved - scales
+    assert bool(scales) == (isinstance(method, QDrop) or (isinstance(method, BRECQ) and method.scale_iterations > 0))
+    images = next(RandomImages().batches())
+    assert audit(model, BITS, images[:1], RandomImages().forward).violations == ()
+    assert all(row["after"]["loss"] <= row["before"]["loss"] for t in details.values() for row in t if row["kept"])
+
+
+def test_adaround_trains_layer_by_layer() -> None:
+    _, details = quantised(AdaRound(iterations=1))
+    names = [row["unit"] for row in details["reconstruction"]]
+    assert names[:3] == ["patch_embed.proj", "blocks.0.attn.qkv", "blocks.0.attn.proj"]
+    assert names[-1] == "head"
+
+
+def test_brecq_rounds_the_whole_model_before_it_trains_scales() -> None:
+    _, details = quantised(BRECQ(iterations=1, scale_iterations=1))
+    assert list(details) == ["rounding", "scales"]
+
+
+@pytest.mark.parametrize("cls", [AdaRound, BRECQ, QDrop])
+def test_fewer_steps_than_the_papers_are_noted(cls: Any) -> None:
+    assert cls().notes() == []
+    assert cls(iterations=500).notes() == ["reduced: 500 steps per unit, the paper takes 20000"]
+
+
+def test_brecq_weights_have_a_mean_square_of_one_and_leave_the_switches() -> None:
+    from methods.brecq import gradients
+    from methods.core.reconstruct.plan import plan
+    from methods.core.reconstruct.unit import Unit
+
+    net, twin = calibrated(two_block_models()["ViT"], RandomImages(), BITS)
+    for operand in net.activations.values():
+        operand.on = False
+    (found,) = plan(twin, RandomImages(), ["blocks.0"])
+    parts: list[Tensor] = gradients(Unit(found, 0, net, twin, RandomImages()))
+    assert torch.cat(parts).shape == (8, 17, 32)
+    assert torch.cat(parts).square().mean().item() == pytest.approx(1, rel=1e-5)
+    assert all(operand.on == (operand.role == "weight") for operand in net.operands.values())
