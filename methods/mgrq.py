@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.bits import BitSpec
-from bench.protocol import Calibration, Method, note_details
+from bench.protocol import Calibration, Method
 from methods.core.explicit import Explicit, explicit
 from methods.core.operands import Linear, MatMul
 from methods.core.reconstruct import (
@@ -98,8 +98,7 @@ class MGRQ(Method):
             autocast=self.autocast, memory=self.memory_mb * 2**20, seed=torch.initial_seed(),
         )  # fmt: skip
         loss = partial(self.loss, blocks=frozenset(block_units(net)), predictions=self._predictions(twin, calibration))
-        results = reconstruct(net, twin, calibration, settings, loss=loss, units=all_units(net))
-        note_details("reconstruction", {r.name: {"before": r.before, "after": r.after} for r in results})
+        reconstruct(net, twin, calibration, settings, loss=loss, units=all_units(net))
         return net.model
 
     def steps(self, bits: BitSpec) -> int:
