@@ -61,6 +61,11 @@ def keep(source: Any, pairs: Sequence[Pair], budget: int, workers: int) -> list[
 _KEPT: dict[str, list[Item]] = {}
 
 
+def forget() -> None:
+    """Drop the kept items."""
+    _KEPT.clear()
+
+
 def _key(source: Any, pairs: Sequence[Pair], budget: int) -> str:
     stats = [(file, file.stat()) for pair in pairs for file in (pair.image, pair.labels)]
     listed = [(str(file), stat.st_size, stat.st_mtime_ns) for file, stat in stats]

@@ -1,12 +1,14 @@
 """Counts of pixels per image and class, and the scores that follow from them: mIoU, mAcc and aAcc.
 
 The evidence of semantic segmentation is three tables (images, classes): pixels where prediction and label agree, pixels
-predicted as a class, pixels labelled as a class. Pixels without a label are in none of them.
+predicted as a class, pixels labelled as a class. Pixels without a label are in none of them. For pictures, `maps`
+(pictures, height, width) has the predicted class of every pixel of the first images; no score needs it.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from bench.protocol import Evidence
 IGNORED = 255
 LARGEST_CLASS_COUNT = 254
 TABLES = ("intersection", "labelled", "predicted")
+MAPS = "maps"
 COUNT = np.dtype(np.uint32)
 """Holds the pixels of any image below 4 gigapixels; what the tables share compresses away."""
 
@@ -39,10 +42,11 @@ def pixel_counts(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
     return torch.stack([confusion.diagonal(), confusion.sum(dim=1), confusion.sum(dim=0)])
 
 
-def as_evidence(counts: Tensor) -> dict[str, NDArray[Any]]:
-    """Return the evidence of counts (images, 3, classes)."""
+def as_evidence(counts: Tensor, maps: Sequence[Tensor] = ()) -> dict[str, NDArray[Any]]:
+    """Return the evidence of counts (images, 3, classes) and, for pictures, predicted maps (height, width)."""
     tables = counts.cpu().numpy()
-    return {name: tables[:, row].astype(COUNT) for row, name in enumerate(TABLES)}
+    found: dict[str, NDArray[Any]] = {name: tables[:, row].astype(COUNT) for row, name in enumerate(TABLES)}
+    return found | ({MAPS: torch.stack(list(maps)).cpu().numpy()} if maps else {})
 
 
 def scores(evidence: Evidence) -> dict[str, float]:
@@ -65,10 +69,11 @@ def _mean_share(parts: NDArray[np.int64], wholes: NDArray[np.int64]) -> float:
     return float(np.mean(parts[there] / wholes[there]))
 
 
-def check(evidence: Evidence, *, classes: int, images: int | None) -> None:
+def check(evidence: Evidence, *, classes: int, images: int | None, pictures: int = 0) -> None:
     """Raise BadInput where evidence cannot be the counts of `images` images (None: any number) and `classes`."""
-    if sorted(evidence) != sorted(TABLES):
-        raise BadInput(f"evidence has {', '.join(sorted(evidence)) or 'nothing'}; expected {', '.join(TABLES)}")
+    expected = sorted((*TABLES, MAPS) if pictures else TABLES)
+    if sorted(evidence) != expected:
+        raise BadInput(f"evidence has {', '.join(sorted(evidence)) or 'nothing'}; expected {', '.join(expected)}")
     for name in TABLES:
         table = evidence[name]
         if table.dtype != COUNT or table.ndim != 2 or table.shape[1] != classes:
@@ -81,6 +86,8 @@ def check(evidence: Evidence, *, classes: int, images: int | None) -> None:
     if images is not None and rows["labelled"] != images:
         raise BadInput(f"evidence covers {rows['labelled']} images; the evaluation set has {images}")
     _check_counts(evidence)
+    if pictures:
+        _check_maps(evidence, classes, min(pictures, rows["predicted"]))
 
 
 def _check_counts(evidence: Evidence) -> None:
@@ -94,6 +101,20 @@ def _check_counts(evidence: Evidence) -> None:
         )
     if not labelled.any():
         raise BadInput("evidence has no labelled pixel, so nothing can be scored")
+
+
+def _check_maps(evidence: Evidence, classes: int, pictures: int) -> None:
+    maps = evidence[MAPS]
+    if maps.dtype != np.uint8 or maps.ndim != 3 or len(maps) != pictures or maps.max(initial=0) >= classes:
+        raise BadInput(
+            f"evidence {MAPS} is {maps.dtype} of shape {maps.shape}; expected uint8, ({pictures}, height, width), "
+            f"classes 0 to {classes - 1}"
+        )
+    for position, found in enumerate(maps):
+        if (np.bincount(found.ravel(), minlength=classes) < evidence["predicted"][position]).any():
+            raise BadInput(
+                f"evidence of image {position} is impossible: its map has fewer pixels of a class than counted"
+            )
 
 
 def labels_hash(evidence: Evidence) -> str:

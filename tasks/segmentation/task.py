@@ -14,12 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 from bench.errors import BadInput, Missing, UnknownName, VitptqError
-from bench.protocol import Evidence, InputSpec, Metric, ModelCard, Progress, Task
+from bench.protocol import Drawing, Evidence, InputSpec, Metric, ModelCard, Progress, Scene, Task
 from tasks import openmmlab
 from tasks.classification import files_digest
 from tasks.openmmlab import Item, TensorCalibration
@@ -52,11 +54,14 @@ class Ade20kTask(Task):
         batch_size: int = BATCH,
         workers: int | None = None,
         cache_bytes: int = CACHE_BYTES,
+        pictures: int = 0,
     ) -> None:
         """Expect label maps of `classes` classes and `images` evaluation images (None: any number).
 
         The first decoded evaluation images, up to `cache_bytes` in all, stay in the process's memory for the next cell;
         the others are decoded by `workers` processes (default: one per usable core, at most 8).
+        The evidence keeps what was predicted for the first `pictures` images, which must have one size: for images that
+        may be published.
         """
         if not 1 < classes <= iou.LARGEST_CLASS_COUNT:
             raise BadInput(f"{classes} classes: a label map of 8 bits holds 2 to {iou.LARGEST_CLASS_COUNT}")
@@ -65,6 +70,7 @@ class Ade20kTask(Task):
         self.batch_size = batch_size
         self.workers = min(8, len(os.sched_getaffinity(0))) if workers is None else workers
         self.cache_bytes = cache_bytes
+        self.pictures = pictures
         self._loaded: set[str] = set()
 
     @property
@@ -219,6 +225,14 @@ class Ade20kTask(Task):
         pairs = self.evaluation_pairs()
         batches.keep(self._source(model), pairs, self.cache_bytes, self._workers_for(pairs))
 
+    def forget(self) -> None:
+        """Drop the decoded evaluation images."""
+        batches.forget()
+
+    def image_folders(self) -> Sequence[Path]:
+        """Return the folder of the images."""
+        return (self.folder,)
+
     def place(self, model: str) -> str:
         """Say where the images and the weights are."""
         return f"images in {self.folder}, weights in {self.checkpoint_file(model)}"
@@ -235,6 +249,7 @@ class Ade20kTask(Task):
         prepare = openmmlab.preprocessor(self.model_config(name), "mmseg", device)
         counts = torch.zeros(len(pairs), 3, self.classes, dtype=torch.int64, device=device)
         broken = torch.zeros((), dtype=torch.int64, device=device)
+        maps: dict[int, Tensor] = {}
         done = 0
         model.eval()
         for batch in batches.equal_sized(found, self.batch_size):
@@ -243,13 +258,15 @@ class Ade20kTask(Task):
                 _check_prediction(prediction, labels, self.classes)
                 counts[position] = iou.pixel_counts(prediction.pred_sem_seg.data, labels, self.classes)
                 broken += ~_is_finite(prediction.seg_logits.data)
+                if position < self.pictures:
+                    maps[position] = prediction.pred_sem_seg.data[0].to(torch.uint8)
             done += len(batch)
             progress(done, len(pairs))
         if int(broken):
             raise VitptqError(
                 f"the model returned logits that are not finite (NaN or infinite) for {int(broken)} of {done} images"
             )
-        return iou.as_evidence(counts)
+        return iou.as_evidence(counts, [maps[position] for position in sorted(maps)])
 
     def score(self, evidence: Evidence) -> dict[str, float]:
         """Recompute mIoU, mAcc and aAcc (percent) from evidence alone."""
@@ -260,13 +277,21 @@ class Ade20kTask(Task):
         """Return the hash of the labelled areas."""
         return iou.labels_hash(evidence)
 
+    def scenes(self, evidence: Evidence) -> Sequence[Scene]:
+        """Return the first images with their labels and what was predicted; none without the images."""
+        self._check_evidence(evidence)
+        if not self.pictures or not self.folder.is_dir():
+            return ()
+        pairs = label_maps.pairs(self.folder, "validation", self.missing_data)
+        return [_scene(pair, found) for pair, found in zip(pairs, evidence[iou.MAPS], strict=False)]
+
     def count(self, evidence: Evidence) -> int:
         """Return how many images the evidence covers."""
         self._check_evidence(evidence)
         return len(evidence["labelled"])
 
     def _check_evidence(self, evidence: Evidence) -> None:
-        iou.check(evidence, classes=self.classes, images=self.images)
+        iou.check(evidence, classes=self.classes, images=self.images, pictures=self.pictures)
 
     def _workers_for(self, pairs: Sequence[label_maps.Pair]) -> int:
         # Starting processes takes longer than decoding little.
@@ -282,6 +307,15 @@ def predict(model: nn.Module, prepare: nn.Module, items: list[Item]) -> list[Any
     with torch.no_grad():
         found: list[Any] = model(inputs, samples, mode="predict")
     return found
+
+
+def _scene(pair: label_maps.Pair, found: NDArray[np.uint8]) -> Scene:
+    """Return a drawing of an image; class 0 is the background and stays clear."""
+    labels = label_maps.read_labels(pair.labels)
+    truth = np.where(np.isin(labels, label_maps.NO_LABEL), 0, labels - np.uint8(1)).astype(np.uint8)
+    with Image.open(pair.image) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    return Scene(pair.image.stem, pixels, Drawing(truth), Drawing(found))
 
 
 def _check_prediction(prediction: Any, labels: Tensor, classes: int) -> None:
