@@ -46,7 +46,7 @@ LossFor = Callable[[Any], Loss]
 
 def channel_axis(x: Tensor, module: nn.Module | None = None) -> int:
     """Return the axis of the channels: 1 of a map that a convolution puts out, else the last."""
-    return 1 if isinstance(module, nn.Conv2d) and x.ndim == 4 else -1
+    return 1 if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and x.ndim == 4 else -1
 
 
 def squared_error(unit: Any) -> Loss:

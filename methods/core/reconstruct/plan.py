@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bench.errors import BadInput, Unsupported
 from bench.protocol import Calibration, note_details
 from methods.core.explicit import Explicit
-from methods.core.operands import Conv2d, Linear
+from methods.core.operands import Layer
 from methods.core.reconstruct.cache import Entry
 from methods.core.reconstruct.trees import Layout
 from methods.core.search import Enough
@@ -64,7 +64,8 @@ def layer_units(net: Explicit) -> list[str]:
 def all_units(net: Explicit) -> list[str]:
     """Return the blocks and the layers outside them, such as the patch embedding and the head."""
     blocks = block_units(net)
-    outside = [name for name in layer_units(net) if not any(name.startswith(f"{block}.") for block in blocks)]
+    # the dot at both ends: a block may be a layer itself
+    outside = [name for name in layer_units(net) if not any(f"{name}.".startswith(f"{block}.") for block in blocks)]
     return [*blocks, *outside]
 
 
@@ -125,7 +126,7 @@ def _watch(net: Explicit, calibration: Calibration, batch: Tensor, names: Sequen
     entered: dict[str, Any] = {}
 
     def enter(name: str, module: nn.Module, args: Any, kwargs: Any) -> None:
-        rows = isinstance(module, Linear | Conv2d)
+        rows = isinstance(module, Layer)
         layout = Layout.of((args, kwargs), images, rows=rows)
         entered[name] = layout, layout.key((args, kwargs)), layout.split((args, kwargs))
         before, outputs = seen.last
@@ -137,7 +138,7 @@ def _watch(net: Explicit, calibration: Calibration, batch: Tensor, names: Sequen
 
     def leave(name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         layout, key, inputs = entered.pop(name)
-        outputs = Layout.of(output, images, rows=isinstance(module, Linear | Conv2d))
+        outputs = Layout.of(output, images, rows=isinstance(module, Layer))
         if not inputs or not outputs.places:
             return
         seen.calls.setdefault(name, []).append(Call(layout, outputs, key + outputs.key(output)))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bench.bits import FLOAT_BITS
 from bench.errors import BadInput
-from methods.core.operands import Conv2d, Linear, Operand
+from methods.core.operands import Layer, Operand
 from methods.core.reconstruct.dropping import Activation, mixed
 from methods.core.reconstruct.losses import Loss, Seen, Terms
 from methods.core.reconstruct.rounding import AdaRound, Fixed, Training, beta_at, regularise
@@ -173,7 +173,7 @@ class Trainer:
 def _parameters(module: nn.Module, settings: Settings) -> Iterator[nn.Parameter]:
     """Yield the parameters that are trained as they are."""
     for part in module.modules():
-        if isinstance(part, Linear | Conv2d):
+        if isinstance(part, Layer):
             own = dict(part.named_parameters(recurse=False))
             if settings.weights == "ste":
                 yield own["weight"]

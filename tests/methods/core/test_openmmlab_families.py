@@ -18,9 +18,11 @@ from bench.errors import Unsupported
 from methods.core.explicit import explicit
 from methods.core.families import family_of
 from methods.core.operands import ConvTranspose2d
+from methods.core.reconstruct.plan import all_units
 from methods.minmax import MinMax
 from methods.omse import OMSE
 from methods.percentile import Percentile
+from methods.qdrop import QDrop
 from methods.repq_vit import RepQViT, fold
 from tests.methods.core import openmmlab_models
 from tests.methods.core.openmmlab_models import Images, bare_swin, deit_upernet, mask_rcnn, outputs, upernet
@@ -128,6 +130,19 @@ def test_blocks_are_modules_in_execution_order(model: nn.Module, everything: Bit
     names = [unit for unit, _ in net.blocks()]
     assert order == names
     assert not any(a != b and a.startswith(f"{b}.") for a in names for b in names)
+
+
+def test_every_layer_is_in_one_unit_of_reconstruction(model: nn.Module, everything: BitSpec) -> None:
+    net = explicit(model, everything)
+    units = [f"{unit}." for unit in all_units(net)]
+    assert all(sum(weight.startswith(unit) for unit in units) == 1 for weight in net.weights)
+
+
+@pytest.mark.parametrize(("build", "scope"), [(mask_rcnn, "W4A4+neck+heads"), (upernet, "W4A4+heads")])
+def test_reconstruction_runs_on_every_unit(build: Callable[[], nn.Module], scope: str) -> None:
+    calibration, bits = Images((40, 56), (33, 47)), BitSpec.parse(scope)
+    quantised = QDrop(iterations=2).quantize(build(), calibration, bits)
+    assert audit(quantised, bits, images((37, 51), count=1), calibration.forward).violations == ()
 
 
 def test_operands_outside_every_unit_are_refused() -> None:
