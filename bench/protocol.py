@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from bench.bits import BitSpec
@@ -91,7 +91,7 @@ class Heard:
     report: Report | None = None
     folder: Path | None = None
     notes: list[str] = field(default_factory=list)
-    details: dict[str, JsonValue] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 _heard = Heard()
@@ -128,8 +128,8 @@ def note(text: str) -> None:
         _heard.notes.append(text)
 
 
-def note_details(key: str, value: JsonValue) -> None:
-    """Keep figures or tables of this run in the record, under details["method"][key]."""
+def note_details(key: str, value: Any) -> None:
+    """Keep figures or tables of this run in the record, under details["method"][key]: plain JSON values."""
     _heard.details[key] = value
 
 

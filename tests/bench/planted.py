@@ -19,7 +19,7 @@ import torchvision
 from PIL import Image
 from torch import Tensor, nn
 
-from bench import registry
+from bench import protocol, registry
 from bench.bits import BitSpec
 from bench.protocol import Calibration, DataFree, Method, Quantizer
 from methods.core.explicit import Explicit, explicit
@@ -406,3 +406,20 @@ EXPECTED: dict[type[Planted], str] = {
     **CHEATS,
 }
 """Each planted fault with the words in which the contract test must name it."""
+
+
+@dataclass(frozen=True)
+class Tells(Planted):
+    """Tells what it does and keeps state."""
+
+    def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
+        """Report, note, and leave a file in the work folder."""
+        folder = protocol.work_folder()
+        assert folder is not None
+        folder.mkdir(parents=True, exist_ok=True)
+        protocol.report("block 1/2, loss 0.5", 1, 2)
+        protocol.note("told twice")
+        protocol.note("told twice")
+        protocol.note_details("finished before", [path.name for path in sorted(folder.iterdir())])
+        (folder / "block-1").write_text("state")
+        return _minmax(model, calibration, bits).model

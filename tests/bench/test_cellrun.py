@@ -251,3 +251,39 @@ def test_changed_adapter_source_makes_another_cell(tiny: None, tmp_path: Path) -
         path.write_text(source.replace("{}", name) + extra)
         hashes.append(registry.source_hash(registry.method(str(path))))
     assert len(set(hashes)) == 3
+
+
+def test_what_a_method_tells_is_shown_and_recorded(tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch, planted.Tells)
+    said: list[tuple[str, int, int]] = []
+    record = measured(cell(method="planted"), replace(run, say=lambda *what: said.append(what)))
+    assert ("quantise: block 1/2, loss 0.5", 1, 2) in said
+    assert record.notes == ("told twice",)
+    assert record.details["method"] == {"finished before": []}
+    assert not run.store.work_dir(record.cell).exists()
+
+
+def test_a_failed_method_keeps_its_state_for_the_next_attempt(
+    tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch, planted.Tells)
+    asked = cell(method="planted")
+    with monkeypatch.context() as broken:
+        broken.setattr(planted, "_minmax", lambda *args: 1 / 0)
+        assert measured(asked, run).status == "failed"
+    assert [path.name for path in run.store.work_dir(asked).iterdir()] == ["block-1"]
+    record = measured(asked, replace(run, retry_failed=True))
+    assert record.details["method"] == {"finished before": ["block-1"]}
+    assert not run.store.work_dir(asked).exists()
+
+
+def test_nothing_is_told_outside_a_cell() -> None:
+    from bench import protocol
+
+    protocol.report("alone", 0, 1)
+    assert protocol.work_folder() is None
+    with protocol.listening() as outer:
+        with protocol.listening() as inner:
+            protocol.note("inside")
+        protocol.note("outside")
+    assert (inner.notes, outer.notes) == (["inside"], ["outside"])

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from pydantic import JsonValue
 from torch import Tensor, nn
 
 from bench import protocol
@@ -224,15 +223,12 @@ class _Run:
                 f"memory ran out: batches of {self.settings.batch} were computed in {self.parts} parts, "
                 "their gradients added"
             )
-        table: list[JsonValue] = [
-            {"unit": r.name, "before": dict(r.before), "after": dict(r.after), "kept": r.kept} for r in results
-        ]
+        table = [{"unit": r.name, "before": dict(r.before), "after": dict(r.after), "kept": r.kept} for r in results]
         protocol.note_details(self.tag, table)
         if any(r.resumed for r in results):
             protocol.note_details(f"{self.tag}, resumed units", sum(r.resumed for r in results))
         if self.shelf.ignored:
-            ignored: list[JsonValue] = list(self.shelf.ignored)
-            protocol.note_details(f"{self.tag}, files of other runs ignored", ignored)
+            protocol.note_details(f"{self.tag}, files of other runs ignored", list(self.shelf.ignored))
 
 
 def out_of_memory(error: BaseException) -> bool:
