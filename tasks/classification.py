@@ -431,7 +431,7 @@ def _hard_linked(files: Sequence[Path], val: Path) -> Path | None:
     linked = {_inode(file): file for file in files if file.stat().st_nlink > 1}
     if not linked:
         return None
-    return next((linked[inode] for inode in map(_inode, val.glob("*/*")) if inode in linked), None)
+    return next((linked[inode] for inode in map(_inode, val.rglob("*")) if inode in linked), None)
 
 
 def files_digest(files: Sequence[Path]) -> str:

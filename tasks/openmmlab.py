@@ -76,10 +76,10 @@ def build(config: Mapping[str, Any], scope: Scope) -> nn.Module:
     return model
 
 
-def preprocessor(config: Mapping[str, Any], scope: Scope, device: torch.device) -> nn.Module:
-    """Return the data preprocessor of a model config alone (normalises, pads, stacks), on the device."""
+def preprocessor(config: Mapping[str, Any], scope: Scope, device: torch.device) -> Any:
+    """Return the data preprocessor of a model config alone (normalises, pads, stacks), a module on the device."""
     with library(scope) as registry:
-        found: nn.Module = registry.MODELS.build(_model_config(config["data_preprocessor"]))
+        found = registry.MODELS.build(_model_config(config["data_preprocessor"]))
     return found.to(device).eval()
 
 
@@ -87,6 +87,26 @@ def dataset(config: Mapping[str, Any], scope: Scope) -> Any:
     """Return the library's data set of a config, its annotations read."""
     with library(scope) as registry, redirect_stdout(StringIO()):  # pycocotools prints its progress
         return registry.DATASETS.build(deepcopy(dict(config)))
+
+
+class ImageList:
+    """Listed image files behind a library's test pipeline, with the two methods of its data sets that `items` uses."""
+
+    def __init__(self, files: Sequence[Path], pipeline: Sequence[Mapping[str, Any]], scope: Scope) -> None:
+        """Read nothing yet."""
+        with library(scope):
+            from mmengine.dataset import Compose
+
+            self._steps = Compose([dict(step) for step in pipeline])
+        self._files = [str(file) for file in files]
+
+    def get_data_info(self, index: int) -> dict[str, Any]:
+        """Return what the pipeline starts from."""
+        return {"img_path": self._files[index], "img_id": index}
+
+    def __getitem__(self, index: int) -> Item:
+        item: Item = self._steps(self.get_data_info(index))
+        return item
 
 
 @contextmanager
@@ -102,16 +122,16 @@ def library(scope: Scope) -> Iterator[Any]:
 def load_checkpoint(
     model: nn.Module,
     path: Path,
-    digest: str,
+    digest: str | None,
     convert: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
 ) -> None:
     """Load weights into `model` with strict keys.
 
-    `digest` is the file's sha256, or its first hex digits: OpenMMLab puts eight of them into its file names. `convert`
-    renames keys of other code bases.
+    `digest` is the file's sha256, or its first hex digits: OpenMMLab puts eight of them into its file names. None is
+    for a file whose hash nobody has published. `convert` renames keys of other code bases.
     """
     found = sha256_of(path)
-    if len(digest) < 8 or not found.startswith(digest.lower()):
+    if digest is not None and (len(digest) < 8 or not found.startswith(digest.lower())):
         raise BadInput(f"{path} has sha256 {found[:12]}..., its model is pinned to {digest[:12]}...: download it again")
     state = read_state(path)
     try:
@@ -212,6 +232,18 @@ def grouped(found: Iterable[Item], *, divisor: int = 1) -> list[list[Item]]:
     for item in found:
         groups.setdefault(padded_size(item, divisor), []).append(item)
     return list(groups.values())
+
+
+def equal_batches(found: Iterable[Item], *, size: int, divisor: int = 1) -> Iterator[list[Item]]:
+    """Yield the items in order, up to `size` at a time, consecutive ones of equal padded size together."""
+    batch: list[Item] = []
+    for item in found:
+        if batch and (len(batch) == size or padded_size(item, divisor) != padded_size(batch[0], divisor)):
+            yield batch
+            batch = []
+        batch.append(item)
+    if batch:
+        yield batch
 
 
 def padded_size(item: Item, divisor: int = 1) -> tuple[int, int]:
