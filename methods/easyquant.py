@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from bench.bits import BitSpec
 from bench.protocol import Calibration, Method
 from methods.core.explicit import Explicit, explicit
-from methods.core.operands import Conv2d
+from methods.core.operands import Convolution
 from methods.core.search import (
     MEGABYTE,
     Grouping,
@@ -114,7 +114,7 @@ class EasyQuant(Method):
         whose channels are judged apart, are compared over positions.
         """
         by_head = group.granularity == "head"
-        if isinstance(operator, Conv2d) and side == "first":
+        if isinstance(operator, Convolution) and side == "first":
             return cosine((-2,), None, by_head=False)
         rows = group.groups if group.axis == 0 else None
         axes = (-1,) if self.similarity == "token" else (-2, -1) if by_head else (-3, -2, -1)

@@ -105,9 +105,10 @@ class Conv2d(nn.Conv2d):
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
-    """A transposed convolution with both operands in slots; shares the original's parameters.
+    """A transposed convolution with both operands in slots; shares the original's memory.
 
-    The output channels are on the weight's second axis, so groups (where they would be on both) are refused.
+    Its weight has the output channels on the first axis, as every other layer's has. Groups, whose output channels are
+    on two axes of the original weight, are refused.
     """
 
     def __init__(self, layer: nn.ConvTranspose2d, bits: BitSpec, role: Role = "input") -> None:
@@ -124,9 +125,10 @@ class ConvTranspose2d(nn.ConvTranspose2d):
             dilation=_pair(layer.dilation),
             device="meta",
         )
-        self.weight, self.bias = layer.weight, layer.bias
+        weight = layer.weight.detach().transpose(0, 1)  # (out, in, kH, kW)
+        self.weight, self.bias = nn.Parameter(weight, layer.weight.requires_grad), layer.bias
         self.input_operand = Operand(role, bits.width(role), channel_axis=1)
-        self.weight_operand = Operand("weight", bits.width("weight"), channel_axis=1)
+        self.weight_operand = Operand("weight", bits.width("weight"), channel_axis=0)
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Apply the layer, shape (B, in, H, W) to (B, out, H', W')."""
@@ -137,11 +139,19 @@ class ConvTranspose2d(nn.ConvTranspose2d):
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         assert not isinstance(self.padding, str)
         return nn.functional.conv_transpose2d(
-            x, weight, bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation
+            x,
+            weight.transpose(0, 1),
+            bias,
+            self.stride,
+            self.padding,
+            self.output_padding,
+            self.groups,
+            self.dilation,
         )
 
 
-Layer = Linear | Conv2d | ConvTranspose2d
+Convolution = Conv2d | ConvTranspose2d
+Layer = Linear | Convolution
 
 
 class MatMul(nn.Module):

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from bench.protocol import Calibration, Quantizer
 from methods.core.explicit import Explicit
 from methods.core.observe import watching
-from methods.core.operands import Conv2d, Linear, MatMul, Operand
+from methods.core.operands import Convolution, Linear, MatMul, Operand
 from methods.core.quantizers import SCALE_FLOOR, Granularity, Uniform
 
-Operator = Linear | Conv2d | MatMul
+Operator = Linear | Convolution | MatMul
 Side = Literal["first", "second"]
 SIDES: tuple[Side, Side] = ("first", "second")
 Candidates = Callable[[Tensor, int, int], Tensor]
@@ -56,7 +56,7 @@ def sides(operator: Operator) -> tuple[Operand, Operand]:
 def operators(net: Explicit, calibration: Calibration) -> dict[str, Operator]:
     """Return the operators by name, in the order in which they run."""
     found: dict[str, Operator] = {}
-    names = {module: name for name, module in net.model.named_modules() if isinstance(module, Linear | Conv2d | MatMul)}
+    names = {module: name for name, module in net.model.named_modules() if isinstance(module, Operator)}
 
     def enter(module: Any, args: Any) -> None:
         found[names[module]] = module
@@ -142,7 +142,7 @@ def outputs(operator: Operator, first: Tensor, second: Tensor, side: Side) -> Te
     return out if bias is None else out + bias[:, None, None]
 
 
-def _layer(operator: Linear | Conv2d, weight: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
+def _layer(operator: Linear | Convolution, weight: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
     if isinstance(operator, Linear):
         return nn.functional.linear(x, weight, bias)
     return operator._conv_forward(x, weight, bias)
@@ -152,7 +152,7 @@ def canonical(operator: Operator, output: Tensor, leading: int) -> Tensor:
     """Arrange outputs (*leading, *shape) as (*leading, heads, positions, channels); one head but for products."""
     if isinstance(operator, MatMul):
         return output
-    if isinstance(operator, Conv2d):
+    if isinstance(operator, Convolution):
         return output.flatten(-2).transpose(-2, -1).unsqueeze(-3)
     return output.reshape(*output.shape[:leading], 1, -1, output.shape[-1])
 
@@ -289,7 +289,7 @@ def grouping(net: Explicit, name: str, operator: Operator, side: Side, x: Tensor
         return Grouping(1, torch.arange(x.shape[1], device=x.device), "head")
     if side == "second":
         return Grouping(None, None, "tensor")
-    if isinstance(operator, Conv2d):
+    if isinstance(operator, Convolution):
         return Grouping(0, torch.arange(len(x), device=x.device), "channel")
     rows = qkv_rows(net, name, len(x))
     return Grouping(None, None, "tensor") if rows is None else Grouping(0, rows.to(x.device), "channel")

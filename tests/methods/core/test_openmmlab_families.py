@@ -203,8 +203,9 @@ def test_transposed_convolution_quantises_per_output_channel(options: dict[str, 
     layer = nn.ConvTranspose2d(3, 5, 3, **options).requires_grad_(False)
     slotted, x = ConvTranspose2d(layer, BACKBONE), torch.randn(2, 3, 6, 4)
     assert torch.equal(slotted(x), layer(x))
-    assert slotted.weight_operand.by_channel(layer.weight).shape == (5, 3 * 3 * 3)
-    assert torch.equal(slotted.weight_operand.by_channel(layer.weight)[2], layer.weight[:, 2].flatten())
+    assert slotted.weight_operand.by_channel(slotted.weight).shape == (5, 3 * 3 * 3)
+    assert torch.equal(slotted.weight_operand.by_channel(slotted.weight)[2], layer.weight[:, 2].flatten())
+    assert slotted.weight.data_ptr() == layer.weight.data_ptr()
 
 
 def test_transposed_convolution_in_groups_is_refused() -> None:

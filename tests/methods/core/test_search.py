@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from bench.bits import BitSpec
 from bench.contract import RandomImages, two_block_models
 from methods.core.explicit import explicit
-from methods.core.operands import Conv2d, Linear, MatMul
+from methods.core.operands import Conv2d, ConvTranspose2d, Linear, MatMul
 from methods.core.search import (
     MEGABYTE,
     Grouping,
@@ -37,6 +37,7 @@ OPERATORS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "grouped convolution": (lambda: Conv2d(nn.Conv2d(6, 9, 3, groups=3, stride=2), BITS), (3, 6, 7, 7)),
     "depthwise convolution": (lambda: Conv2d(nn.Conv2d(6, 6, 3, groups=6, bias=False), BITS), (3, 6, 5, 5)),
     "depthwise with a multiplier": (lambda: Conv2d(nn.Conv2d(4, 8, 3, groups=4), BITS), (3, 4, 5, 5)),
+    "transposed convolution": (lambda: ConvTranspose2d(nn.ConvTranspose2d(6, 5, 3, stride=2), BITS), (3, 6, 4, 3)),
     "queries and keys": (lambda: MatMul("query", "key", BITS, transpose=True), (3, 2, 5, 6)),
     "probabilities and values": (lambda: MatMul("softmax", "value", BITS), (3, 2, 5, 5)),
 }
