@@ -20,22 +20,13 @@ PIXELS = 2**23
 """Pixels of one batch at the label maps' size, so that the logits of 150 classes stay near 5 GB on the device."""
 
 
-def dataset(config: dict[str, Any], folder: Path, split: str, *, labels: bool) -> Any:
-    """Return mmseg's data set of one split in ADE20K's layout; without `labels` it neither needs nor reads them."""
-    prefix = {"img_path": str(folder / "images" / split)}
-    if labels:
-        prefix["seg_map_path"] = str(folder / "annotations" / split)
-    steps = [step for step in config["pipeline"] if labels or step["type"] != "LoadAnnotations"]
+def dataset(config: dict[str, Any], folder: Path, split: str) -> Any:
+    """Return mmseg's data set of one split in ADE20K's layout."""
+    prefix = {"img_path": str(folder / "images" / split), "seg_map_path": str(folder / "annotations" / split)}
     with warnings.catch_warnings():
         # mmseg 1.4.2 warns of an argument that its own configurations use.
         warnings.filterwarnings("ignore", message=".reduce_zero_label. will be deprecated")
-        return openmmlab.dataset({**config, "data_prefix": prefix, "pipeline": steps, "test_mode": True}, "mmseg")
-
-
-def positions(source: Any, files: Sequence[Path]) -> list[int]:
-    """Return the position of each file in the data set."""
-    known = {source.get_data_info(index)["img_path"]: index for index in range(len(source))}
-    return [known[str(file)] for file in files]
+        return openmmlab.dataset({**config, "data_prefix": prefix, "test_mode": True}, "mmseg")
 
 
 def evaluation_items(source: Any, pairs: Sequence[Pair], budget: int, workers: int) -> Iterator[Item]:

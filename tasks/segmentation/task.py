@@ -179,8 +179,9 @@ class Ade20kTask(Task):
         _require(files)
         validation = label_maps.image_files(self.folder / "images" / "validation", self.missing_data)
         label_maps.refuse_leak(files, validation)
-        source = batches.dataset(self.dataset_config(model), self.folder, "training", labels=False)
-        found = openmmlab.items(source, batches.positions(source, files), workers=0)
+        steps = [step for step in self.dataset_config(model)["pipeline"] if step["type"] != "LoadAnnotations"]
+        listed = openmmlab.ImageList(files, steps, "mmseg")
+        found = openmmlab.items(listed, range(len(files)), workers=0)
         prepare = openmmlab.preprocessor(config, "mmseg", torch.device("cpu"))
         found_batches = openmmlab.calibration_batches(found, prepare, batch_size=self.batch_size)
         return TensorCalibration(found_batches, self.input(model), device, files_digest(files), self.forward)
@@ -298,7 +299,7 @@ class Ade20kTask(Task):
         return 0 if label_maps.check(pairs, self.classes, self.workers) < FEW_PIXELS else self.workers
 
     def _source(self, model: str) -> Any:
-        return batches.dataset(self.dataset_config(self.card(model).name), self.folder, "validation", labels=True)
+        return batches.dataset(self.dataset_config(self.card(model).name), self.folder, "validation")
 
 
 def predict(model: nn.Module, prepare: nn.Module, items: list[Item]) -> list[Any]:

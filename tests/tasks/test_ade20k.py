@@ -96,7 +96,7 @@ def test_scores_equal_mmsegs_own_evaluation(published: Disk, model: nn.Module) -
     evidence = evaluated(ade20k, model)
     metric = IoUMetric()
     metric.dataset_meta = {"classes": tuple(map(str, range(CLASSES)))}
-    source = batches.dataset(ade20k.dataset_config(NAME), ade20k.folder, "validation", labels=True)
+    source = batches.dataset(ade20k.dataset_config(NAME), ade20k.folder, "validation")
     prepare = openmmlab.preprocessor(ade20k.model_config(NAME), "mmseg", CPU)
     for index in range(len(source)):
         item = source[index]
@@ -335,7 +335,7 @@ def test_published_models_are_single_scale_with_150_classes(name: str) -> None:
 
 def test_mmsegs_own_configuration_reads_the_standard_layout(published: Disk) -> None:
     ade20k = task(published, configs=packaged_config, classes=150, models={NAME: MODELS["upernet_swin_tiny"]})
-    source = batches.dataset(ade20k.dataset_config(NAME), ade20k.folder, "validation", labels=True)
+    source = batches.dataset(ade20k.dataset_config(NAME), ade20k.folder, "validation")
     item = batches._compact(source[1])
     assert item["inputs"].shape == (3, 717, 512)
     labels = item["data_samples"].gt_sem_seg.data
