@@ -30,7 +30,7 @@ _PLACES_TRIED = 20
 
 # `side` is that of the 28x28 image around the digit, whose ink fills 20 rows or columns of it: 18 to 52 pixels.
 STANDARD = Difficulty(side=(26, 72), tint=64)
-# Training starts with this one.
+# Half of the scenes that train are drawn with this one.
 HARD = Difficulty(side=(24, 72), contrast=(64, 150), exposure=165, tint=64)
 
 
@@ -62,18 +62,13 @@ def compose_scene(
     generator: np.random.Generator,
     *,
     difficulty: Difficulty = STANDARD,
-    clutter: float = 1.0,
 ) -> Scene:
     """Return a scene of all digits in `material` (28x28 images, any number), drawn in their order.
 
-    A digit for which no free place is found is left out. `clutter` below one pulls the photograph towards one dark
-    grey (training starts there).
+    A digit for which no free place is found is left out.
     """
     canvas = crop_photographs(photographs_at_scales(pool), 1, SIDE, generator).astype(np.int64)
-    canvas = canvas * difficulty.exposure // 255
-    # Hundredths keep this integer arithmetic.
-    share = round(100 * clutter)
-    image: Bytes = ((canvas * share + 40 * (100 - share)) // 100).astype(np.uint8)  # (1, 96, 96, 3)
+    image: Bytes = (canvas * difficulty.exposure // 255).astype(np.uint8)  # (1, 96, 96, 3)
     masks: list[Masks] = []
     areas: list[int] = []
     labels: list[int] = []

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import multiprocessing
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from tasks.mini.compose import HARD, STANDARD, compose
 from tasks.mini.material import Bytes, Digits, Ints, digits
 
 Epoch = tuple[Bytes, Ints]
+T = TypeVar("T")
 
 
 # No slots: the command line of `train` reads its defaults from the class.
@@ -47,7 +49,7 @@ def epoch_images(recipe: Recipe, epoch: int) -> Epoch:
         [generator.permutation(len(pool.labels)) for _ in range(-(-recipe.images // len(pool.labels)))]
     )
     rows = order[: recipe.images]
-    warped = _warp(pool.images[rows], generator)
+    warped = warp(pool.images[rows], generator)
     composites = compose(
         "fit",
         np.arange(len(rows)),
@@ -59,22 +61,20 @@ def epoch_images(recipe: Recipe, epoch: int) -> Epoch:
     return composites.images, composites.labels
 
 
-def ahead(recipe: Recipe, epochs: Iterable[int], workers: int) -> Generator[Epoch]:
-    """Yield the images of each epoch in turn, made by `workers` processes ahead of time; 0 makes them here."""
+def ahead(make: Callable[[int], T], numbers: Iterable[int], workers: int) -> Generator[T]:
+    """Yield what `make` returns for each number in turn, made by `workers` processes ahead of time; 0 makes it here."""
     if not workers:
-        yield from (epoch_images(recipe, epoch) for epoch in epochs)
+        yield from map(make, numbers)
         return
     # A forked child of a process that uses CUDA cannot be trusted.
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,))
-    remaining = iter(epochs)
+    remaining = iter(numbers)
     try:
-        pending: deque[Future[Epoch]] = deque(
-            pool.submit(epoch_images, recipe, epoch) for epoch in islice(remaining, 2 * workers)
-        )
+        pending: deque[Future[T]] = deque(pool.submit(make, number) for number in islice(remaining, 2 * workers))
         while pending:
-            images = pending.popleft().result()
-            pending.extend(pool.submit(epoch_images, recipe, epoch) for epoch in islice(remaining, 1))
-            yield images
+            made = pending.popleft().result()
+            pending.extend(pool.submit(make, number) for number in islice(remaining, 1))
+            yield made
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -85,7 +85,7 @@ def _clutter(recipe: Recipe, epoch: int) -> float:
     return min(1.0, epoch / max(1.0, recipe.calm * recipe.epochs))
 
 
-def _warp(images: Bytes, generator: np.random.Generator) -> Bytes:
+def warp(images: Bytes, generator: np.random.Generator) -> Bytes:
     """Return digits (N, 28, 28) rotated by up to 15 degrees and sheared by up to 0.2."""
     # 3,400 digits are few; without this the ViT learns them by heart.
     angle, shear = (generator.random((2, len(images))) * 2 - 1) * np.array([[math.pi / 12], [0.2]])

@@ -11,12 +11,11 @@ import csv
 import hashlib
 import json
 import math
-import os
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,10 +34,10 @@ from tasks.mini.data import Split, generate, read_split
 from tasks.mini.epochs import Epoch, Recipe, ahead, epoch_images
 from tasks.mini.material import Bytes
 from tasks.mini.models import MEAN, MODELS, STD, WEIGHTS
+from tasks.mini.training import choose_device, choose_workers, clock, device_name, parameter_groups, replace_file
 
 _RANGE_SAMPLE = 512
 _CHECKPOINT_SECONDS = 30.0
-_MOST_WORKERS = 4
 
 
 @dataclass(slots=True)
@@ -72,11 +71,11 @@ def train(
     """
     started = saved = time.perf_counter()
     state = _restore(name, recipe, work, device)
-    if (place := _device_name(device)) not in state.devices:
+    if (place := device_name(device)) not in state.devices:
         state.devices.append(place)
     console = Console()
     last = min(recipe.epochs, until or recipe.epochs)
-    with closing(ahead(recipe, range(state.epoch, last), workers)) as epochs:
+    with closing(ahead(partial(epoch_images, recipe), range(state.epoch, last), workers)) as epochs:
         while state.epoch < last and time.perf_counter() - started < 60 * minutes:
             row = _train_epoch(state, recipe, epochs, device, console)
             state.history.append(row)
@@ -122,8 +121,8 @@ def publish(state: State, name: str, recipe: Recipe, data: Path, out: Path, *, d
     if any(entry.outlier and entry.trained_as == name for entry in MODELS.values()):
         facts["outlier_plan"] = _plan(state.model, device)
     out.mkdir(parents=True, exist_ok=True)
-    _replace(out / f"{name}.safetensors", content)
-    _replace(out / f"{name}.json", _readable(facts).encode())
+    replace_file(out / f"{name}.safetensors", content)
+    replace_file(out / f"{name}.json", _readable(facts).encode())
     _write_log(out / f"{name}.log.csv", state.history)
     return top1
 
@@ -154,7 +153,7 @@ def main(
         raise typer.BadParameter(f"unknown model {model!r}; known: {', '.join(known)}")
     if threads:
         torch.set_num_threads(threads)
-    place = _device(device)
+    place = choose_device(device)
     if place.type == "cpu":
         # torch 2.11's fused attention on the CPU needs twice the time of the plain one for so few tokens.
         set_fused_attn(enable=False)
@@ -174,7 +173,7 @@ def main(
             bfloat16=bfloat16,
             seed=seed,
         )
-        state = train(model, recipe, work, device=place, minutes=minutes, workers=_workers(workers, place))
+        state = train(model, recipe, work, device=place, minutes=minutes, workers=choose_workers(workers, place))
         if state.epoch < recipe.epochs:
             print(
                 f"{model}: stopped after epoch {state.epoch} of {recipe.epochs}; the same command continues", flush=True
@@ -241,7 +240,7 @@ def _statistics(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _report(name: str, recipe: Recipe, state: State) -> None:
     row = state.history[-1]
-    remaining = _clock((recipe.epochs - state.epoch) * row["seconds"])
+    remaining = clock((recipe.epochs - state.epoch) * row["seconds"])
     print(
         f"{name} epoch {state.epoch}/{recipe.epochs}  loss {row['loss']:.4f}  "
         f"train accuracy {row['accuracy']:.2f} %  {row['images_per_second']:.0f} images/s  {row['seconds']:.1f} s  "
@@ -265,12 +264,7 @@ def _epoch_seed(recipe: Recipe, epoch: int, stream: int) -> int:
 def _fresh(name: str, recipe: Recipe, device: torch.device) -> State:
     torch.manual_seed(_epoch_seed(recipe, 0, 1))
     model = MODELS[name].build().to(device)
-    # Norms, biases and position tables are not decayed.
-    tables = ("pos_embed", "bias_table", "attention_biases")
-    decayed = [p for key, p in model.named_parameters() if p.ndim > 1 and not any(table in key for table in tables)]
-    kept = {id(p) for p in decayed}
-    plain = [p for p in model.parameters() if id(p) not in kept]
-    groups = [{"params": decayed, "weight_decay": recipe.decay}, {"params": plain, "weight_decay": 0.0}]
+    groups = parameter_groups(model, recipe.decay)
     return State(model, torch.optim.AdamW(groups, lr=recipe.rate, fused=device.type == "cuda"))
 
 
@@ -336,32 +330,6 @@ def _readable(facts: dict[str, Any]) -> str:
         layers = ",\n".join(f"    {json.dumps(name)}: {json.dumps(chosen)}" for name, chosen in plan.items())
         lines.append(f'  "outlier_plan": {{\n{layers}\n  }}')
     return "{\n" + ",\n".join(lines) + "\n}\n"
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def _workers(wanted: int, device: torch.device) -> int:
-    if wanted >= 0:
-        return wanted
-    return 0 if device.type == "cpu" else min(_MOST_WORKERS, os.cpu_count() or 1)
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02d}:{int(seconds) % 60:02d}"
 
 
 if __name__ == "__main__":
