@@ -1,0 +1,238 @@
+"""AdaLog: logarithmic grids with a searched base behind softmax and GELU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from bench.bits import BitSpec
+from bench.protocol import Calibration, Method
+from methods.core.adaptive_log import BASES, GELU_DEPTH, AdaptiveLog, as_candidates, fold_shift
+from methods.core.explicit import Explicit, explicit
+from methods.core.operands import Layer, Linear, MatMul
+from methods.core.product_search import (
+    Apply,
+    FirstImages,
+    Operator,
+    Reads,
+    each_operator,
+    input_error,
+    side_error,
+    some_values,
+)
+from methods.core.progressive import Candidates, Error, Progress, progressive
+from methods.core.quantizers import ZeroCode
+from methods.core.ranges import percentile
+from methods.core.reconstruct import Loss, Seen, Settings, Unit, all_units, divergence, reconstruct
+from methods.core.reconstruct.base import reduced
+from methods.core.reconstruct.settings import Autocast
+from methods.core.uniform_search import (
+    alternate_side,
+    alternate_weight,
+    fold_norms,
+    own_side,
+    own_weight,
+    refuse_float_sides,
+    search_layer,
+    search_product,
+)
+
+ITERATIONS = 20_000
+CEILINGS, KEPT_BASES, LOG_SURVIVORS = 16, 8, 32
+TOKEN_DIVISOR = 10.0
+
+
+@dataclass(frozen=True)
+class AdaLog(Method):
+    """Base and ceiling of logarithmic grids are searched per tensor; everything else is uniform, searched the same way.
+
+    1. Per-channel grids behind LayerNorm are folded into it and the layer behind.
+    2. Operator by operator, in float otherwise, by the error of its output: softmax output and GELU output (shifted to
+       be positive) on the grid S 2^(-c q / 37), with q and S searched; attention factors per head and linear inputs per
+       tensor on uniform grids, weights per row. Coarse candidates first, then finer ones around the best.
+    3. With `reconstruct`, blocks learn how to round their weights and the scales of their activations.
+    4. The shift behind GELU moves into the bias.
+    """
+
+    name = "adalog"
+    title = "AdaLog"
+    fidelity = "paper"
+    inferred = (
+        "the last logarithmic code decodes to 0, which keeps 2^b values (the released code has 0 as one value more; "
+        'zero_code="extra" gives that form)',
+        "zero points are searched around that of the range (released code: around the middle code, which loses codes "
+        "of one-sided tensors from 6 bits on); a tensor without negative values has the zero point 0",
+        "the survivors of a search step stay candidates of the next (in the released code they do not)",
+        "LayerNorms are folded at every bit spec (released code: only where weights and activations have equal bits)",
+        "attention factors and the folded inputs start from the grids of least squared error",
+        "output errors are computed on up to 16,384 evenly spread rows of a linear layer's input",
+        "convolutions: weights and input by their own squared error; the image enters at 8 bits, not in float",
+        "reconstruction trains through the table of the grid; the gradient of the ceiling S is LSQ's, "
+        "(x^ - x) / S inside and x^ / S outside",
+        "mini-batches are drawn without replacement; a unit whose error on the calibration set grew keeps its state "
+        "before training",
+        "not compared with the official code yet",
+    )
+    paper = "Wu et al., AdaLog, ECCV 2024, arXiv 2407.12951"
+    trial: ClassVar = {"iterations": 4, "rounds": 1, "candidates": 32, "steps": 2}
+
+    reconstruct: bool = True
+    """Train the rounding of the weights and the activations' scales after the search."""
+    iterations: int = ITERATIONS
+    """Steps per unit of the reconstruction."""
+    batch: int = 32
+    search_images: int = 32
+    rounds: int = 3
+    candidates: int = 128
+    survivors: int = 16
+    steps: int = 6
+    """Steps of the progressive search; 1 is a plain grid search."""
+    zero_code: ZeroCode = "last"
+    weight_rate: float = 1e-3
+    scale_rate: float = 4e-5
+    rounding_weight: float = 0.01
+    warm_up: float = 0.2
+    autocast: Autocast = "off"
+    memory_mb: int = 4096
+
+    def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
+        """Return the quantised model."""
+        net = explicit(model, bits)
+        self.search(net, FirstImages(calibration, self.search_images))
+        net.switch(True)
+        if self.reconstruct:
+            settings = Settings(
+                iterations=self.iterations, batch=self.batch, weight_rate=self.weight_rate, scale_rate=self.scale_rate,
+                rounding_weight=self.rounding_weight, warm_up=self.warm_up, input="float", keep=1.0,
+                autocast=self.autocast, memory=self.memory_mb * 2**20, seed=torch.initial_seed(),
+            )  # fmt: skip
+            reconstruct(net, explicit(model, bits), calibration, settings, loss=token_error, units=all_units(net))
+        for layer in shifted_layers(net):
+            fold_shift(layer)
+        return net.model
+
+    def search(self, net: Explicit, calibration: Calibration) -> None:
+        """Fold the LayerNorms and give every slot its quantizer."""
+        refuse_float_sides(net, "AdaLog")
+        progress = Progress(self.candidates, self.survivors, self.steps)
+        fold_norms(net, calibration, progress)
+        for _, operator, reads in each_operator(net, calibration):
+            self._search_one(operator, reads, progress)
+
+    @torch.no_grad()
+    def _search_one(self, operator: Operator, reads: Reads, progress: Progress) -> None:
+        logs = _LogSearch(progress, self.rounds, self.zero_code)
+        if isinstance(operator, MatMul):
+            if operator.left_operand.role == "softmax":
+                logs.product(operator, reads)
+            else:
+                search_product(operator, reads, progress, self.rounds)
+        elif operator.input_operand.role in ("gelu", "softmax"):
+            logs.layer(operator, reads, shift=GELU_DEPTH if operator.input_operand.role == "gelu" else 0.0)
+        else:
+            search_layer(operator, reads, progress, self.rounds)
+
+    def notes(self) -> list[str]:
+        """Say so where the steps are fewer than the paper's."""
+        return reduced(self.iterations, ITERATIONS) if self.reconstruct else []
+
+
+class _LogSearch:
+    """The searches over base and ceiling."""
+
+    def __init__(self, progress: Progress, rounds: int, zero_code: ZeroCode) -> None:
+        self.progress, self.rounds, self.zero_code = progress, rounds, zero_code
+
+    def product(self, product: MatMul, reads: Reads) -> None:
+        """Probabilities times values: the base of the left side (ceiling 1), by turns with the right side per head."""
+        slot = product.left_operand
+        q = bases(reads.first[0])
+        own_side(product, reads, self.progress, left=False)
+        error = side_error(product, reads, left=True, apply=self._apply(slot.bits, 0.0))
+        ones = torch.ones_like(q)
+        for _ in range(self.rounds):
+            best = error(ones[None], q[None]).argmin()
+            slot.quantizer = AdaptiveLog(slot.bits, ones[best], q[best], zero_code=self.zero_code)
+            alternate_side(product, reads, self.progress, left=False)
+
+    def layer(self, layer: Layer, reads: Reads, shift: float) -> None:
+        """A layer behind a GELU or a softmax: base and ceiling, by turns with the weight."""
+        (values,) = reads.second
+        slot = layer.input_operand
+        own_weight(layer, self.progress)
+        ceilings = ceiling_candidates(values, shift, 128) if shift else torch.ones(2, device=values.device)
+        ceiling = ceilings[-2]
+        rounds = self.rounds if isinstance(layer, Linear) else 1
+        for _ in range(rounds):
+            apply = self._apply(slot.bits, shift)
+            error = input_error(layer, values, apply) if isinstance(layer, Linear) else _own_error(values, apply)
+            ceiling, q = self._base_and_ceiling(values, ceiling, shift, error)
+            slot.quantizer = AdaptiveLog(slot.bits, ceiling, q, shift=shift, zero_code=self.zero_code)
+            if isinstance(layer, Linear):
+                alternate_weight(layer, values, self.progress)
+
+    def _base_and_ceiling(self, values: Tensor, ceiling: Tensor, shift: float, error: Error) -> tuple[Tensor, Tensor]:
+        """Return S and q of least error: q at the S so far, the best of them with more S, then finer S."""
+        q = bases(values)
+        errors = error(ceiling.expand_as(q)[None], q[None])[0]
+        kept = q[errors.argsort(stable=True)[:KEPT_BASES]]
+        if not shift:
+            return ceiling, kept[0]
+        more = ceiling_candidates(values, shift, CEILINGS)
+        step = (more[-1] - more[0]) / (CEILINGS - 1)
+        pairs = torch.cartesian_prod(more, kept)
+        pairs = torch.cat([pairs, torch.stack([ceiling, kept[0]])[None]])
+        progress = Progress(self.progress.candidates, LOG_SURVIVORS, max(1, self.progress.steps - 1))
+        found = progressive(Candidates(pairs[None, :, 0], pairs[None, :, 1], step[None]), error, progress)
+        return found[0][0], found[1][0]
+
+    def _apply(self, bits: int, shift: float) -> Apply:
+        def apply(x: Tensor, ceilings: Tensor, q: Tensor) -> Tensor:
+            return as_candidates(x + shift, ceilings, q, bits, self.zero_code) - shift
+
+        return apply
+
+
+def bases(like: Tensor) -> Tensor:
+    """Return all candidates of q."""
+    return torch.arange(*BASES, device=like.device, dtype=like.dtype)
+
+
+def ceiling_candidates(values: Tensor, shift: float, count: int) -> Tensor:
+    """Return `count` ceilings, from the 0.9-quantile of the positive values to their maximum, plus the shift."""
+    positive = values[values > 0].reshape(1, -1)
+    if not positive.numel():
+        positive = values.new_full((1, 1), shift)
+    positive = some_values(positive)
+    low, high = percentile(positive, 0.9)[1], positive.amax()
+    way = torch.linspace(0, 1, count, device=values.device, dtype=values.dtype)
+    return low + (high - low) * way + shift
+
+
+def _own_error(values: Tensor, apply: Apply) -> Error:
+    """Return the squared error of the values themselves, for convolutions."""
+    return lambda ceilings, q: torch.stack(
+        [(apply(values, s[None], k[None])[0] - values).square().mean() for s, k in zip(ceilings[0], q[0], strict=True)]
+    )[None]
+
+
+def shifted_layers(net: Explicit) -> list[Linear]:
+    """Return the linear layers whose input is shifted; a convolution's zero padding would miss the shift."""
+    layers = [module for module in net.model.modules() if isinstance(module, Linear)]
+    quantizers = [layer.input_operand.quantizer for layer in layers]
+    return [x for x, q in zip(layers, quantizers, strict=True) if isinstance(q, AdaptiveLog) and q.shift]
+
+
+def token_error(unit: Unit) -> Loss:
+    """Sum of d^2 over the tokens (axis 1), mean over images and channels, by ten; of logits the divergence."""
+    if unit.final:
+        return divergence(unit)
+
+    def loss(seen: Seen) -> Tensor:
+        pairs = zip(seen.outputs, seen.targets, strict=True)
+        return torch.stack([(out - target).square().sum(1).mean() for out, target in pairs]).sum() / TOKEN_DIVISOR
+
+    return loss

@@ -1,0 +1,291 @@
+"""Grids by the output error of linear layers and attention products, as AdaLog and APHQ-ViT search them.
+
+Everything else is in float while one operator is searched: what the operators read is recorded from the float model.
+The error is that of the operator's output, ||W^ X^ - W X||^2, computed from the differences X^ - X and W^ - W, so that
+nothing cancels at 8 bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.errors import Unsupported
+from bench.protocol import Calibration, Quantizer, report
+from methods.core.explicit import Explicit
+from methods.core.operands import Conv2d, ConvTranspose2d, Layer, Linear, MatMul
+from methods.core.progressive import Error
+from methods.core.quantizers import Uniform
+
+ROWS = 16_384
+"""Rows of a linear layer's input that a search looks at, evenly spread over all images and positions."""
+PAIRS = 2**24
+"""Values of a product's larger side that a search looks at."""
+VALUES = 200_000
+"""Values of a convolution's input that a search looks at."""
+TOGETHER = 8
+"""Operators recorded in one pass over the images."""
+STEP = 2**24
+"""Values of the largest tensor of a step."""
+
+Operator = Layer | MatMul
+Apply = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(x, scales (K,), zero points (K,)) to x on K grids, (K, *x.shape)."""
+
+
+class FirstImages(Calibration):
+    """The first `count` images of a calibration set."""
+
+    def __init__(self, whole: Calibration, count: int) -> None:
+        self.whole, self.count = whole, count
+        self.input, self.device, self.digest = whole.input, whole.device, whole.digest and f"{whole.digest}:{count}"
+
+    def batches(self) -> Iterator[Any]:
+        """Yield the batches up to that many images; a batch that is no tensor counts as one."""
+        left = self.count
+        for batch in self.whole.batches():
+            if left <= 0:
+                return
+            part = batch[:left] if isinstance(batch, Tensor) else batch
+            left -= len(part) if isinstance(part, Tensor) else 1
+            yield part
+
+    def forward(self, model: nn.Module, batch: Any) -> Tensor | tuple[Tensor, ...]:
+        """Return the differentiable outputs."""
+        return self.whole.forward(model, batch)
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What one operator reads in float: for a layer (rows, in), for a product both sides, (N, heads, T, d)."""
+
+    first: tuple[Tensor, ...]
+    """The left sides of a product, call by call; empty for a layer."""
+    second: tuple[Tensor, ...]
+    """The right sides of a product, call by call; the input of a layer, as one tensor."""
+
+
+def each_operator(net: Explicit, calibration: Calibration) -> Iterator[tuple[str, Operator, Reads]]:
+    """Yield (name, operator, what it reads) in execution order; operators are recorded a few at a time."""
+    order = _order(net, calibration)
+    done = 0
+    for start in range(0, len(order), TOGETHER):
+        names = list(order)[start : start + TOGETHER]
+        found = recorded(net, calibration, {name: order[name] for name in names})
+        for name in names:
+            report("scale search", done, len(order))
+            done += 1
+            yield name, order[name], found.pop(name)
+
+
+def _order(net: Explicit, calibration: Calibration) -> dict[str, Operator]:
+    """Return the operators in the order in which they run; all that have slots must run."""
+    found: dict[str, Operator] = {}
+    names: dict[nn.Module, str] = {m: n for n, m in net.model.named_modules() if isinstance(m, Layer | MatMul)}
+
+    def enter(module: Any, args: Any) -> None:
+        if all(x.numel() for x in args):  # a detector without proposals runs its heads on nothing
+            found[names[module]] = module
+
+    _hooked(net, FirstImages(calibration, 1), list(names), enter)
+    missing = set(names.values()) - set(found)
+    if missing:  # rare: only now look at all images
+        _hooked(net, calibration, list(names), enter)
+        missing = set(names.values()) - set(found)
+    if missing:
+        raise Unsupported(f"{min(missing)} did not run on the calibration set, so it has no range")
+    return found
+
+
+@torch.no_grad()
+def _hooked(
+    net: Explicit, calibration: Calibration, modules: Sequence[nn.Module], enter: Callable[[Any, Any], None]
+) -> None:
+    """Run the float model with a hook in front of some modules."""
+    net.switch(False)
+    handles = [module.register_forward_pre_hook(enter) for module in modules]
+    try:
+        for batch in calibration.batches():
+            calibration.forward(net.model, batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def recorded(net: Explicit, calibration: Calibration, operators: Mapping[str, Operator]) -> dict[str, Reads]:
+    """Return what some operators read in float, thinned evenly."""
+    calls: dict[nn.Module, list[tuple[Tensor, ...]]] = {module: [] for module in operators.values()}
+    batches = sum(1 for _ in calibration.batches())
+
+    def enter(module: Any, args: tuple[Tensor, ...]) -> None:
+        if all(x.numel() for x in args):
+            calls[module].append(_thinned(module, args, batches))
+
+    _hooked(net, calibration, list(operators.values()), enter)
+    return {name: _joined(module, calls[module]) for name, module in operators.items()}
+
+
+def _thinned(module: Operator, args: tuple[Tensor, ...], batches: int) -> tuple[Tensor, ...]:
+    """Return an evenly spread part of what one call of a module reads."""
+    if isinstance(module, MatMul):
+        limit = max(1, PAIRS // batches * len(args[0]) // max(x.numel() for x in args))
+        return tuple(x[_spread(len(x), limit, x.device)].clone() for x in args)
+    if isinstance(module, Linear):
+        rows = args[0].reshape(-1, args[0].shape[-1])
+        return (rows[_spread(len(rows), max(1, ROWS // batches), rows.device)],)
+    values = args[0].reshape(-1, 1)
+    return (values[_spread(len(values), max(1, VALUES // batches), values.device)],)
+
+
+def _spread(count: int, limit: int, device: torch.device) -> Tensor:
+    """Return up to `limit` places of `count`, evenly spread."""
+    kept = min(count, limit)
+    return torch.arange(kept, device=device) * count // kept
+
+
+def _joined(module: Operator, calls: list[tuple[Tensor, ...]]) -> Reads:
+    if isinstance(module, MatMul):
+        left, right = zip(*calls, strict=True)
+        return Reads(left, right)
+    return Reads((), (torch.cat([x for (x,) in calls]),))
+
+
+def rounded(operand_quantizer: Quantizer | None, x: Tensor) -> Tensor:
+    """Return `x` on its grid, `x` itself where it has none yet."""
+    return x if operand_quantizer is None else operand_quantizer(x)
+
+
+def weight_error(layer: Linear, rows: Tensor) -> Error:
+    """Return the output error of grids for the layer's weight rows, at its input as it is quantised now.
+
+    A row's error is a quadratic form, so no candidate needs a pass over the rows: with d = w^ - w and the quantised
+    input X^, it is d A d + 2 d v + const, A = X^'X^, v = X^'(X^ - X) w.
+    """
+    weight = layer.weight.detach()
+    quantised = rounded(layer.input_operand.quantizer, rows)
+    count = len(rows)
+    second = quantised.T @ quantised / count  # (in, in)
+    slope = quantised.T @ ((quantised - rows) @ weight.T) / count  # (in, out)
+    constant = ((quantised - rows) @ weight.T).square().mean(0)  # (out,)
+    bits = layer.weight_operand.bits
+
+    def error(scale: Tensor, zero: Tensor) -> Tensor:
+        found = []
+        at_once = max(1, STEP // (scale.shape[1] * weight.shape[1]))
+        for part in torch.arange(len(weight), device=weight.device).split(at_once):
+            d = affine(weight[part, None, :], scale[part, :, None], zero[part, :, None], bits) - weight[part, None, :]
+            value = ((d @ second) * d).sum(-1) + 2 * (d * slope.T[part, None, :]).sum(-1)
+            found.append(value + constant[part, None])
+        return torch.cat(found)  # (out, K)
+
+    return error
+
+
+def affine(x: Tensor, scale: Tensor, zero: Tensor, bits: int) -> Tensor:
+    """Return `x` on unsigned uniform grids that broadcast against it, as `Uniform` puts it out."""
+    levels = 2**bits - 1
+    codes = (x * scale.reciprocal()).round_()
+    return torch.minimum(torch.maximum(codes, -zero), levels - zero).mul_(scale)
+
+
+def uniform_inputs(bits: int) -> Apply:
+    """Return what puts x on K uniform grids, given `scale` and `zero` (K,): (K, *x.shape)."""
+
+    def apply(x: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+        shape = (-1, *[1] * x.ndim)
+        return affine(x[None], scale.reshape(shape), zero.reshape(shape), bits)
+
+    return apply
+
+
+def input_error(layer: Linear, rows: Tensor, apply: Apply) -> Error:
+    """Return the output error of grids for the layer's input, one group, at its weight as it is quantised now.
+
+    `apply(rows, scale, zero)` puts the rows on K grids. Where there are more outputs than inputs, ||W^ e + c||^2 with
+    e = x^ - x is computed from W^'W^, which is smaller.
+    """
+    weight = layer.weight.detach()
+    quantised = rounded(layer.weight_operand.quantizer, weight)
+    rest = rows @ (quantised - weight).T  # (n, out): what the weight alone does
+    wide = len(weight) > weight.shape[1]
+    square, slope = (quantised.T @ quantised, rest @ quantised) if wide else (quantised.T, rest)
+    constant = rest.square().sum()
+
+    def one(e: Tensor) -> Tensor:
+        if wide:
+            return ((e @ square) * e).sum((-1, -2)) + 2 * (e * slope).sum((-1, -2)) + constant
+        return (e @ square + slope).square().sum((-1, -2))
+
+    def error(scale: Tensor, zero: Tensor) -> Tensor:
+        at_once = max(1, STEP // (len(rows) * max(square.shape)))
+        pairs = zip(scale[0].split(at_once), zero[0].split(at_once), strict=True)
+        return (torch.cat([one(apply(rows, s, z) - rows) for s, z in pairs]) / len(rows))[None]  # (1, K)
+
+    return error
+
+
+def side_error(product: MatMul, reads: Reads, *, left: bool, apply: Apply | None = None) -> Error:
+    """Return the output error of grids for one side of a product, at its other side as it is quantised now.
+
+    Uniform grids per head: `scale` and `zero` are (heads, K). With `apply(x, scale, zero)`, which puts x on K grids,
+    one group for all heads.
+    """
+    operand, other = product.left_operand, product.right_operand
+    if not left:
+        operand, other = other, operand
+    varied, fixed = (reads.first, reads.second) if left else (reads.second, reads.first)
+
+    def multiply(a: Tensor, b: Tensor) -> Tensor:
+        x, y = (a, b) if left else (b, a)
+        return x @ (y.transpose(-2, -1) if product.transpose else y)
+
+    def by_head(x: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+        scale, zero = (values.T[:, None, :, None, None] for values in (scale, zero))
+        return affine(x[None], scale, zero, operand.bits)
+
+    @torch.no_grad()
+    def error(scale: Tensor, zero: Tensor) -> Tensor:
+        total: Tensor | None = None
+        samples = sum(len(x) for x in varied)
+        for x, y in zip(varied, fixed, strict=True):
+            target, given = multiply(x, y), rounded(other.quantizer, y)
+            at_once = max(1, STEP // max(x.numel(), target.numel()))
+            found = []
+            for s, z in zip(scale.split(at_once, dim=1), zero.split(at_once, dim=1), strict=True):
+                grids = by_head(x, s, z) if apply is None else apply(x, s[0], z[0])  # (k, N, heads, T, d)
+                each = (multiply(grids, given[None]) - target).square().mean((-1, -2)).sum(1)  # (k, heads)
+                found.append(each if apply is None else each.mean(1, keepdim=True))
+            part = torch.cat(found).T / samples
+            total = part if total is None else total + part
+        assert total is not None
+        return total
+
+    return error
+
+
+def heads_first(parts: Sequence[Tensor]) -> Tensor:
+    """Arrange one side of a product, (N, heads, T, d) call by call, as (heads, values)."""
+    return some_values(torch.cat([x.transpose(0, 1).flatten(1) for x in parts], dim=1))
+
+
+def some_values(x: Tensor) -> Tensor:
+    """Return an evenly spread part of x (groups, values), and the extreme values of each group."""
+    if x.shape[1] <= VALUES:
+        return x
+    ends = torch.stack(x.aminmax(dim=1), dim=1)
+    return torch.cat([x[:, _spread(x.shape[1], VALUES, x.device)], ends], dim=1)
+
+
+def per_head(bits: int, scale: Tensor, zero: Tensor) -> Uniform:
+    """Return the quantizer of one side of a product with a grid per head, `scale` and `zero` (heads,)."""
+    return Uniform(bits, scale, zero, axis=1, granularity="head")
+
+
+def per_row(layer: Conv2d | ConvTranspose2d | Linear, scale: Tensor, zero: Tensor) -> Uniform:
+    """Return the quantizer of a layer's weight with a grid per output channel."""
+    slot = layer.weight_operand
+    return Uniform(slot.bits, scale, zero, axis=slot.channel_axis, granularity="channel")

@@ -1,0 +1,48 @@
+"""AdaLog: what stands where, and that its two forms run."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bench.bits import BitSpec
+from bench.contract import RandomImages, two_block_models
+from methods.adalog import AdaLog, ceiling_candidates
+from methods.core.adaptive_log import GELU_DEPTH, AdaptiveLog
+from methods.core.explicit import explicit
+from methods.core.quantizers import Uniform
+
+FAST = AdaLog(reconstruct=False, rounds=1, candidates=32, steps=2)
+
+
+@pytest.mark.parametrize("name", ["ViT", "Swin"])
+def test_logarithms_stand_behind_softmax_and_gelu_alone(name: str) -> None:
+    net = explicit(two_block_models()[name], BitSpec(4, 4))
+    FAST.search(net, RandomImages())
+    for operand in net.operands.values():
+        logarithmic = operand.role in ("softmax", "gelu")
+        assert isinstance(operand.quantizer, AdaptiveLog if logarithmic else Uniform), operand.name
+        if operand.role == "softmax":
+            assert operand.quantizer.ceiling == 1 and not operand.quantizer.shift
+        elif operand.role in ("query", "key", "value"):
+            assert operand.quantizer.granularity == "head"
+
+
+def test_shifts_are_folded_and_the_ceiling_was_trained() -> None:
+    model = two_block_models()["ViT"]
+    method = AdaLog(iterations=6, scale_rate=1e-2, rounds=1, candidates=32, steps=2)
+    searched = FAST.quantize(model, RandomImages(), BitSpec(3, 3))
+    trained = method.quantize(model, RandomImages(), BitSpec(3, 3))
+    moved = []
+    for before, after in zip(searched.modules(), trained.modules(), strict=True):
+        if isinstance(before, AdaptiveLog) and before.shift:
+            assert before.folded and after.folded and before.grid().min() == 0
+            moved.append(bool(before.ceiling != after.ceiling))
+    assert len(moved) == 2 and any(moved)
+
+
+def test_ceilings_lie_between_the_quantile_and_the_largest_value() -> None:
+    values = torch.nn.functional.gelu(torch.randn(4000))
+    found = ceiling_candidates(values, GELU_DEPTH, 16) - GELU_DEPTH
+    torch.testing.assert_close(found[0], values[values > 0].quantile(0.9))
+    torch.testing.assert_close(found[-1], values.max())
