@@ -26,6 +26,7 @@ from tasks.detection import evidence, ground_truth, inference, published
 from tasks.detection.evidence import Detections
 from tasks.detection.ground_truth import Annotations
 from tasks.openmmlab import Item, TensorCalibration
+from tasks.openmmlab_ops import ensure_ops
 
 IMAGES = 5000
 CACHE_BYTES = 512 * 2**20
@@ -162,6 +163,7 @@ class CocoTask(Task):
     def load(self, model: str, device: torch.device) -> nn.Module:
         """Return the float model in eval mode, its weights checked."""
         self.card(model)
+        ensure_ops(device)
         network = self.float_model(model).to(device)
         network.eval()  # in a line of its own: mmdet's backbones return nothing from it
         return network
