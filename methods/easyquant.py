@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -10,23 +11,12 @@ from torch import Tensor, nn
 
 from bench.bits import BitSpec
 from bench.protocol import Calibration, Method
+from methods.core.alternate import Scales, alternate
 from methods.core.explicit import Explicit, explicit
-from methods.core.operands import Convolution
-from methods.core.search import (
-    MEGABYTE,
-    Grouping,
-    Operator,
-    Score,
-    Side,
-    Trace,
-    cosine,
-    grouping,
-    multiples,
-    operators,
-    record,
-    search,
-    sides,
-)
+from methods.core.objective import ALL_POSITIONS, CHANNELS, POSITIONS, Cosine
+from methods.core.operands import Convolution, Operand
+from methods.core.search import MEGABYTE, Grouping, grouping, search
+from methods.core.traces import SIDES, Operator, Side, Trace, in_batches, operators, record, record_all, sides
 
 
 @dataclass(frozen=True)
@@ -60,6 +50,10 @@ class EasyQuant(Method):
     sequential: bool = True
     similarity: Literal["token", "tensor"] = "token"
     """Cosine over the channels of each token, or over each image's whole output."""
+    form: Literal["vit", "code_eq"] = "vit"
+    """"code_eq" is the released code's search for convolutional networks: first all weights, per output channel, then
+    all inputs, per tensor, by the cosine of each image's channel map or whole output; candidates only widen the range.
+    It is sequential and has its own candidates."""
     memory_mb: int = 256
     """What the candidates of one step may take; more makes the search faster, not different."""
 
@@ -67,47 +61,40 @@ class EasyQuant(Method):
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the model with the scales of greatest similarity."""
         net = explicit(model, bits)
-        for name, operator in operators(net, calibration).items():
-            trace = self._trace(net, calibration, operator)
-            first, second = self._search(net, name, trace)
-            slots = sides(operator)
-            for slot, (group, scale) in zip(slots, (first, second), strict=True):
-                slot.quantizer = group.quantizer(scale, slot.bits)
+        found = operators(net, calibration)
+        if self.form == "code_eq":
+            Widening(net, calibration, found, self.memory_mb * MEGABYTE).run()
+            return net.switch(True)
+        done: list[Operand] = []
+        for names in in_batches(net, calibration, found, self.memory_mb * MEGABYTE):
+            net.switch(False)
+            true = record_all(net, calibration, [found[name] for name in names])
+            for slot in done:
                 slot.on = self.sequential
+            for name, trace in zip(names, true, strict=True):
+                if self.sequential:
+                    trace = replace(record(net, calibration, found[name]), output=trace.output)
+                self._set(net, name, found[name], trace)
+                done += sides(found[name])
         return net.switch(True)
 
-    def _trace(self, net: Explicit, calibration: Calibration, operator: Operator) -> Trace:
-        """Return the operator's float output, with its inputs from the operators before as they are now."""
-        seen = record(net, calibration, operator)
-        if not self.sequential:
-            return seen
-        on = [operand for operand in net.operands.values() if operand.on]
-        net.switch(False)
-        true = record(net, calibration, operator)
-        for operand in on:
-            operand.on = True
-        return replace(seen, output=true.output)
+    def _set(self, net: Explicit, name: str, operator: Operator, trace: Trace) -> None:
+        """Set the quantizers of both slots, searched in turn (specification, section 4, step 3)."""
+        groups = [grouping(net, name, operator, side, getattr(trace, side)) for side in SIDES]
+        options = [
+            Scales(slot.bits, group, getattr(trace, side), self.alpha, self.beta, self.candidates)
+            for slot, side, group in zip(sides(operator), SIDES, groups, strict=True)
+        ]
 
-    def _search(self, net: Explicit, name: str, trace: Trace) -> tuple[tuple[Grouping, Tensor], ...]:
-        """Return grouping and scales of both sides, searched in turn (specification, section 4, step 3)."""
-        slots = sides(trace.operator)
-        names: tuple[Side, Side] = ("first", "second")
-        tensors = [trace.first, trace.second]
-        groups = [grouping(net, name, trace.operator, side, x) for side, x in zip(names, tensors, strict=True)]
-        starts = [g.starts(x, slot.bits) for g, x, slot in zip(groups, tensors, slots, strict=True)]
-        scales = list(starts)
-        for _ in range(self.rounds):
-            for i, side in enumerate(names):
-                other = groups[1 - i].quantizer(scales[1 - i], slots[1 - i].bits)(tensors[1 - i])
-                grid = multiples(starts[i], self.alpha, self.beta, self.candidates)
-                score = self._score(trace.operator, side, groups[i])
-                quantised = groups[i].candidates(grid, slots[i].bits)
-                memory = self.memory_mb * MEGABYTE
-                best = search(trace, side, other, len(grid), quantised, score, memory)
-                scales[i] = grid.gather(0, best[None])[0]
-        return (groups[0], scales[0]), (groups[1], scales[1])
+        def objective(i: int) -> Cosine:
+            return self._objective(operator, SIDES[i], groups[i])
 
-    def _score(self, operator: Operator, side: Side, group: Grouping) -> Score:
+        found = alternate(trace, options, objective, self.rounds, self.memory_mb * MEGABYTE)
+        for slot, quantizer in zip(sides(operator), found, strict=True):
+            slot.quantizer = quantizer
+            slot.on = self.sequential
+
+    def _objective(self, operator: Operator, side: Side, group: Grouping) -> Cosine:
         """Return the similarity that one side is judged by.
 
         One channel of a token is a number, and the cosine of two numbers is their signs' product: convolution weights,
@@ -115,7 +102,72 @@ class EasyQuant(Method):
         """
         by_head = group.granularity == "head"
         if isinstance(operator, Convolution) and side == "first":
-            return cosine((-2,), None, by_head=False)
+            return Cosine(axes=POSITIONS)
         rows = group.groups if group.axis == 0 else None
-        axes = (-1,) if self.similarity == "token" else (-2, -1) if by_head else (-3, -2, -1)
-        return cosine(axes, rows, by_head=by_head)
+        axes = CHANNELS if self.similarity == "token" else POSITIONS + CHANNELS if by_head else ALL_POSITIONS
+        return Cosine(rows, by_head, axes)
+
+
+@dataclass
+class Widening:
+    """The released code's search (specification, sections 2 and 4): all weights first, then all activations.
+
+    Everything runs quantised, at the min-max scales that it starts from until its own were found.
+    """
+
+    net: Explicit
+    calibration: Calibration
+    found: dict[str, Operator]
+    memory: int
+
+    def run(self) -> None:
+        """Set the quantizers of all slots."""
+        for _, operator, true in self._true():
+            for slot, side in zip(sides(operator), SIDES, strict=True):
+                x = getattr(true, side)
+                group = self._grouping(slot, x)
+                slot.quantizer = group.quantizer(group.starts(x, slot.bits), slot.bits)
+        for weights in (True, False):
+            for _, operator, true in self._true():
+                for i, slot in enumerate(sides(operator)):
+                    if (slot.role == "weight") == weights:
+                        self._search(operator, true.output, i)
+
+    def _true(self) -> Iterator[tuple[str, Operator, Trace]]:
+        """Yield every operator with what passes through it in the float model; in between, all slots are on."""
+        for names in in_batches(self.net, self.calibration, self.found, self.memory):
+            self.net.switch(False)
+            true = record_all(self.net, self.calibration, [self.found[name] for name in names])
+            self.net.switch(True)
+            yield from ((name, self.found[name], trace) for name, trace in zip(names, true, strict=True))
+
+    def _grouping(self, slot: Operand, x: Tensor) -> Grouping:
+        if slot.role != "weight":
+            return Grouping(None, None, "tensor")
+        return Grouping(0, torch.arange(len(x), device=x.device), "channel")
+
+    def _search(self, operator: Operator, output: Tensor, i: int) -> None:
+        """Set the scale of side `i` with the operands before, and the other side, as they are now."""
+        slot, other = sides(operator)[i], sides(operator)[1 - i]
+        trace = replace(record(self.net, self.calibration, operator), output=output)
+        x, fixed = getattr(trace, SIDES[i]), getattr(trace, SIDES[1 - i])
+        group, weight = self._grouping(slot, x), slot.role == "weight"
+        start = group.starts(x, slot.bits)
+        scales = widened_weights(start) if weight else widened_activations(start)
+        objective = Cosine(axes=POSITIONS if weight else ALL_POSITIONS)
+        best = search(
+            trace, SIDES[i], other(fixed), len(scales), group.candidates(scales, slot.bits), objective, self.memory
+        )
+        slot.quantizer = group.quantizer(scales.gather(0, best.place[None])[0], slot.bits)
+
+
+def widened_weights(start: Tensor) -> Tensor:
+    """Return the start scale D0 and 98 wider ones: D = 1 / m, m in linspace(1, S, 100) without its ends, S = 1 / D0."""
+    inner = torch.linspace(0, 1, 100, device=start.device)[1:-1, None]
+    return torch.cat([start[None], 1 / (1 + inner * (1 / start - 1))])
+
+
+def widened_activations(start: Tensor) -> Tensor:
+    """Return the start scale D0 and 198 wider ones: D0 / m, m in linspace(0.8, 1, 200) without its ends."""
+    inner = torch.linspace(0.8, 1, 200, device=start.device)[1:-1, None]
+    return torch.cat([start[None], start / inner])

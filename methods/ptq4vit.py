@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,82 +9,30 @@ from torch import Tensor, nn
 
 from bench.bits import BitSpec
 from bench.protocol import Calibration, Method, Quantizer
+from methods.core.alternate import Options, Scales, alternate
+from methods.core.contests import Candidates
 from methods.core.explicit import Explicit, explicit
 from methods.core.fisher import GradientPoint, normalised, output_gradients
+from methods.core.objective import SquaredError
 from methods.core.operands import Operand
 from methods.core.quantizers import SCALE_FLOOR
-from methods.core.search import (
-    MEGABYTE,
+from methods.core.search import MEGABYTE, grouping, multiples
+from methods.core.traces import (
     SIDES,
-    Candidates,
-    Grouping,
     Operator,
+    Rows,
     Side,
     Trace,
-    grouping,
-    multiples,
+    in_batches,
     on_first_batch,
     operators,
-    record,
-    search,
+    record_all,
     sides,
-    weighted_error,
 )
 from methods.core.twin import TwinForm, TwinGelu, TwinSoftmax, negative_step, twin_gelu
 
 SPLITS = 20
 """Splits of the softmax output that are tried: 2^0 to 2^-19."""
-
-
-class Options(ABC):
-    """The quantizers that one side of an operator may get."""
-
-    alone = False
-    """Whether the other side stays in float while these are compared."""
-
-    def __init__(self, bits: int, count: int) -> None:
-        self.bits, self.count = bits, count
-
-    @abstractmethod
-    def candidates(self) -> Candidates:
-        """Return what computes the candidates of a tensor."""
-
-    @abstractmethod
-    def quantizer(self, choice: Tensor) -> Quantizer:
-        """Return the quantizer of the chosen candidate of each group."""
-
-    @abstractmethod
-    def default(self) -> Quantizer:
-        """Return the quantizer before any search."""
-
-    def groups(self) -> tuple[Tensor | None, bool]:
-        """Return which output channels are judged together, and whether heads are judged apart."""
-        return None, False
-
-
-class Scales(Options):
-    """Multiples of the min-max scale of a symmetric grid, per group."""
-
-    def __init__(self, bits: int, group: Grouping, x: Tensor, alpha: float, beta: float, count: int) -> None:
-        super().__init__(bits, count)
-        self.group, self.start = group, group.starts(x, bits)
-        self.scales = multiples(self.start, alpha, beta, count)
-
-    def candidates(self) -> Candidates:
-        """Return the symmetric grids."""
-        return self.group.candidates(self.scales, self.bits)
-
-    def quantizer(self, choice: Tensor) -> Quantizer:
-        """Return the symmetric quantizer with the chosen scales."""
-        return self.group.quantizer(self.scales.gather(0, choice[None])[0], self.bits)
-
-    def default(self) -> Quantizer:
-        """Return the min-max scale."""
-        return self.group.quantizer(self.start, self.bits)
-
-    def groups(self) -> tuple[Tensor | None, bool]:
-        """Return the groups of output channels (of a weight's rows), or heads."""
-        return self.group.groups if self.group.axis == 0 else None, self.group.granularity == "head"
 
 
 class Splits(Options):
@@ -100,7 +47,7 @@ class Splits(Options):
 
     def candidates(self) -> Candidates:
         """Return the twin grids."""
-        return lambda x, start, stop: torch.stack([twin(x) for twin in self.twins[start:stop]])
+        return lambda x, places: torch.stack([self.twins[place](x) for place in places.tolist()])
 
     def quantizer(self, choice: Tensor) -> Quantizer:
         """Return the chosen split."""
@@ -127,8 +74,8 @@ class GeluScales(Options):
     def candidates(self) -> Candidates:
         """Return the twin grids."""
 
-        def quantised(x: Tensor, start: int, stop: int) -> Tensor:
-            return twin_gelu(x, self.scales[start:stop].reshape(-1, *[1] * x.ndim), self.bits)
+        def quantised(x: Tensor, places: Tensor) -> Tensor:
+            return twin_gelu(x, self.scales[places].reshape(-1, *[1] * x.ndim), self.bits)
 
         return quantised
 
@@ -185,12 +132,11 @@ class PTQ4ViT(Method):
         found = operators(net, calibration)
         self._defaults(net, calibration, found)
         chosen: dict[Operand, Quantizer] = {}
-        for name, operator in found.items():
-            net.switch(False)
-            trace = record(net, calibration, operator)
-            (gradient,) = output_gradients(net, calibration, [operator], self.gradient_point)
-            trace = replace(trace, gradient=normalised(gradient))
-            chosen |= self._search(net, name, trace)
+        for names in in_batches(net, calibration, found, self.memory_mb * MEGABYTE):
+            some = [found[name] for name in names]
+            gradients = output_gradients(net, calibration, some, self.gradient_point)
+            for name, trace, gradient in zip(names, record_all(net, calibration, some), gradients, strict=True):
+                chosen |= self._search(net, name, replace(trace, gradient=normalised(gradient)))
         for operand, quantizer in chosen.items():
             operand.quantizer = quantizer
         return net.switch(True)
@@ -211,15 +157,13 @@ class PTQ4ViT(Method):
     @torch.no_grad()
     def _search(self, net: Explicit, name: str, trace: Trace) -> dict[Operand, Quantizer]:
         """Return the quantizers of both slots, searched in turn (specification, section 4, step 3)."""
-        tensors = (trace.first, trace.second)
-        options = [self._options(net, name, trace.operator, s, x) for s, x in zip(SIDES, tensors, strict=True)]
-        current = [option.default() for option in options]
-        for _ in range(self.rounds):
-            for i, option in enumerate(options):
-                other = tensors[1 - i] if option.alone else current[1 - i](tensors[1 - i])
-                groups, by_head = option.groups()
-                score = weighted_error(groups, by_head=by_head)
-                memory = self.memory_mb * MEGABYTE
-                best = search(trace, SIDES[i], other, option.count, option.candidates(), score, memory)
-                current[i] = option.quantizer(best)
-        return dict(zip(sides(trace.operator), current, strict=True))
+        operator, tensors = trace.operator, (trace.first, trace.second)
+        assert not isinstance(operator, Rows)
+        options = [self._options(net, name, operator, s, x) for s, x in zip(SIDES, tensors, strict=True)]
+
+        def objective(i: int) -> SquaredError:
+            groups, by_head = options[i].groups()
+            return SquaredError(groups, by_head)
+
+        found = alternate(trace, options, objective, self.rounds, self.memory_mb * MEGABYTE)
+        return dict(zip(sides(operator), found, strict=True))

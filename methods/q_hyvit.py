@@ -2,78 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from bench.bits import BitSpec
-from bench.protocol import Calibration, Method
+from bench.protocol import Calibration, Method, Quantizer
+from methods.core.bridge import BlockContest, BridgeRun
 from methods.core.explicit import Explicit, explicit
 from methods.core.families import Bridge
 from methods.core.fisher import normalised, output_gradients
+from methods.core.grids import Grid, asymmetric_grid, symmetric_grid
+from methods.core.integer import integer_norms, integer_softmaxes
+from methods.core.objective import SquaredError
 from methods.core.operands import Conv2d, MatMul, Operand
-from methods.core.quantizers import Granularity, Uniform
-from methods.core.ranges import asymmetric_parameters, min_max
-from methods.core.search import (
-    MEGABYTE,
+from methods.core.race import Best, race
+from methods.core.search import MEGABYTE, Grouping, grouping, search, step_size
+from methods.core.traces import (
     SIDES,
-    Candidates,
-    Enough,
-    Grouping,
     Operator,
+    Rows,
     Side,
     Trace,
-    grouping,
+    in_batches,
     on_first_batch,
     operators,
-    record,
-    scored,
+    record_all,
     sides,
-    weighted_error,
 )
 
+FULL_MODE_BITS = 8
+"""Width of what enters and leaves a LayerNorm in full mode."""
 
-@dataclass(frozen=True)
-class Grid:
-    """One granularity and scheme of one side: a min-max grid per group, whose scales are searched by a factor."""
 
-    bits: int
-    axis: int | None
-    granularity: Granularity
-    signed: bool
-    scale: Tensor
-    """D0 per index of the axis (one where there is none)."""
-    zero: Tensor
+@dataclass(eq=False)
+class Turn:
+    """One slot whose quantizer is searched while the others are fixed."""
 
-    def candidates(self, factors: Tensor) -> Candidates:
-        """Return x on the grids whose scales are `factors` (K,) times D0."""
-        low = -(2 ** (self.bits - 1)) if self.signed else 0
-        high = low + 2**self.bits - 1
+    name: str
+    operator: Operator
+    side: Side
+    x: Tensor
+    """What the slot reads in the float model."""
+    grids: Sequence[Grid]
+    """The default first; none where the quantizer is fixed."""
+    quantizer: Quantizer
+    place: tuple[int, Tensor] | None = None
+    """Index of the chosen grid, and of the factors of its groups."""
+    met: list[Quantizer] = field(default_factory=list)
+    """The other slots' quantizers at the last search."""
 
-        def quantised(x: Tensor, start: int, stop: int) -> Tensor:
-            shape = [1] * x.ndim
-            if self.axis is not None:
-                shape[self.axis] = -1
-            zero = self.zero.reshape(shape)
-            step = self.scale.reshape(shape) * factors[start:stop].reshape(-1, *[1] * x.ndim)
-            return (x * step.reciprocal()).round_().add_(zero).clamp_(low, high).sub_(zero).mul_(step)
 
-        return quantised
-
-    def quantizer(self, factor: Tensor) -> Uniform:
-        """Return the quantizer with D0 times `factor`, which is one number or one per index of the axis."""
-        return Uniform(
-            self.bits,
-            self.scale * factor,
-            self.zero,
-            axis=self.axis,
-            granularity=self.granularity,
-            signed=self.signed,
-        )
+Judge = Callable[[Turn, Grid, Tensor], Best]
+"""(slot, grid, places that are likely to win) to the best factors of that grid, with the others as they are."""
 
 
 @dataclass(frozen=True)
@@ -92,13 +76,14 @@ class QHyViT(Method):
         "written from descriptions of paper and code; not compared with the official code",
         "ranges are extended to hold 0, which keeps one-sided channels from overflowing the zero point",
         "channels share one multiple of their own min-max scales, except in depthwise convolutions, whose channels are "
-        "independent; members of a bridge block have one multiple each",
+        "independent; so does the weight of a bridge block's first layer",
         "attention products have one scale per head and no channel-wise grid",
         "factor 1, the min-max scale, is a candidate too, so that no choice is worse than it",
         "the gradient's default grid is per layer and symmetric",
         "operators outside bridge blocks are calibrated in parallel, on float inputs",
-        "the error on the residual path that leaves a bridge block is not scored",
-        "partial mode only: softmax and normalisations stay in float",
+        'the error on the residual path that leaves a bridge block is scored only with bridge_score="block+own"',
+        'mode="full" is this project\'s reading: LayerNorm on 8-bit integers with power-of-two factors and a 4-bit '
+        "log2 softmax, as in FQ-ViT; group normalisations stay in float",
     )
     paper = "Lee et al., Q-HyViT, 2023, arXiv 2303.12557"
 
@@ -111,36 +96,55 @@ class QHyViT(Method):
     scheme: Literal["search", "symmetric"] = "search"
     bridges: bool = True
     """Score the layers of a bridge block at its output instead of at their own."""
+    bridge_score: Literal["block", "block+own"] = "block"
+    """"block+own" adds the error at the layer's own output, each divided by its value at the min-max scales."""
+    gradient_point: Literal["all", "bridge"] = "all"
+    """"bridge" is the released code's: gradients are taken with only the layers of bridge blocks quantised."""
+    mode: Literal["partial", "full"] = "partial"
+    """"full" puts LayerNorm and softmax on integers as well."""
     memory_mb: int = 256
-    """What the candidates of one step may take (bridge blocks run one candidate at a time)."""
+    """What the candidates of one step may take; more makes the search faster, not different."""
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the model with the grids of least weighted error."""
         net = explicit(model, bits)
         found = operators(net, calibration)
         self._defaults(net, calibration, found)
+        fixed: dict[Operand, Quantizer] = {}
+        if self.mode == "full":
+            fixed.update(integer_softmaxes(net, calibration))
         bridges = net.bridges() if self.bridges else []
-        members = {name: bridge for bridge in bridges for name in bridge.members}
-        chosen: dict[Operand, Uniform] = {}
-        for name, operator in found.items():
-            bridge = members.get(name)
-            if bridge is None:
-                (gradient,) = output_gradients(net, calibration, [operator], "quantised")
-                trace = replace(record(net, calibration, operator), gradient=normalised(gradient))
-                chosen |= self._search(net, name, trace)
-            elif name == bridge.members[0]:
-                chosen |= self._search_bridge(net, calibration, bridge)
+        members = {name for bridge in bridges for name in bridge.members}
+        at = self._gradient_net(net)
+        chosen: dict[Operand, Quantizer] = {}
+        for bridge in bridges:
+            chosen |= self._search_bridge(net, at, calibration, bridge)
+        others = {name: operator for name, operator in found.items() if name not in members}
+        for names in in_batches(net, calibration, others, self.memory_mb * MEGABYTE):
+            some = [found[name] for name in names]
+            gradients = output_gradients(at, calibration, some, "quantised")
+            for name, trace, gradient in zip(names, record_all(net, calibration, some), gradients, strict=True):
+                chosen |= self._search(net, name, replace(trace, gradient=normalised(gradient)), fixed)
         for operand, quantizer in chosen.items():
             operand.quantizer = quantizer
+        if self.mode == "full":
+            integer_norms(net, calibration, FULL_MODE_BITS)
         return net.switch(True)
 
     def _defaults(self, net: Explicit, calibration: Calibration, found: dict[str, Operator]) -> None:
         """Set every operand to its default grid on the first batch: the point at which gradients are taken."""
 
-        def default(name: str, operator: Operator, side: Side, x: Tensor) -> Uniform:
+        def default(name: str, operator: Operator, side: Side, x: Tensor) -> Quantizer:
             return self._grids(net, name, operator, side, x)[0].quantizer(torch.ones((), device=x.device))
 
         on_first_batch(net, calibration, found, default)
+
+    def _gradient_net(self, net: Explicit) -> Explicit:
+        """Return the model with only those operands that quantise where gradients are taken."""
+        if self.gradient_point == "all":
+            return net
+        inside = tuple(f"{name}." for bridge in net.bridges() for name in bridge.members)
+        return replace(net, operands={name: slot for name, slot in net.operands.items() if name.startswith(inside)})
 
     def _factors(self, device: torch.device) -> Tensor:
         """Return the multiples of D0 that are tried; beta itself is never reached, as in the parent code."""
@@ -166,146 +170,155 @@ class QHyViT(Method):
             grids += [asymmetric_grid(group, x, slot.bits) for group in groupings]
         return grids
 
+    def _turns(self, net: Explicit, name: str, operator: Operator, first: Tensor, second: Tensor) -> list[Turn]:
+        """Return both sides of an operator, at their default grids."""
+        turns = []
+        for side, x in zip(SIDES, (first, second), strict=True):
+            grids = self._grids(net, name, operator, side, x)
+            turns.append(Turn(name, operator, side, x, grids, grids[0].quantizer(torch.ones((), device=x.device))))
+        return turns
+
     @torch.no_grad()
-    def _search(self, net: Explicit, name: str, trace: Trace) -> dict[Operand, Uniform]:
+    def _search(
+        self, net: Explicit, name: str, trace: Trace, fixed: dict[Operand, Quantizer]
+    ) -> dict[Operand, Quantizer]:
         """Return the quantizers of an operator's slots, searched in turn at its own output."""
-        operator, tensors = trace.operator, (trace.first, trace.second)
-        grids = [self._grids(net, name, operator, side, x) for side, x in zip(SIDES, tensors, strict=True)]
+        operator = trace.operator
+        assert not isinstance(operator, Rows)
+        turns = self._turns(net, name, operator, trace.first, trace.second)
+        for turn, slot in zip(turns, sides(operator), strict=True):
+            if slot in fixed:
+                turn.grids, turn.quantizer = (), fixed[slot]
+
+        def judge(turn: Turn, grid: Grid, guess: Tensor) -> Best:
+            (other,) = (each for each in turns if each is not turn)
+            return self._at_own_output(net, trace, turn, other.quantizer(other.x), grid, guess)
+
+        self._settle(net, turns, judge)
+        return dict(zip(sides(operator), (turn.quantizer for turn in turns), strict=True))
+
+    def _at_own_output(self, net: Explicit, trace: Trace, turn: Turn, other: Tensor, grid: Grid, guess: Tensor) -> Best:
+        """Return the best factors of a grid by the error at the operator's own output."""
         factors = self._factors(trace.output.device)
-        current = [options[0].quantizer(factors[-1]) for options in grids]
+        outputs, _ = judged(net, turn, grid)
+        objective = SquaredError(outputs, by_head=grid.granularity == "head")
+        memory = self.memory_mb * MEGABYTE
+        return search(trace, turn.side, other, len(factors), grid.candidates(factors), objective, memory, guess)
+
+    def _settle(self, net: Explicit, turns: Sequence[Turn], judge: Judge, whole: Operator | None = None) -> None:
+        """Search the slots in turn, in rounds; one whose surroundings are as at its last search stays as it is.
+
+        The slots of the operator `whole` have one factor for all groups of a grid.
+        """
         for _ in range(self.rounds):
-            for i, side in enumerate(SIDES):
-                other = current[1 - i](tensors[1 - i])
-                best: tuple[Tensor, Uniform] | None = None
-                for grid in grids[i]:
-                    outputs, inputs = self._judged(net, name, operator, side, grid, tensors[i])
-                    score = weighted_error(outputs, by_head=grid.granularity == "head")
-                    memory = self.memory_mb * MEGABYTE
-                    scores = scored(trace, side, other, len(factors), grid.candidates(factors), score, memory)
-                    value, place = scores.max(dim=0)  # (groups,)
-                    chosen = factors[place] if inputs is None else factors[place][inputs]
-                    if best is None or value.sum() > best[0]:
-                        best = value.sum(), grid.quantizer(chosen)
-                assert best is not None
-                current[i] = best[1]
-        return dict(zip(sides(operator), current, strict=True))
+            for turn in turns:
+                around = [other.quantizer for other in turns if other is not turn]
+                same = len(around) == len(turn.met) and all(a is b for a, b in zip(around, turn.met, strict=True))
+                if not turn.grids or same:
+                    continue
+                turn.met = around
+                self._take(net, turn, judge, turn.operator is whole)
 
-    def _judged(
-        self, net: Explicit, name: str, operator: Operator, side: Side, grid: Grid, x: Tensor
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Return which output channels are judged together, and the group of each index of the grid's axis."""
-        if side == "first" and not isinstance(operator, MatMul):
-            rows = grouping(net, name, operator, side, x).groups
-            return rows, rows
-        if isinstance(operator, Conv2d) and operator.groups == operator.in_channels and grid.granularity == "channel":
-            multiplier = operator.out_channels // operator.groups
-            channels = torch.arange(operator.groups, device=x.device)
-            return channels.repeat_interleave(multiplier), channels
-        return None, None
+    def _take(self, net: Explicit, turn: Turn, judge: Judge, whole: bool) -> None:
+        """Give a slot the best of its grids."""
+        factors = self._factors(turn.x.device)
+        best: tuple[Tensor, int, Tensor] | None = None
+        for number, grid in enumerate(turn.grids):
+            known = turn.place is not None and turn.place[0] == number
+            guess = turn.place[1] if turn.place is not None and known else torch.tensor([len(factors) - 1])
+            found = judge(turn, grid, guess.to(factors.device))
+            loss = found.loss.sum()
+            if best is None or loss < best[0]:
+                best = loss, number, found.place
+        assert best is not None
+        _, number, place = best
+        if turn.place is not None and turn.place[0] == number and torch.equal(turn.place[1], place):
+            return
+        groups = None if whole else judged(net, turn, turn.grids[number])[1]
+        turn.place = number, place
+        turn.quantizer = turn.grids[number].quantizer(factors[place] if groups is None else factors[place][groups])
 
     @torch.no_grad()
-    def _search_bridge(self, net: Explicit, calibration: Calibration, bridge: Bridge) -> dict[Operand, Uniform]:
-        """Return the quantizers of a bridge block's slots, by the error at the block's output."""
-        block = BridgeRun(net, calibration, bridge)
-        current: dict[Operand, Uniform] = {}
-        grids: dict[Operand, list[Grid]] = {}
-        net.switch(False)
-        for name, operator in block.members.items():
-            trace = record(net, calibration, operator)
-            for slot, side, x in zip(sides(operator), SIDES, (trace.first, trace.second), strict=True):
-                grids[slot] = self._grids(net, name, operator, side, x)
-                current[slot] = grids[slot][0].quantizer(torch.ones((), device=x.device))
-        for _ in range(self.rounds):
-            for slot, options in grids.items():
-                candidates = list(self._each(options))
-                scores = [block.score(current | {slot: candidate}) for candidate in candidates]
-                current[slot] = candidates[max(range(len(scores)), key=scores.__getitem__)]
-        return current
+    def _search_bridge(
+        self, net: Explicit, at: Explicit, calibration: Calibration, bridge: Bridge
+    ) -> dict[Operand, Quantizer]:
+        """Return the quantizers of a bridge block's slots, by the error at the block's output.
 
-    def _each(self, grids: Sequence[Grid]) -> Iterator[Uniform]:
-        """Yield every candidate of a slot, with one factor for all its groups."""
-        for grid in grids:
-            for factor in self._factors(grid.scale.device):
-                yield grid.quantizer(factor)
+        What the last layers change is seen at their own outputs, so they are searched there, on what then enters them.
+        """
+        found = operators(net, calibration)
+        places = [*bridge.outputs, bridge.members[0]]
+        *gradients, own = output_gradients(at, calibration, [found[name] for name in places], "quantised")
+        run = BridgeRun(net, calibration, bridge, gradients)
+        turns: list[Turn] = []
+        for name in bridge.members:
+            operator = found[name]
+            x = run.x if operator is run.first else run.into(operator, {})
+            assert not isinstance(operator, MatMul)
+            turns += self._turns(net, name, operator, operator.weight.detach(), x)
 
+        own = torch.ones_like(own) if normalised(own) is None else own / own.abs().amax()
+        first, second, *_ = turns
+        others = [turn for turn in turns if turn.operator is not run.first]
+        scales = self._scales(run, turns, own)
 
-class BridgeRun:
-    """A bridge block on the calibration images: what enters it, its float outputs, and the weights of their errors."""
+        def judge(turn: Turn, grid: Grid, guess: Tensor) -> Best:
+            if turn.operator is not run.first:
+                return self._at_an_end(net, run, turns, turn, grid, guess)
+            factors = self._factors(turn.x.device)
+            fixed = second.quantizer(second.x) if turn is first else first.quantizer(first.x)
+            quantizers = {slot_of(other): other.quantizer for other in others}
+            weights = own if self.bridge_score == "block+own" else None
+            order = torch.arange(run.images, device=turn.x.device)
+            contest = BlockContest(run, turn.side, fixed, grid.candidates(factors), quantizers, weights, scales, order)
+            return race(contest, len(factors), step_size(self.memory_mb * MEGABYTE), guess)
 
-    def __init__(self, net: Explicit, calibration: Calibration, bridge: Bridge) -> None:
-        self.net, self.inside = net, net.model.get_submodule(bridge.inside)
-        self.members: dict[str, Any] = {name: net.model.get_submodule(name) for name in bridge.members}
-        self.ends = [net.model.get_submodule(name) for name in bridge.outputs]
-        gradients = output_gradients(net, calibration, self.ends, "quantised")
-        self.inputs = self._enter(calibration)
-        self.targets = self._run()
-        largest = torch.stack([gradient.abs().amax() for gradient in gradients]).amax()
-        known = largest > 0 and largest.isfinite()
-        self.weights = [(g / largest).square() if known else torch.ones_like(g) for g in gradients]
+        self._settle(net, turns, judge, whole=run.first)
+        return {slot_of(turn): turn.quantizer for turn in turns}
 
-    def score(self, quantizers: dict[Operand, Uniform]) -> float:
-        """Return minus the weighted error at the block's outputs with these quantizers on."""
-        before = {slot: (slot.quantizer, slot.on) for slot in quantizers}
-        for slot, quantizer in quantizers.items():
-            slot.quantizer, slot.on = quantizer, True
-        try:
-            outputs = self._run()
-        finally:
-            for slot, (kept, on) in before.items():
-                slot.quantizer, slot.on = kept, on
-        parts = zip(outputs, self.targets, self.weights, strict=True)
-        return -sum(float((weight * (out - target).square()).sum()) for out, target, weight in parts)
+    def _at_an_end(
+        self, net: Explicit, run: BridgeRun, turns: Sequence[Turn], turn: Turn, grid: Grid, guess: Tensor
+    ) -> Best:
+        """Return the best factors for a slot of one of the block's last layers."""
+        before = {slot_of(other): other.quantizer for other in turns if other.operator is run.first}
+        end = run.ends.index(turn.operator)
+        x = run.into(turn.operator, before)
+        weight = next(other for other in turns if other.operator is turn.operator and other.side == "first")
+        trace = Trace(turn.operator, weight.x, x, run.targets[end], run.gradients[end])
+        other = next(each for each in turns if each.operator is turn.operator and each is not turn)
+        fixed = other.quantizer(x) if turn.side == "first" else other.quantizer(weight.x)
+        return self._at_own_output(net, trace, turn, fixed, grid, guess)
 
-    @torch.no_grad()
-    def _enter(self, calibration: Calibration) -> tuple[Tensor, ...]:
-        """Return the float inputs of the module that holds the block, all batches joined."""
-        seen: list[tuple[Tensor, ...]] = []
-
-        def enter(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            seen.append(args)
-            raise Enough
-
-        handle = self.inside.register_forward_pre_hook(enter)
-        try:
-            for batch in calibration.batches():
-                with suppress(Enough):
-                    calibration.forward(self.net.model, batch)
-        finally:
-            handle.remove()
-        return tuple(torch.cat(parts) for parts in zip(*seen, strict=True))
-
-    @torch.no_grad()
-    def _run(self) -> list[Tensor]:
-        """Return the block's outputs; what comes behind them is not computed."""
-        outputs: dict[nn.Module, Tensor] = {}
-
-        def leave(module: nn.Module, args: Any, output: Tensor) -> None:
-            outputs[module] = output
-            if len(outputs) == len(self.ends):
-                raise Enough
-
-        handles = [end.register_forward_hook(leave) for end in self.ends]
-        try:
-            with suppress(Enough):
-                self.inside(*self.inputs)
-        finally:
-            for handle in handles:
-                handle.remove()
-        return [outputs[end] for end in self.ends]
+    def _scales(self, run: BridgeRun, turns: Sequence[Turn], own: Tensor) -> tuple[float, float]:
+        """Return the errors at the block's outputs and at the first member's own with all members at their default."""
+        if self.bridge_score == "block":
+            return 1.0, 1.0
+        first, second, *others = turns
+        grid, one = first.grids[0], torch.ones(1, device=first.x.device)
+        quantizers = {slot_of(turn): turn.quantizer for turn in others}
+        order = torch.arange(run.images, device=first.x.device)
+        contest = BlockContest(
+            run, "first", second.quantizer(second.x), grid.candidates(one), quantizers, None, (1.0, 1.0), order
+        )
+        place, rows = torch.zeros(1, dtype=torch.long, device=first.x.device), slice(0, run.images)
+        block = contest.losses(place, rows).sum().item()
+        both = replace(contest, own=own).losses(place, rows).sum().item()
+        return block or 1.0, (both - block) or 1.0
 
 
-def symmetric_grid(group: Grouping, x: Tensor, bits: int) -> Grid:
-    """Return the signed grid with D0 = max|x| / (2^(b-1) - 0.5) per group."""
-    start = group.starts(x, bits)
-    scale = start if group.groups is None else start[group.groups]
-    return Grid(bits, group.axis, group.granularity, True, scale, torch.zeros_like(scale))
+def slot_of(turn: Turn) -> Operand:
+    """Return the slot whose turn it is."""
+    return sides(turn.operator)[SIDES.index(turn.side)]
 
 
-def asymmetric_grid(group: Grouping, x: Tensor, bits: int) -> Grid:
-    """Return the unsigned grid with D0 = (max - min) / (2^b - 1) per index of the axis, the range extended to hold 0.
-
-    A factor stretches both ends, so the zero point stays.
-    """
-    rows = x.reshape(1, -1) if group.axis is None else x.movedim(group.axis, 0).flatten(1)
-    scale, zero = asymmetric_parameters(*min_max(rows), bits)
-    return Grid(bits, group.axis, group.granularity, False, scale, zero)
+def judged(net: Explicit, turn: Turn, grid: Grid) -> tuple[Tensor | None, Tensor | None]:
+    """Return which output channels are judged together, and the group of each index of the grid's axis."""
+    operator = turn.operator
+    if turn.side == "first" and not isinstance(operator, MatMul):
+        rows = grouping(net, turn.name, operator, turn.side, turn.x).groups
+        return rows, rows
+    if isinstance(operator, Conv2d) and operator.groups == operator.in_channels and grid.granularity == "channel":
+        multiplier = operator.out_channels // operator.groups
+        channels = torch.arange(operator.groups, device=turn.x.device)
+        return channels.repeat_interleave(multiplier), channels
+    return None, None

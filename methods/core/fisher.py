@@ -38,8 +38,7 @@ def output_gradients(
     L is the divergence of the predictions from those of the float model, in batches of four images, at the model with
     all its operands as they are ("quantised") or in float; or, for "sampled", minus the log-likelihood of predictions
     drawn from the float model, whose squared gradient is the true diagonal Fisher information. The graph begins at the
-    outputs, and no output may depend on another. Batches of different sizes cannot be joined: see
-    `output_gradient_parts`.
+    first of the outputs. Batches of different sizes cannot be joined: see `output_gradient_parts`.
     """
     return [torch.cat(parts) for parts in output_gradient_parts(net, calibration, modules, point, first_call=True)]
 
@@ -62,7 +61,8 @@ def output_gradient_parts(
     def leave(module: nn.Module, args: Any, output: Any) -> Any:
         if first_call and module in leaves:
             return output
-        leaf = _tensor(output).detach().requires_grad_()
+        x = _tensor(output)
+        leaf = x if x.requires_grad else x.detach().requires_grad_()
         leaves.setdefault(module, []).append(leaf)
         return leaf if isinstance(output, Tensor) else type(output)([leaf, *output[1:]])
 

@@ -13,8 +13,9 @@ from bench.contract import RandomImages, two_block_models
 from methods.core.explicit import explicit
 from methods.core.operands import Linear
 from methods.core.quantizers import Uniform
-from methods.core.search import Trace, multiples, operators, record
-from methods.easyquant import EasyQuant
+from methods.core.search import multiples
+from methods.core.traces import Trace, operators, record
+from methods.easyquant import EasyQuant, widened_activations, widened_weights
 
 BITS = BitSpec(4, 4)
 
@@ -66,7 +67,7 @@ def test_doubled_weights_and_halved_inputs_leave_the_choice() -> None:
         torch.testing.assert_close(scales[1], scales[0] * factor)
 
 
-@pytest.mark.parametrize("options", [{"similarity": "tensor"}, {"sequential": False, "rounds": 2}])
+@pytest.mark.parametrize("options", [{"similarity": "tensor"}, {"sequential": False, "rounds": 2}, {"form": "code_eq"}])
 def test_variants_stay_close_to_the_float_model(options: dict[str, Any]) -> None:
     model = two_block_models()["Swin"]
     quantised = EasyQuant(**options).quantize(model, RandomImages(), BitSpec(8, 8))
@@ -83,3 +84,28 @@ def test_sequential_inputs_are_those_of_the_quantised_prefix() -> None:
     torch.testing.assert_close(quantizer(one, first).scale, quantizer(two, first).scale)
     last = "blocks.1.mlp.fc2.input_operand"
     assert not torch.allclose(quantizer(one, last).scale, quantizer(two, last).scale)
+
+
+def test_released_codes_candidates_by_hand() -> None:
+    start = torch.tensor([0.01, 0.1])
+    weights = widened_weights(start)
+    assert weights.shape == (99, 2)
+    torch.testing.assert_close(weights[0], start)
+    torch.testing.assert_close(1 / weights[1], torch.tensor([1 + 99 / 99, 1 + 9 / 99]))  # linspace(1, S, 100)[1]
+    torch.testing.assert_close(1 / weights[-1], torch.tensor([100 - 1.0, 10 - 9 / 99]))
+    inputs = widened_activations(start)
+    assert inputs.shape == (199, 2)
+    assert (inputs >= start).all() and inputs.max() < 1.25 * 0.1
+    torch.testing.assert_close(inputs[1], start / (0.8 + 0.2 / 199))
+
+
+def test_released_codes_form_never_narrows_a_range() -> None:
+    model = two_block_models()["ViT"]
+    quantised = EasyQuant(form="code_eq").quantize(model, RandomImages(), BITS)
+    for name in ("blocks.0.mlp.fc1", "blocks.1.attn.proj"):
+        layer: Any = model.get_submodule(name)
+        found = quantizer(quantised, f"{name}.weight_operand")
+        start = layer.weight.abs().amax(1) / 7.5
+        assert found.scale.shape == start.shape
+        assert (found.scale >= start * (1 - 1e-6)).all()
+        assert quantizer(quantised, f"{name}.input_operand").granularity == "tensor"

@@ -12,9 +12,7 @@ from torch import Tensor, nn
 from bench.audit import audit
 from bench.bits import BitSpec
 from bench.contract import RandomImages, two_block_models
-from methods.core.ranges import asymmetric_parameters
-from methods.fq_vit import (
-    FQViT,
+from methods.core.integer import (
     IntegerLayerNorm,
     LogIntSoftmax,
     as_integer,
@@ -24,6 +22,8 @@ from methods.fq_vit import (
     rounded,
     score_scale,
 )
+from methods.core.ranges import asymmetric_parameters
+from methods.fq_vit import FQViT
 
 
 def wide_channels() -> Tensor:

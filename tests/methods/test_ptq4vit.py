@@ -13,7 +13,7 @@ from bench.bits import BitSpec
 from bench.contract import RandomImages, two_block_models
 from methods.core.explicit import explicit
 from methods.core.fisher import normalised, output_gradients
-from methods.core.search import operators
+from methods.core.traces import operators
 from methods.core.twin import TwinGelu, TwinSoftmax
 from methods.ptq4vit import PTQ4ViT
 
@@ -106,6 +106,18 @@ def test_gradient_at_an_output_equals_that_of_the_whole_graph(point: Any) -> Non
         parts.append(kept.pop().grad)
     torch.testing.assert_close(gradient, torch.cat(parts))  # type: ignore[arg-type]
     assert gradient.abs().max() > 1e-6
+
+
+def test_gradients_of_outputs_that_depend_on_each_other_are_those_of_each_alone() -> None:
+    images = RandomImages()
+    net = explicit(two_block_models()["ViT"], BITS)
+    found = operators(net, images)
+    PTQ4ViT(candidates=2)._defaults(net, images, found)
+    some = [found[name] for name in ("blocks.0.attn.qkv", "blocks.0.mlp.fc2", "blocks.1.attn.av", "head")]
+    together = output_gradients(net, images, some, "quantised")
+    for module, gradient in zip(some, together, strict=True):
+        (alone,) = output_gradients(net, images, [module], "quantised")
+        torch.testing.assert_close(gradient, alone)
 
 
 def test_gradient_that_says_nothing_is_left_out() -> None:

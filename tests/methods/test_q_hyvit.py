@@ -7,17 +7,25 @@ from typing import Any
 
 import pytest
 import torch
+from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
+from timm.models.efficientformer_v2 import EfficientFormerV2
 from torch import Tensor, nn
 
 from bench.audit import audit
 from bench.bits import BitSpec
 from bench.contract import RandomImages, two_block_models
-from methods.core.explicit import explicit
+from bench.protocol import Calibration
+from methods.core.bridge import BlockContest, BridgeRun, switched_on
+from methods.core.explicit import Explicit, explicit
+from methods.core.families import Bridge
+from methods.core.fisher import output_gradients
+from methods.core.grids import asymmetric_grid, symmetric_grid
+from methods.core.integer import IntegerLayerNorm, LogIntSoftmax
 from methods.core.operands import Conv2d
-from methods.core.search import Grouping, Trace, operators
+from methods.core.search import Grouping
+from methods.core.traces import Side, Trace, operators, record_all
 from methods.ptq4vit import PTQ4ViT
-from methods.q_hyvit import BridgeRun, QHyViT, asymmetric_grid, symmetric_grid
-from tasks.mini.models import mini_mobilevit
+from methods.q_hyvit import QHyViT, slot_of
 
 BITS = BitSpec(4, 4)
 
@@ -41,7 +49,7 @@ def test_candidates_are_what_their_quantizers_put_out(build: Any) -> None:
     factors = torch.tensor([0.4, 1.0])
     for group in (Grouping(None, None, "tensor"), Grouping(1, torch.arange(3), "channel")):
         grid = build(group, x, 4)
-        many = grid.candidates(factors)(x, 0, 2)
+        many = grid.candidates(factors)(x, torch.arange(2))
         for factor, rounded in zip(factors, many, strict=True):
             torch.testing.assert_close(rounded, grid.quantizer(factor)(x))
 
@@ -66,7 +74,7 @@ def test_each_step_of_the_search_lowers_the_error_of_a_depthwise_convolution() -
     errors = []
     for options in ({"granularity": "layer", "scheme": "symmetric"}, {"scheme": "symmetric"}, {}):
         method = QHyViT(rounds=1, candidates=40, **options)  # type: ignore[arg-type]
-        found = method._search(None, "layer", trace)  # type: ignore[arg-type]
+        found = method._search(None, "layer", trace, {})  # type: ignore[arg-type]
         weight, x = found[operator.weight_operand], found[operator.input_operand]
         errors.append(error(trace, weight, x))
     start = [symmetric_grid(Grouping(None, None, "tensor"), y, 4) for y in (trace.second,)]
@@ -88,34 +96,137 @@ def test_without_its_ideas_it_chooses_as_ptq4vit_without_twins() -> None:
     assert sum(same) > 0.6 * len(same)  # factor 1 is a candidate here and not there
 
 
-def test_bridge_scores_are_those_of_running_the_members() -> None:
-    images = FourImages()
-    net = explicit(mini_mobilevit().eval(), BITS)
+def tiny_mobilevit() -> nn.Module:
+    torch.manual_seed(5)
+    bottle = ByoBlockCfg(
+        type="bottle", d=1, c=8, s=2, gs=1, br=2.0, block_kwargs={"bottle_in": True, "linear_out": True}
+    )
+    tokens = {"transformer_dim": 16, "transformer_depth": 1, "patch_size": 2}
+    hybrid = ByoBlockCfg(type="mobilevit", d=1, c=8, s=1, block_kwargs=tokens)
+    stem = {"stem_chs": 8, "stem_type": "3x3", "stem_pool": "", "downsample": "", "act_layer": "silu"}
+    return ByobNet(
+        ByoModelCfg(blocks=(bottle, (bottle, hybrid)), num_features=16, **stem), num_classes=10, img_size=32
+    ).eval()
+
+
+def tiny_efficientformerv2() -> nn.Module:
+    torch.manual_seed(5)
+    net = EfficientFormerV2(
+        depths=(1, 1, 2, 2), embed_dims=(8, 8, 16, 16), img_size=64, num_vit=1, mlp_ratios=2.0, num_classes=10
+    )
+    with torch.no_grad():
+        for module in net.modules():
+            if hasattr(module, "gamma"):  # fresh layer scales hide what a branch does
+                module.gamma.fill_(0.5)
+    return net.eval()
+
+
+class Larger(FourImages):
+    def batches(self) -> Iterator[Tensor]:
+        for batch in super().batches():
+            yield nn.functional.interpolate(batch, size=64)
+
+
+HYBRIDS: dict[str, tuple[Any, Any]] = {
+    "convolution to joint layer": (tiny_mobilevit, FourImages),
+    "behind a residual sum, to three layers": (tiny_efficientformerv2, Larger),
+}
+
+
+@pytest.fixture(params=HYBRIDS)
+def hybrid(request: pytest.FixtureRequest) -> tuple[nn.Module, Calibration]:
+    build, images = HYBRIDS[request.param]
+    return build(), images()
+
+
+def bridge_run(model: nn.Module, images: Calibration) -> tuple[Explicit, Bridge, BridgeRun]:
+    net = explicit(model, BITS)
     QHyViT()._defaults(net, images, operators(net, images))
-    bridge = net.bridges()[0]
-    block = BridgeRun(net, images, bridge)
-    slot = net.operands[f"{bridge.members[0]}.weight_operand"]
-    assert block.score({}) == 0
-    quantizer: Any = slot.quantizer
-    seen: list[Tensor] = []
-    end: Any = net.model.get_submodule(bridge.outputs[0])
-    handle = end.register_forward_hook(lambda *args: seen.append(args[-1]))
-    for on in (False, True):
-        slot.on = on
-        net.run(images)
-    handle.remove()
-    slot.on = False
-    expected = -(block.weights[0] * (seen[1] - seen[0]).square()).sum().item()
-    assert block.score({slot: quantizer}) == pytest.approx(expected, rel=1e-4)
-    assert not slot.on
+    bridge = net.bridges()[-1]
+    gradients = output_gradients(net, images, [net.model.get_submodule(name) for name in bridge.outputs], "quantised")
+    return net, bridge, BridgeRun(net, images, bridge, gradients)
 
 
-@pytest.mark.slow
-def test_bridges_of_the_embedded_mobilevit_are_searched_and_the_audit_is_clean() -> None:
-    model, images = mini_mobilevit().eval(), FourImages()
-    quantised = QHyViT(rounds=1, candidates=3).quantize(model, images, BITS)
+@pytest.mark.parametrize("side", ["first", "second"])
+def test_bridge_candidates_stacked_along_the_batch_equal_a_loop_over_the_whole_model(
+    hybrid: tuple[nn.Module, Calibration], side: Side
+) -> None:
+    model, images = hybrid
+    net, bridge, run = bridge_run(model, images)
+    member: Any = net.model.get_submodule(bridge.members[0])
+    ends: list[Any] = [net.model.get_submodule(name) for name in bridge.outputs]
+    slots = {"first": member.weight_operand, "second": member.input_operand}
+    others = {slot: slot.quantizer for end in ends for slot in (end.weight_operand, end.input_operand)}
+    fixed_slot = slots["second" if side == "first" else "first"]
+    raw = {"first": member.weight.detach(), "second": run.x}
+    fixed = fixed_slot.quantizer(raw["second" if side == "first" else "first"])
+    factors = torch.tensor([0.3, 0.8, 1.0])
+    rows = Grouping(0, torch.arange(len(member.weight)), "channel")
+    group = rows if side == "first" else Grouping(None, None, "tensor")
+    grid = symmetric_grid(group, raw[side], 4)
+    contest = BlockContest(run, side, fixed, grid.candidates(factors), others, None, (1.0, 1.0), torch.arange(4))
+    stacked = contest.losses(torch.arange(3), slice(0, 4))[..., 0]
+    shuffled = contest.ordered(torch.tensor([2, 0, 3, 1])).losses(torch.arange(3), slice(1, 3))[..., 0]
+    torch.testing.assert_close(shuffled, stacked[:, [0, 3]])
+
+    targets = [trace.output for trace in record_all(net, images, ends)]
+    for k, factor in enumerate(factors):
+        with switched_on(others | {fixed_slot: fixed_slot.quantizer, slots[side]: grid.quantizer(factor)}):
+            outs = [trace.output for trace in record_all(net, images, ends)]
+        error = torch.zeros(4)
+        for out, target, gradient in zip(outs, targets, run.gradients, strict=True):
+            error += ((out - target) * gradient).square().reshape(4, -1).sum(1)
+        torch.testing.assert_close(stacked[k], error, rtol=2e-3, atol=1e-8)
+    assert not any(slot.on for slot in net.operands.values())
+    assert "forward" not in vars(member)
+
+
+def test_bridges_change_what_is_chosen_and_the_audit_is_clean(hybrid: tuple[nn.Module, Calibration]) -> None:
+    model, images = hybrid
+    quantised = QHyViT(rounds=1, candidates=8).quantize(model, images, BITS)
     batch = next(images.batches())
     assert audit(quantised, BITS, batch[:1], images.forward).violations == ()
-    without = QHyViT(rounds=1, candidates=3, bridges=False).quantize(model, images, BITS)
+    without = QHyViT(rounds=1, candidates=8, bridges=False).quantize(model, images, BITS)
     with torch.no_grad():
         assert not torch.equal(quantised(batch), without(batch))
+
+
+def test_block_and_own_error_count_alike_at_the_starting_point() -> None:
+    net, bridge, run = bridge_run(tiny_mobilevit(), FourImages())
+    method = QHyViT(bridge_score="block+own")
+    turns = []
+    for name in bridge.members:
+        layer: Any = net.model.get_submodule(name)
+        turns += method._turns(net, name, layer, layer.weight.detach(), run.into(layer, {}))
+    own = torch.rand_like(run.own)
+    block, alone = method._scales(run, turns, own)
+    first, second, *others = turns
+    quantizers = {slot_of(turn): turn.quantizer for turn in others}
+    grid, one, order = first.grids[0], torch.ones(1), torch.arange(4)
+    contest = BlockContest(
+        run, "first", second.quantizer(second.x), grid.candidates(one), quantizers, own, (block, alone), order
+    )
+    total = contest.losses(torch.zeros(1, dtype=torch.long), slice(0, 4)).sum()
+    assert total.item() == pytest.approx(2, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mode": "full"},
+        {"bridge_score": "block+own", "gradient_point": "bridge"},
+        {"granularity": "rule", "scheme": "symmetric"},
+    ],
+)
+def test_variants_pass_the_audit_on_a_hybrid(options: dict[str, Any]) -> None:
+    images = FourImages()
+    quantised = QHyViT(rounds=1, candidates=2, **options).quantize(tiny_mobilevit(), images, BITS)
+    batch = next(images.batches())
+    assert audit(quantised, BITS, batch[:1], images.forward).violations == ()
+    integer = [m for m in quantised.modules() if isinstance(m, IntegerLayerNorm)]
+    softmaxes = [m for m in quantised.modules() if isinstance(m, LogIntSoftmax)]
+    assert (len(integer) > 0) == (len(softmaxes) > 0) == ("mode" in options)
+    inputs = {n: m for n, m in quantised.named_modules() if n.endswith("conv2_kxk.conv.input_operand.quantizer")}
+    if options.get("granularity") == "rule":
+        found: Any = list(inputs.values())
+        assert found and all(quantizer.granularity == "channel" and quantizer.low < 0 for quantizer in found)

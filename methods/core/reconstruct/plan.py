@@ -17,7 +17,7 @@ from methods.core.explicit import Explicit
 from methods.core.operands import Layer
 from methods.core.reconstruct.cache import Entry
 from methods.core.reconstruct.trees import Layout
-from methods.core.search import Enough
+from methods.core.traces import Enough
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from bench.errors import Unsupported
 from methods.core.explicit import Explicit, explicit
 from methods.core.fisher import divergence, fisher_mc, log_likelihood, output_gradient_parts, output_gradients, outputs
 from methods.core.observe import RunningMinMax, observe_activations, observe_weights
-from methods.core.search import operators
+from methods.core.traces import operators
 from methods.ptq4vit import PTQ4ViT
 from methods.q_hyvit import QHyViT
 

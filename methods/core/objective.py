@@ -1,0 +1,137 @@
+"""What a candidate loses at an operator's output: squared error, weighted or not, and cosine distance.
+
+Outputs come as (candidates k, rows r, heads H, positions T, channels C). A loss is a sum over rows of terms that are
+never negative, for each group of channels.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+ALL_POSITIONS = (-3, -2, -1)
+CHANNELS = (-1,)
+POSITIONS = (-2,)
+NOTHING = 1e-15
+"""A product of norms below this means an output that vanished; its similarity to anything is 0."""
+
+
+@dataclass(frozen=True, eq=False)
+class Objective(ABC):
+    """What candidates are judged by; the least wins."""
+
+    groups: Tensor | None = None
+    """The group of each channel (C,): channels of one group are judged together. None is one group."""
+    by_head: bool = False
+    """Whether the heads of a product are judged apart."""
+    weighted: ClassVar[bool] = False
+    """Whether the gradient of a trace weights the error."""
+
+    def by_group(self, sums: Tensor) -> Tensor:
+        """Arrange (k, r, H, 1, groups of channels) as (k, r, groups): heads are groups, or are summed."""
+        sums = sums.squeeze(3)
+        return sums.flatten(2) if self.by_head else _sum(sums, 2)
+
+    @abstractmethod
+    def losses(self, error: Tensor, target: Tensor, gradient: Tensor | None) -> Tensor:
+        """Return losses (k, r, groups) of errors (k, r, H, T, C), which may be overwritten."""
+
+    def count(self, channels: int) -> int:
+        """Return the number of groups of `channels` channels."""
+        return 1 if self.groups is None else int(self.groups.max()) + 1
+
+
+@dataclass(frozen=True, eq=False)
+class SquaredError(Objective):
+    """Sum of (G (O - O^))^2 (PTQ4ViT, equation 8); without a gradient, the plain squared error."""
+
+    weighted = True
+
+    def losses(self, error: Tensor, target: Tensor, gradient: Tensor | None) -> Tensor:
+        """Return the squared errors."""
+        if gradient is not None:
+            error = error.mul_(gradient)
+        return self.by_group(group_sums(_sum(error.square_(), 3, keep=True), self.groups))
+
+
+@dataclass(frozen=True, eq=False)
+class Cosine(Objective):
+    """1 - cosine similarity along `axes` of (H, T, C), summed over everything else.
+
+    Where the last axis is among them, channels are compared group by group; without it, each is a group of its own.
+    """
+
+    axes: tuple[int, ...] = CHANNELS
+
+    def losses(self, error: Tensor, target: Tensor, gradient: Tensor | None) -> Tensor:
+        """Return the distances."""
+        square = self.squared(error)
+        distance = cosine_distance(
+            square, self.reduce(error.mul_(target)), self.squared(target)
+        )  # (k, r, H, T, groups)
+        return self.by_group(_sum(distance, 3, keep=True))
+
+    def count(self, channels: int) -> int:
+        """Return the number of groups of `channels` channels."""
+        return super().count(channels) if -1 in self.axes else channels
+
+    def reduce(self, x: Tensor) -> Tensor:
+        """Sum (..., H, T, C) over the axes that are compared; they stay, with length 1 (or that of the groups)."""
+        for axis in self.axes:
+            x = group_sums(x, self.groups) if axis == -1 else _sum(x, axis, keep=True)
+        return x
+
+    def squared(self, x: Tensor) -> Tensor:
+        """Return `reduce` of the squares; over the channels alone, in one pass."""
+        if self.axes != CHANNELS:
+            return self.reduce(x.square())
+        if self.groups is None:
+            return torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
+        blocks = equal_blocks(self.groups)
+        if blocks is None:
+            return self.reduce(x.square())
+        return torch.linalg.vector_norm(x.unflatten(-1, (blocks, -1)), dim=-1).square_()
+
+
+def cosine_distance(square: Tensor, along: Tensor, target: Tensor) -> Tensor:
+    """Return 1 - cos(a, a + e) from |e|^2, a . e and |a|^2; 1 where one of the two vanishes.
+
+    With b = a + e: |a| |b| - a . b = (|e|^2 - (|b| - |a|)^2) / 2 and |b|^2 - |a|^2 = 2 a . e + |e|^2. Nothing as large
+    as the vectors cancels, so that even at 8 bits, where all candidates come close, rounding does not order them.
+    """
+    square, along = square.contiguous(), along.contiguous()  # or each pass below walks in tiny strides
+    excess = square.add(along, alpha=2)
+    length = target.sqrt()
+    other = (excess + target).clamp_min_(0).sqrt_()  # |b|
+    product = other * length
+    difference = excess.div_(other.add_(length).clamp_min_(NOTHING))  # |b| - |a|
+    distance = torch.addcmul(square, difference, difference, value=-1).clamp_min_(0)
+    return distance.div_(product.mul(2).clamp_min_(NOTHING)).masked_fill_(product <= NOTHING, 1.0)
+
+
+def group_sums(x: Tensor, groups: Tensor | None) -> Tensor:
+    """Return sums over the channels of each group, (..., C) to (..., G); `groups` (C,) numbers them, None is one."""
+    if groups is None:
+        return x.sum(-1, keepdim=True)
+    blocks = equal_blocks(groups)
+    if blocks is None:
+        return x @ nn.functional.one_hot(groups).to(x)
+    return x if blocks == len(groups) else x.unflatten(-1, (blocks, -1)).sum(-1)
+
+
+def equal_blocks(groups: Tensor) -> int | None:
+    """Return the number of groups where each is a run of channels, all of one length, in order; else None."""
+    count = int(groups.max()) + 1
+    regular = torch.arange(len(groups), device=groups.device) // max(1, len(groups) // count)
+    return count if torch.equal(groups, regular) else None
+
+
+def _sum(x: Tensor, axis: int, *, keep: bool = False) -> Tensor:
+    """Sum over an axis; without a pass over the data where it has length 1."""
+    if x.shape[axis] == 1:
+        return x if keep else x.squeeze(axis)
+    return x.sum(axis, keepdim=keep)

@@ -1,0 +1,129 @@
+"""The best of many candidates without computing all of every loss: a candidate ends where it can no longer win.
+
+Losses are sums over rows of terms that are never negative. So a candidate whose sum over some of the rows already
+exceeds another's whole sum has lost, and the rest of its rows is not computed. Nothing is estimated: the winner is the
+one of a loop over everything, whatever the rows are and in whichever order they come.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+SHARES = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
+"""Shares of the rows behind which candidates are given up."""
+SLACK = 1e-5
+"""How far a partial sum must exceed a whole one, relatively: more than rounding can put between two equal sums."""
+STEP = 2**20
+"""Values of a step's largest tensor: what a core's cache holds is worked on several times faster than what it does not
+(docs/performance.md). A smaller memory budget makes it less."""
+
+
+class Contest(Protocol):
+    """Candidates and rows; every candidate has a loss in every group."""
+
+    @property
+    def rows(self) -> int:
+        """Return the number of rows that losses are summed over."""
+
+    @property
+    def groups(self) -> int:
+        """Return the number of groups that each have a winner."""
+
+    @property
+    def size(self) -> int:
+        """Return how many values one candidate takes on one row."""
+
+    def losses(self, places: Tensor, rows: slice) -> Tensor:
+        """Return the losses (k, r, groups), none negative, of the candidates `places` (k,) on some of the rows."""
+
+    def ordered(self, order: Tensor) -> Contest:
+        """Return the contest with its rows in the order `order` (rows,)."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """The winner of each group, shape (groups,), and its loss."""
+
+    place: Tensor
+    loss: Tensor
+
+    @staticmethod
+    def of(losses: Tensor) -> Best:
+        """Return the first least of losses (count, groups)."""
+        losses = _numbers(losses)
+        least, _ = losses.min(dim=0)
+        # argmin alone does not promise the first of equals
+        return Best((losses == least).int().argmax(dim=0), least)
+
+
+def race(contest: Contest, count: int, step: int = STEP, guess: Tensor | None = None) -> Best:
+    """Return the best of `count` candidates in each group.
+
+    `guess` names candidates that are likely to win (the winners of an earlier round, say); they run first, over all
+    rows, and the rows on which they lose most come first for the others.
+    """
+    device = guess.device if guess is not None else torch.device("cpu")
+    leaders = torch.tensor([count // 2], device=device) if guess is None else guess.unique()
+    if count * contest.rows * contest.size <= step:
+        everything = contest.losses(torch.arange(count, device=device), slice(0, contest.rows))
+        return Best.of(everything.sum(1, dtype=torch.float64))
+    by_row = _run(contest, leaders, slice(0, contest.rows), step, keep_rows=True)  # (k, rows, groups)
+    contest = contest.ordered(_hardest_first(by_row))
+    sums = by_row.new_zeros(count, contest.groups, dtype=torch.float64)
+    whole = torch.full_like(sums, torch.inf)
+    whole[leaders] = _numbers(by_row.sum(1, dtype=torch.float64))
+    alive = torch.ones(count, dtype=torch.bool, device=device)
+    alive[leaders] = False
+    start = 0
+    for stop in sorted({max(1, round(share * contest.rows)) for share in SHARES}):
+        active = alive.nonzero()[:, 0]
+        if not len(active):
+            break
+        sums[active] += _run(contest, active, slice(start, stop), step)
+        start = stop
+        if stop == contest.rows:
+            whole[active] = sums[active]
+            break
+        alive &= _may_win(sums, whole)
+        favourites = sums.masked_fill(~alive[:, None], torch.inf).argmin(dim=0).unique()
+        favourites = favourites[alive[favourites]]
+        if len(favourites):
+            whole[favourites] = sums[favourites] + _run(contest, favourites, slice(stop, contest.rows), step)
+        alive[favourites] = False
+        alive &= _may_win(sums, whole)
+    return Best.of(whole)
+
+
+def _may_win(sums: Tensor, whole: Tensor) -> Tensor:
+    """Return which candidates are not beaten in every group yet, shape (count,)."""
+    return ~(sums > whole.amin(dim=0) * (1 + SLACK)).all(dim=1)
+
+
+def _hardest_first(losses: Tensor) -> Tensor:
+    """Return the rows by falling loss of the leaders, (k, rows, groups), each group counting by its share."""
+    shares = losses / losses.sum(dim=1, keepdim=True).clamp_min(torch.finfo(losses.dtype).tiny)
+    return shares.sum((0, 2)).argsort(descending=True)
+
+
+def _run(contest: Contest, places: Tensor, rows: slice, step: int, *, keep_rows: bool = False) -> Tensor:
+    """Return the losses of some candidates on some rows: sums in float64 (k, groups), or row by row (k, r, groups)."""
+    fits = max(1, step // contest.size)  # (candidate, row) pairs of a step
+    length = min(rows.stop - rows.start, fits)
+    together = max(1, fits // max(1, length))
+    parts = []
+    for some in places.split(together):
+        pieces = []
+        for at in range(rows.start, rows.stop, length):
+            found = contest.losses(some, slice(at, min(at + length, rows.stop)))
+            pieces.append(found if keep_rows else _numbers(found.sum(dim=1, dtype=torch.float64)))
+        parts.append(torch.cat(pieces, dim=1) if keep_rows else torch.stack(pieces).sum(0))
+    return torch.cat(parts)
+
+
+def _numbers(losses: Tensor) -> Tensor:
+    """Return losses of which one that is no number is infinite: it must not win."""
+    return losses.nan_to_num(nan=torch.inf, posinf=torch.inf)
