@@ -144,7 +144,7 @@ def _measure(cell: Cell, run: Run, started: str) -> Record:
         gate=opened or gate.float_gate(card, task.metrics[0], scores, cell),
         audit=audited, costs=_costs(watch, quantised, audited, run.device),
         notes=(*method.notes(), *heard.notes),
-        details=task.details(cell.model) | _repetition(cell, run, calibration) | _told(heard),
+        details=task.details(cell.model) | _repetition(cell, run, calibration) | _told(heard, cell, run),
         provenance=provenance.collect(run.device, started),
     )  # fmt: skip
 
@@ -166,8 +166,14 @@ def _repetition(cell: Cell, run: Run, calibration: Calibration | DataFree) -> di
     return found
 
 
-def _told(heard: Heard) -> dict[str, JsonValue]:
-    return {"method": dict(heard.details)} if heard.details else {}
+def _told(heard: Heard, cell: Cell, run: Run) -> dict[str, JsonValue]:
+    """Return what the method told, and where the images are that it made: one file per name, beside the evidence."""
+    found: dict[str, JsonValue] = {"method": dict(heard.details)} if heard.details else {}
+    kept: dict[str, JsonValue] = {
+        name: run.store.add_evidence(f"{cell.id}.{name}", {name: images}).model_dump()
+        for name, images in heard.images.items()
+    }
+    return found | ({"images": kept} if kept else {})
 
 
 def _configured(cell: Cell) -> Method:

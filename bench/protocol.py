@@ -92,6 +92,7 @@ class Heard:
     folder: Path | None = None
     notes: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
+    images: dict[str, NDArray[Any]] = field(default_factory=dict)
 
 
 _heard = Heard()
@@ -131,6 +132,18 @@ def note(text: str) -> None:
 def note_details(key: str, value: Any) -> None:
     """Keep figures or tables of this run in the record, under details["method"][key]: plain JSON values."""
     _heard.details[key] = value
+
+
+def keep_images(name: str, images: NDArray[Any]) -> None:
+    """Keep images that the method made beside the evidence, and show them on the run's page.
+
+    `images` is uint8, (batches, images, height, width, 3); `name` is one word, the array's name in the file.
+    """
+    if images.dtype != "uint8" or images.ndim != 5 or images.shape[-1] != 3 or not name.isidentifier():
+        raise BadInput(
+            f"{images.dtype} {images.shape} called {name!r}: expected uint8 (batches, images, H, W, 3), a word"
+        )
+    _heard.images[name] = images
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,51 @@
+"""Generated images kept beside the evidence, and read back from there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.errors import BadInput, Missing
+from bench.protocol import DataFree, keep_images, note, note_details
+from methods.core.datafree.pictures import from_bytes, to_bytes
+
+NAME = "generated"
+
+
+def drawn_once(kept: str, given: DataFree, draw: Callable[[], list[Tensor]]) -> list[Tensor]:
+    """Return the batches that `draw` generates, or those in the file `kept`; either way they go beside the evidence.
+
+    The record gets the seconds that generation took.
+    """
+    if kept:
+        batches = read(kept, given)
+        note("calibrated with images that were generated earlier")
+    else:
+        started = time.perf_counter()
+        batches = draw()
+        note_details("generation_s", round(time.perf_counter() - started, 3))
+    pixels = torch.stack([to_bytes(batch, given.input) for batch in batches])
+    keep_images(NAME, pixels.permute(0, 1, 3, 4, 2).cpu().numpy())
+    return batches
+
+
+def read(kept: str, given: DataFree) -> list[Tensor]:
+    """Return the batches of an .npz written by an earlier run, normalised for this model."""
+    path = Path(kept)
+    if not path.is_file():
+        raise Missing(f"{kept} is not there; name a file of kept images, such as results/evidence/ID.generated.npz")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            pixels = torch.from_numpy(arrays[NAME])
+    except (ValueError, KeyError, OSError) as error:
+        raise BadInput(f"{kept} holds no generated images ({error}); name a file that an earlier run kept") from None
+    size = tuple(pixels.shape[2:])
+    height, width = given.input.shape[1:]
+    if pixels.dtype != torch.uint8 or pixels.ndim != 5 or size != (height, width, 3):
+        raise BadInput(f"{kept} holds images of shape {size}; the model reads {(height, width, 3)}")
+    return [from_bytes(batch.permute(0, 3, 1, 2).to(given.device), given.input) for batch in pixels]

@@ -1,0 +1,96 @@
+"""PSAQ-ViT V2: generated images and the quantised model, in turn, under the float model as teacher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pydantic import JsonValue
+from torch import Tensor, nn
+
+from bench.bits import BitSpec
+from bench.protocol import Calibration, DataFree, Method, note_details
+from methods.core.datafree.game import Rules, play, set_ranges
+from methods.core.datafree.generate import Recipe
+from methods.core.datafree.keep import drawn_once
+from methods.core.datafree.similarity import Entropy
+from methods.core.explicit import Explicit, explicit
+
+SETTINGS = ("batch", "cycles", "first_steps", "later_steps", "learn_steps")
+
+
+@dataclass(frozen=True)
+class PsaqVitV2(Method):
+    """Generate images without classes, then let images and quantised student compete in cycles.
+
+    The first images come as in PSAQ-ViT, without its class term. From then on, each cycle generates one more batch that
+    also widens the gap between the float teacher and the quantised student, sets the student's ranges on all batches,
+    and trains its weights through straight-through rounding to close the gap. Works on classifiers, detectors and
+    segmenters: the gap is that of the logits, or of the feature and prediction maps, each in units of its deviation.
+    Quantizers and operand map are those of PSAQ-ViT here.
+    """
+
+    name = "psaq-vit-v2"
+    title = "PSAQ-ViT V2"
+    fidelity = "inferred"
+    category = "data-free"
+    paper = "Li et al., PSAQ-ViT V2, IEEE TNNLS 2023, arXiv 2209.05687"
+    inferred = (
+        "the discrepancy: mean absolute difference, in units of the teacher's deviation, at most 1 for the images",
+        "its weight in generation: 0 in the first cycle, then 1; total variation as in PSAQ-ViT, no other prior",
+        "10 cycles of 32 images; 2 x 500 steps for the first images, 2 x 100 for later ones",
+        "the student: Adam, step size 1e-5, cosine without warm-up, 100 steps in every cycle on random batches",
+        "what is trained: weights and biases of quantised layers; normalisations and embeddings stay",
+        "activation ranges: minimum and maximum in float over all batches, anew in every cycle and at the end",
+        "outputs matched in detectors and segmenters: the feature or prediction maps of the model's family",
+        "image size in detection and segmentation: the model's input size; padded window positions take part",
+        "the softmax output is quantised, as the standard track has it",
+    )
+    trial: ClassVar = {"batch": 4, "cycles": 2, "first_steps": 4, "later_steps": 2, "learn_steps": 3}
+
+    batch: int = 32
+    """Images per cycle."""
+    cycles: int = 10
+    first_steps: int = 500
+    """Steps of image generation per round, of two rounds, in the first cycle."""
+    later_steps: int = 100
+    """The same in every later cycle."""
+    learn_steps: int = 100
+    """Steps of the student per cycle; 0 does not train it."""
+    learn_rate: float = 1e-5
+    gap_weight: float = 1.0
+    """Weight of the gap in generation; 0 makes images that know no student: no game."""
+    rate: float | None = None
+    """Step size of the images; null: 0.20, or 0.25 where attention works in windows."""
+    variation: float = 0.05
+    kde_points: int = 10
+    budget_mib: float = 256.0
+    """Memory for patch similarities at any time."""
+    kept: str = ""
+    """An .npz of earlier generated images: ranges are set with them, nothing is generated and nothing is trained."""
+
+    def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
+        """Return the trained student."""
+        given = DataFree(calibration.input, calibration.device)
+        student = explicit(model, bits)
+        pool = drawn_once(self.kept, given, lambda: self._play(explicit(model, bits), student, given))
+        set_ranges(student, given, pool)
+        return student.switch(True)
+
+    def notes(self) -> list[str]:
+        """Say where it was played shorter than by default."""
+        default = type(self)()
+        reduced = any(getattr(self, name) < getattr(default, name) for name in SETTINGS)
+        return ["reduced: " + ", ".join(f"{name} {getattr(self, name)}" for name in SETTINGS)] if reduced else []
+
+    def _play(self, teacher: Explicit, student: Explicit, given: DataFree) -> list[Tensor]:
+        entropy = Entropy(self.kde_points, self.budget_mib)
+        first, later = (
+            Recipe(self.batch, 2, steps, self.rate, 0.0, self.variation, entropy)
+            for steps in (self.first_steps, self.later_steps)
+        )
+        rules = Rules(first, later, self.cycles, self.learn_steps, self.learn_rate, self.gap_weight)
+        played = play(teacher, student, given, rules)
+        history: list[JsonValue] = [[round(before, 6), round(after, 6)] for before, after in played.history]
+        note_details("discrepancy_before_and_after_learning_by_cycle", history)
+        return played.pool
