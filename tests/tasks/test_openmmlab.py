@@ -26,23 +26,9 @@ PREPROCESSOR = {
 }
 
 
-class Folder:
-    """A data set in the shape of the library's: information by index, and the item of mmdet's test pipeline."""
-
-    def __init__(self, files: list[Path]) -> None:
-        from mmcv.transforms import Compose
-        from mmdet.registry import TRANSFORMS
-
-        with openmmlab.library("mmdet"):
-            steps = ({"type": "LoadImageFromFile"}, {"type": "PackDetInputs", "meta_keys": ("img_path", "img_shape")})
-            self.pipeline = Compose([TRANSFORMS.build(step) for step in steps])
-        self.files = files
-
-    def get_data_info(self, index: int) -> dict[str, Any]:
-        return {"img_path": str(self.files[index])}
-
-    def __getitem__(self, index: int) -> Any:
-        return self.pipeline(self.get_data_info(index))
+def folder(files: list[Path]) -> openmmlab.ImageList:
+    steps = [{"type": "LoadImageFromFile"}, {"type": "PackDetInputs", "meta_keys": ("img_path", "img_shape")}]
+    return openmmlab.ImageList(files, steps, "mmdet")
 
 
 @pytest.fixture
@@ -91,6 +77,8 @@ def test_checkpoint_loads_by_full_hash_and_by_openmmlabs_eight_digits(tmp_path: 
     openmmlab.load_checkpoint(target, tmp_path / "model.pth", digest)
     assert torch.equal(target.weight, source.weight)
     openmmlab.load_checkpoint(target, tmp_path / "model.pth", digest[:8])
+    with pytest.raises(BadInput, match="pinned to"):
+        openmmlab.load_checkpoint(target, tmp_path / "model.pth", digest[:7])
 
 
 def test_checkpoint_of_another_code_base_is_converted(tmp_path: Path) -> None:
@@ -135,7 +123,7 @@ def test_wrong_hash_corrupt_file_and_absent_file_are_refused(tmp_path: Path) -> 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_items_come_in_order_and_spare_the_global_generator(files: list[Path], workers: int) -> None:
     before = torch.random.get_rng_state()
-    found = list(openmmlab.items(Folder(files), [3, 0, 2], workers=workers))
+    found = list(openmmlab.items(folder(files), [3, 0, 2], workers=workers))
     assert torch.equal(torch.random.get_rng_state(), before)
     assert [Path(item["data_samples"].img_path).name for item in found] == ["3.png", "0.png", "2.png"]
     assert [tuple(item["inputs"].shape) for item in found] == [(3, 30, 40), (3, 30, 40), (3, 20, 33)]
@@ -154,12 +142,12 @@ def test_items_come_in_order_and_spare_the_global_generator(files: list[Path], w
 def test_damaged_image_is_named(files: list[Path], workers: int, damage: Any, message: str) -> None:
     damage(files[1])
     with pytest.raises(BadInput, match=rf"^\S+1\.png .*{message}"):
-        list(openmmlab.items(Folder(files), [0, 1, 2], workers=workers))
+        list(openmmlab.items(folder(files), [0, 1, 2], workers=workers))
 
 
 def test_calibration_batches_have_one_padded_size_each_in_order_of_appearance(files: list[Path]) -> None:
     prepare = openmmlab.preprocessor({"data_preprocessor": PREPROCESSOR}, "mmdet", CPU)
-    found = openmmlab.items(Folder(files), [0, 1, 2, 3], workers=0)
+    found = openmmlab.items(folder(files), [0, 1, 2, 3], workers=0)
     batches = openmmlab.calibration_batches(found, prepare, batch_size=2, divisor=32)
     assert [tuple(batch.shape) for batch in batches] == [
         (2, 3, 32, 64),
@@ -170,9 +158,16 @@ def test_calibration_batches_have_one_padded_size_each_in_order_of_appearance(fi
     assert torch.equal(batches[0][0, :, 30:], torch.zeros(3, 2, 64))
 
 
+def test_evaluation_batches_keep_the_order_and_have_one_padded_size_each(files: list[Path]) -> None:
+    found = openmmlab.items(folder(files), [0, 3, 1, 2, 0], workers=0)
+    batches = list(openmmlab.equal_batches(found, size=2, divisor=32))
+    names = [[Path(item["data_samples"].img_path).stem for item in batch] for batch in batches]
+    assert names == [["0", "3"], ["1"], ["2", "0"]]
+
+
 def test_prepared_samples_are_new_and_inputs_normalised(files: list[Path]) -> None:
     prepare = openmmlab.preprocessor({"data_preprocessor": PREPROCESSOR}, "mmdet", CPU)
-    (item,) = openmmlab.items(Folder(files), [1], workers=0)
+    (item,) = openmmlab.items(folder(files), [1], workers=0)
     inputs, (sample,) = openmmlab.prepared(prepare, [item])
     expected = (item["inputs"][[2, 1, 0]].float() - prepare.mean) / prepare.std
     assert torch.allclose(inputs[0], expected)
