@@ -71,6 +71,7 @@ class Activation(Training):
         """Return `x` with some of its values on the grid."""
         if x.dtype in (torch.bfloat16, torch.float16):
             x = x.float()
+        x = x.contiguous()  # a view into queries, keys and values makes all that follows slower
         grid = self.inner
         if not isinstance(grid, Uniform):
             return mixed(grid.quantise(x), x, self.keep, self.generator)
@@ -101,28 +102,29 @@ class _Quantise(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, scale: Tensor, low: Any, high: Any, mask: Tensor | None) -> Tensor:
         code = (x * scale.reciprocal()).round_()
         hard = code.clamp(low, high)
-        passes = code.eq_(hard)  # where the gradient of x passes: inside the range, or not quantised
+        stopped = code.ne_(hard)  # where no gradient passes: clipped, and not dropped
         out = hard.mul_(scale)
         if mask is not None:
             out = torch.lerp(x, out, mask)
-            passes = passes.sub_(1).mul_(mask).add_(1)
-        if ctx.needs_input_grad[1]:
-            ctx.save_for_backward(passes, x, out, scale)
+            stopped.mul_(mask)
+        ctx.of_scale = ctx.needs_input_grad[1]
+        if ctx.of_scale:
+            ctx.save_for_backward(stopped, x, out, scale)
         else:
-            ctx.save_for_backward(passes)
+            ctx.save_for_backward(stopped)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        passes, *rest = ctx.saved_tensors
         gradient = grads[0].contiguous()
-        through = gradient * passes
-        if not rest:
+        stopped = ctx.saved_tensors[0]
+        through = torch.addcmul(gradient, gradient, stopped, value=-1)
+        if not ctx.of_scale:
             return through, None, None, None, None
-        # s dx^/ds = x^ - x inside, x^ where clipped, 0 where dropped: in all cases x^ - passes x
-        x, out, scale = rest
+        # s dx^/ds: x^ - x inside the range, x^ where clipped, 0 where dropped; that is x^ - x (1 - stopped)
+        _, x, out, scale = ctx.saved_tensors
         if scale.ndim == 0:
-            both = torch.dot(gradient.view(-1), out.reshape(-1)) - torch.dot(through.view(-1), x.reshape(-1))
+            both = torch.dot(gradient.view(-1), out.view(-1)) - torch.dot(through.view(-1), x.view(-1))
             return through, both / scale, None, None, None
         both = torch.addcmul(gradient * out, through, x, value=-1)
         return through, both.sum_to_size(scale.shape) / scale, None, None, None

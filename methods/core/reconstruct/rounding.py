@@ -107,9 +107,10 @@ def regularise(alpha: Tensor, beta: float, weight: float) -> None:
     assert alpha.grad is not None
     s = alpha.sigmoid()
     d = s.mul(2 * (ZETA - GAMMA)).add_(2 * GAMMA - 1)  # 2h - 1 before the clip
-    slope = s.mul_(s.neg().add_(1))  # of the sigmoid
-    slope.mul_(d.abs() < 1)  # beyond, h is clipped
-    power = d.abs().pow_(beta - 1).copysign_(d)
+    slope = torch.addcmul(s, s, s, value=-1)  # of the sigmoid
+    size = d.abs()
+    slope.mul_(torch.lt(size, 1))  # beyond, h is clipped
+    power = size.pow_(beta - 1).copysign_(d)
     alpha.grad.addcmul_(power, slope, value=-2 * beta * (ZETA - GAMMA) * weight)
 
 
