@@ -78,9 +78,11 @@ class _Run:
         self.settings, self.loss, self.plans, self.tag = settings, loss, plans, tag
         self.memory = Memory(settings.memory, calibration.device)
         self.parts = 1
-        self.started = time.monotonic()
         self.steps = 0
-        self.told = 0.0
+        """Steps of the units that are done."""
+        self.trained = 0
+        """Steps taken by this process, and since when."""
+        self.started = self.told = 0.0
         folder = protocol.work_folder()
         key = ""
         if folder is not None:
@@ -206,11 +208,14 @@ class _Run:
 
     def _tell(self, unit: Unit, step: int, value: Tensor) -> None:
         now = time.monotonic()
+        if self.trained == 0:
+            self.started = self.told = now
+        self.trained += 1
         if now - self.told < REPORT_EVERY_S:
             return
         self.told = now
         done, all_steps = self.steps + step, self.settings.iterations * len(self.plans)
-        left = (now - self.started) / max(1, done) * (all_steps - done)
+        left = (now - self.started) / self.trained * (all_steps - done)
         where = f"{self.tag}: block {unit.number + 1}/{len(self.plans)}"
         protocol.report(f"{where}, loss {value.item():.3g}, {left:.0f} s left", done, all_steps)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -156,3 +157,15 @@ def test_a_failing_loss_leaves_no_training_form_behind() -> None:
         reconstruct(net, twin, RandomImages(), FAST, loss=broken)
     assert same(states(net), before)
     assert isinstance(net.model, nn.Module)
+
+
+def test_progress_tells_block_loss_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("methods.core.reconstruct.engine.REPORT_EVERY_S", 0.0)
+    said: list[tuple[str, int, int]] = []
+    net, twin = nets()
+    with protocol.listening(lambda *what: said.append(what)):
+        reconstruct(net, twin, RandomImages(), FAST)
+    assert len(said) == 40
+    step, done, total = said[-1]
+    assert re.fullmatch(r"reconstruction: block 2/2, loss [\d.e-]+, 0 s left", step)
+    assert done == total == 40
