@@ -61,7 +61,7 @@ def output_gradient_parts(
     def leave(module: nn.Module, args: Any, output: Any) -> Any:
         if first_call and module in leaves:
             return output
-        x = _tensor(output)
+        x = first_tensor(output)
         leaf = x if x.requires_grad else x.detach().requires_grad_()
         leaves.setdefault(module, []).append(leaf)
         return leaf if isinstance(output, Tensor) else type(output)([leaf, *output[1:]])
@@ -88,7 +88,7 @@ def output_gradient_parts(
     return found
 
 
-def _tensor(output: Any) -> Tensor:
+def first_tensor(output: Any) -> Tensor:
     """Return the tensor that a module puts out; of several, as a downsampling's (map, shape), the first."""
     first = output[0] if isinstance(output, tuple | list) else output
     if not isinstance(first, Tensor):
@@ -174,8 +174,8 @@ def fisher_mc(
     channels = {name: 1 if isinstance(module, nn.Conv2d) else -1 for name, module in modules.items()}
     for batch in small_batches(calibration):
         for name, gradient in _drawn(net, calibration, batch, modules, draws, temperature, generator):
-            _add(sums[name], counts[name], gradient.square().sum(0), len(gradient))
-    return {name: _mean(sums[name], counts[name], channels[name], name) for name in units}
+            add_images(sums[name], counts[name], gradient.square().sum(0), len(gradient))
+    return {name: mean_of_images(sums[name], counts[name], channels[name], name) for name in units}
 
 
 def _drawn(
@@ -191,7 +191,7 @@ def _drawn(
     found: list[tuple[str, Tensor]] = []
 
     def leave(name: str, module: nn.Module, args: Any, output: Any) -> Any:
-        x = _tensor(output)
+        x = first_tensor(output)
         if not x.requires_grad:
             x = x.detach().requires_grad_()
         found.append((name, x))
@@ -214,7 +214,7 @@ def _drawn(
         yield from zip((name for name, _ in found), gradients, strict=True)
 
 
-def _add(sums: list[Tensor], counts: list[int], part: Tensor, images: int) -> None:
+def add_images(sums: list[Tensor], counts: list[int], part: Tensor, images: int) -> None:
     """Add to the sum of the same shape, or begin another."""
     for i, known in enumerate(sums):
         if known.shape == part.shape:
@@ -225,7 +225,7 @@ def _add(sums: list[Tensor], counts: list[int], part: Tensor, images: int) -> No
     counts.append(images)
 
 
-def _mean(sums: list[Tensor], counts: list[int], channels: int, name: str) -> Tensor:
+def mean_of_images(sums: list[Tensor], counts: list[int], channels: int, name: str) -> Tensor:
     """Return the mean over images; over positions too where there are several shapes."""
     if not sums:
         raise Unsupported(f"{name} did not run on the calibration set, so nothing is known of its importance")

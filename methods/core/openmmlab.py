@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from bench.errors import Unsupported
-from methods.core.families import full_name
+from methods.core.families import Mlp, full_name
 from methods.core.operands import Layer
 
 UNITS = (
@@ -87,6 +87,17 @@ def behind_gelu(ffn: Any) -> list[nn.Module]:
     """Return the linear layers of mmcv's FFN whose input has just left a GELU."""
     pairs = zip(_hidden(ffn), feed_forward(ffn)[1:], strict=True)
     return [reader for (_, activation, *_), reader in pairs if isinstance(activation, nn.GELU)]
+
+
+def feed_forward_mlps(blocks: list[tuple[str, Any]]) -> list[Mlp]:
+    """Return the FFNs of blocks, given with their names, as far as they have two layers and a GELU, and no gamma."""
+    return [
+        Mlp(f"{name}.ffn", f"{name}.ffn.layers.0.0", f"{name}.ffn.layers.0.1", f"{name}.ffn.layers.1")
+        for name, block in blocks
+        if len(_hidden(block.ffn)) == 1
+        and isinstance(block.ffn.layers[0][1], nn.GELU)
+        and isinstance(getattr(block.ffn, "gamma2", None), nn.Identity | None)
+    ]
 
 
 def _hidden(ffn: Any) -> list[Any]:

@@ -54,6 +54,27 @@ class Bridge:
     """The smallest module that holds all members: running it again from its input runs the block again."""
 
 
+@dataclass(frozen=True)
+class Mlp:
+    """Two linear layers with a GELU between them, by the names of their modules."""
+
+    whole: str
+    """The smallest module that holds all three. It puts out what `second` does, a shortcut added or not."""
+    first: str
+    activation: str
+    second: str
+
+
+def timm_mlps(blocks: list[tuple[str, Any]]) -> list[Mlp]:
+    """Return the MLPs of timm's transformer blocks, given with their names, as far as they have a GELU."""
+    found = [(f"{name}.mlp", block.mlp) for name, block in blocks]
+    return [
+        Mlp(name, f"{name}.fc1", f"{name}.act", f"{name}.fc2")
+        for name, mlp in found
+        if isinstance(mlp.act, nn.GELU) and isinstance(getattr(mlp, "norm", None), nn.Identity)
+    ]
+
+
 def _nothing(model: Any) -> list[Any]:
     return []
 
@@ -92,6 +113,8 @@ class Family:
     features: Callable[[Any, Tensor], Tensor | tuple[Tensor, ...]] = _call
     """Differentiable outputs for images (B, 3, H, W) without any task: logits, or a detector's or segmenter's feature
     maps. For data-free methods, which have no `calibration.forward`."""
+    mlps: Callable[[Any], list[Mlp]] = _nothing
+    """The MLPs of the blocks, in execution order; none where a family has other activations than GELU."""
     training_only: tuple[str, ...] = ()
     """Children of the model that no prediction uses: they are left as they are, whatever the bit spec names."""
 

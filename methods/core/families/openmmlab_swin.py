@@ -16,6 +16,7 @@ from methods.core.openmmlab import (
     behind_gelu,
     features,
     feed_forward,
+    feed_forward_mlps,
     has_backbone,
     in_model,
     neck_and_head_units,
@@ -59,6 +60,7 @@ FAMILY = Family(
     after_gelu=lambda model: [reader for block in _swin_blocks(model) for reader in behind_gelu(block.ffn)],
     norm_readers=_norm_readers,
     blocks=_blocks,
+    mlps=lambda model: feed_forward_mlps([pair for pair in _blocks(model) if hasattr(pair[1], "ffn")]),
     features=features,
     training_only=("auxiliary_head",),
 )

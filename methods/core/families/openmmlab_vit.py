@@ -14,6 +14,7 @@ from methods.core.openmmlab import (
     behind_gelu,
     features,
     feed_forward,
+    feed_forward_mlps,
     has_backbone,
     in_model,
     neck_and_head_units,
@@ -85,6 +86,7 @@ FAMILY = Family(
     after_gelu=lambda model: [reader for layer in backbone_of(model).layers for reader in behind_gelu(layer.ffn)],
     norm_readers=_norm_readers,
     blocks=_blocks,
+    mlps=lambda model: feed_forward_mlps([pair for pair in _blocks(model) if hasattr(pair[1], "ffn")]),
     features=features,
     training_only=("auxiliary_head",),
 )

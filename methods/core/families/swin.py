@@ -8,7 +8,7 @@ from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock, 
 from torch import Tensor, nn
 
 from bench.bits import BitSpec
-from methods.core.families import Family, NormReaders, layer_norm
+from methods.core.families import Family, NormReaders, layer_norm, timm_mlps
 from methods.core.operands import MatMul, shifted
 
 
@@ -82,4 +82,5 @@ FAMILY = Family(
     after_gelu=lambda model: [block.mlp.fc2 for block in _swin_blocks(model)],
     norm_readers=_norm_readers,
     blocks=_blocks,
+    mlps=lambda model: timm_mlps([pair for pair in _blocks(model) if isinstance(pair[1], SwinTransformerBlock)]),
 )

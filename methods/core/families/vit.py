@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bench.bits import BitSpec
 from bench.errors import Unsupported
-from methods.core.families import Family, NormReaders, layer_norm
+from methods.core.families import Family, NormReaders, layer_norm, timm_mlps
 from methods.core.operands import MatMul
 
 
@@ -51,6 +51,10 @@ def _norm_readers(model: Any) -> list[NormReaders]:
     return pairs
 
 
+def _blocks(model: Any) -> list[tuple[str, nn.Module]]:
+    return [(f"blocks.{i}", block) for i, block in enumerate(model.blocks)]
+
+
 def _matches(model: nn.Module) -> bool:
     return isinstance(model, VisionTransformer) and all(type(block) is Block for block in model.blocks)
 
@@ -62,5 +66,6 @@ FAMILY = Family(
     stem=lambda model: model.patch_embed.proj,
     after_gelu=lambda model: [block.mlp.fc2 for block in model.blocks],
     norm_readers=_norm_readers,
-    blocks=lambda model: [(f"blocks.{i}", block) for i, block in enumerate(model.blocks)],
+    blocks=_blocks,
+    mlps=lambda model: timm_mlps(_blocks(model)),
 )

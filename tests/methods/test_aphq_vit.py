@@ -1,0 +1,113 @@
+"""APHQ-ViT: the normalised loss, the grids behind ReLU, what the record is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from bench import protocol
+from bench.audit import audit
+from bench.bits import BitSpec
+from bench.contract import RandomImages, two_block_models
+from bench.errors import Unsupported
+from methods import aphq_vit
+from methods.aphq_vit import APHQViT
+from methods.core.bound_search import BoundSearch
+from methods.core.explicit import explicit
+from methods.core.operands import MatMul
+from methods.core.product_search import Reads
+from methods.core.quantizers import Uniform
+from methods.core.reconstruct import all_units
+from methods.core.reconstruct.train import Trainer
+from tests.methods.core.openmmlab_models import Images, bare_swin
+
+FAST = APHQViT(iterations=2, mlp_iterations=2, rounds=1, candidates=32, draws=1)
+W4A4 = BitSpec(4, 4)
+
+
+@pytest.mark.parametrize("name", ["ViT", "Swin"])
+@pytest.mark.parametrize("importance", ["aph", "fisher"])
+def test_the_first_loss_of_every_unit_is_two(name: str, importance: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    first: dict[str, float] = {}
+    step = Trainer.step
+
+    def watched(self: Trainer, number: int) -> Any:
+        value = step(self, number)
+        if self.settings.normalise is not None and number == 1:
+            first[self.unit.name] = value.item()
+        return value
+
+    monkeypatch.setattr(Trainer, "step", watched)
+    model = two_block_models()[name]
+    method = APHQViT(importance=importance, iterations=1, mlp_iterations=0, rounds=1, candidates=32, draws=1)
+    method.quantize(model, RandomImages(), W4A4)
+    assert set(first) == set(all_units(explicit(model, W4A4)))
+    assert all(value == pytest.approx(2.0) for value in first.values())
+
+
+def test_the_record_hears_of_the_importance() -> None:
+    with protocol.listening() as heard:
+        FAST.quantize(two_block_models()["ViT"], RandomImages(), W4A4)
+    told: Any = heard.details["importance"]
+    assert told["kind"] == "aph"
+    assert {"blocks.0", "blocks.1", "blocks.0.mlp", "blocks.1.mlp", "patch_embed.proj"} <= set(told["units"])
+    assert all(-1 <= told["units"][u]["correlation"] <= 1 for u in ("blocks.0", "blocks.0.mlp"))
+    assert not heard.notes
+
+
+def test_nothing_is_weighted_where_importance_is_nought(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(net: Any, calibration: Any, units: Any, **options: Any) -> Any:
+        return {name: torch.zeros(17, 32) for name in units}
+
+    monkeypatch.setattr(aphq_vit, "average_perturbation_hessian", nothing)
+    monkeypatch.setattr(aphq_vit, "fisher_mc", nothing)
+    with protocol.listening() as heard:
+        out = FAST.quantize(two_block_models()["ViT"], RandomImages(), W4A4)
+    assert sum("has no importance" in text for text in heard.notes) == 3  # the head needs none
+    assert all(p.isfinite().all() for p in out.parameters())
+
+
+@pytest.mark.parametrize("bits", [BitSpec(4, 4), BitSpec(8, 8)])
+def test_inputs_behind_relu_have_all_codes_and_factors_a_grid_per_head(bits: BitSpec) -> None:
+    net = FAST.quantize(two_block_models()["ViT"], RandomImages(), bits)
+    for block in net.blocks:  # type: ignore[union-attr]
+        grid = block.mlp.fc2.input_operand.quantizer  # type: ignore[union-attr]
+        assert isinstance(grid, Uniform) and grid.zero_point == 0
+        for product in (block.attn.qk, block.attn.av):  # type: ignore[union-attr]
+            for slot in (product.left_operand, product.right_operand):
+                assert slot.quantizer.granularity == "head" and len(slot.quantizer.scale) == 2
+
+
+def test_bounds_lie_between_the_quantiles_and_more_choices_never_hurt() -> None:
+    torch.manual_seed(0)
+    product = MatMul("query", "key", BitSpec(3, 3), transpose=True)
+    reads = Reads((torch.randn(8, 2, 9, 6).sinh(),), (torch.randn(8, 2, 9, 6).sinh(),))
+    search = BoundSearch(product, reads, left=True, count=32)
+    errors = [search.choose("both"), search.choose("upper"), search.choose("lower")]
+    assert (errors[1] <= errors[0]).all() and (errors[2] <= errors[1]).all()
+    heads = reads.first[0].transpose(0, 1).flatten(1)
+    assert (search.high <= heads.quantile(0.99999, dim=1) + 1e-5).all()
+    assert (search.high >= heads.quantile(0.99, dim=1) - 1e-5).all()
+    assert (search.low <= heads.quantile(0.01, dim=1) + 1e-5).all()
+
+
+def test_without_mlps_gelu_stays() -> None:
+    method = APHQViT(mlp=False, iterations=2, rounds=1, candidates=32, draws=1, importance="fisher")
+    net = method.quantize(two_block_models()["ViT"], RandomImages(), W4A4)
+    assert any(isinstance(module, torch.nn.GELU) for module in net.modules())
+    assert APHQViT(iterations=2, mlp_iterations=2).notes() != APHQViT(mlp=False, iterations=2).notes()
+
+
+def test_images_of_different_sizes() -> None:
+    images = Images((32, 64), (40, 56))
+    net = FAST.quantize(bare_swin(), images, W4A4)
+    example = next(iter(images.batches()))[:1]
+    found = audit(net, W4A4, example, images.forward)
+    assert not found.violations
+
+
+def test_float_sides_are_refused() -> None:
+    with pytest.raises(Unsupported, match="float weights or activations"):
+        FAST.quantize(two_block_models()["ViT"], RandomImages(), BitSpec(32, 8))
