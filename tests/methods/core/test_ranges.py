@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from methods.core.quantizers import Uniform
-from methods.core.ranges import SortedValues, asymmetric_parameters, least_error, percentile, sorted_quantile
+from methods.core.ranges import (
+    MANY,
+    Bins,
+    SortedValues,
+    asymmetric_parameters,
+    least_error,
+    percentile,
+    sorted_quantile,
+)
 from methods.ema import MovingAverage
 from methods.omse import least_error_range, shrunk
 from methods.percentile import MovingPercentile
@@ -87,3 +95,20 @@ def test_squared_error_falls_about_four_times_per_bit() -> None:
         errors.append((Uniform(bits, scale, zero)(x) - x).square().mean().item())
     assert errors[0] / errors[1] == pytest.approx(4, rel=0.2)
     assert errors[1] / errors[2] == pytest.approx(4, rel=0.2)
+
+
+@pytest.mark.parametrize("bits", [3, 4, 8])
+@pytest.mark.parametrize("shape", ["normal", "one-sided", "long tails"])
+def test_bins_bound_the_error_and_find_the_candidate_that_sorting_finds(shape: str, bits: int) -> None:
+    torch.manual_seed(3)
+    x = torch.randn(1, MANY)
+    x = {"normal": x, "one-sided": x.relu(), "long tails": x.sinh()}[shape]
+    lows, highs = shrunk(x.amin(1), x.amax(1))
+    scale, zero = asymmetric_parameters(lows, highs, bits)
+    exact = SortedValues(x).error(scale, zero, 0, 2**bits - 1)[0] * MANY
+    upper, slack = Bins(x[0]).error(scale[0], zero[0], 0, 2**bits - 1)
+    assert (exact <= upper * (1 + 1e-6)).all()
+    assert (exact >= (upper - slack) * (1 - 1e-6)).all()
+    low, high = least_error(x, lows, highs, bits)
+    best = exact.argmin()
+    assert low[0] == lows[0, best] and high[0] == highs[0, best]

@@ -1,0 +1,191 @@
+"""Speed of scale searches against plain loops over the candidates; `python3 start.py benchmark -- -k search`.
+
+Layers of the embedded models with 32 calibration images and the gradients that their methods weight errors with.
+Results and targets: docs/performance.md.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench import registry
+from bench.bits import BitSpec
+from methods.core.explicit import explicit
+from methods.core.fisher import normalised, output_gradients
+from methods.core.objective import CHANNELS, POSITIONS, Cosine, Objective, SquaredError
+from methods.core.operands import Conv2d, MatMul
+from methods.core.ranges import least_error, uniform
+from methods.core.search import MEGABYTE, grouping, multiples, search
+from methods.core.traces import Rows, Side, Trace, canonical, on_first_batch, operators, record, sides
+from methods.omse import shrunk
+
+CPU = torch.device("cpu")
+W4A4 = BitSpec(4, 4)
+CANDIDATES = 100
+MEMORY = 256 * MEGABYTE
+LAYERS = {
+    "mini_vit qkv": ("mini_vit", "blocks.1.attn.qkv"),
+    "mini_vit fc1": ("mini_vit", "blocks.1.mlp.fc1"),
+    "mini_vit fc2": ("mini_vit", "blocks.1.mlp.fc2"),
+    "mini_mobilevit 1x1 convolution": ("mini_mobilevit", "stages.2.0.conv1_1x1.conv"),
+    "mini_mobilevit 3x3 convolution": ("mini_mobilevit", "stages.3.1.conv_kxk.conv"),
+    "mini_mobilevit depthwise convolution": ("mini_mobilevit", "stages.2.0.conv2_kxk.conv"),
+}
+PRODUCTS = {
+    "mini_vit queries and keys": ("mini_vit", "blocks.1.attn.qk"),
+    "mini_vit probabilities and values": ("mini_vit", "blocks.1.attn.av"),
+}
+
+
+@cache
+def traced(model: str, name: str) -> tuple[Any, Trace]:
+    """Return the explicit model, and what passes through one operator, with the gradient at its output."""
+    task = registry.task("imagenet", "mini")
+    task.prepare()
+    calibration = task.calibration(model, 32, 0, CPU)
+    net = explicit(task.load(model, CPU), W4A4)
+    found = operators(net, calibration)
+
+    def default(name: str, operator: Any, side: Side, x: Tensor) -> Any:
+        group = grouping(net, name, operator, side, x)
+        bits = sides(operator)[0 if side == "first" else 1].bits
+        return group.quantizer(group.starts(x, bits), bits)
+
+    on_first_batch(net, calibration, found, default)
+    (gradient,) = output_gradients(net, calibration, [found[name]], "quantised")
+    trace = record(net, calibration, found[name])
+    return net, Trace(trace.operator, trace.first, trace.second, trace.output, normalised(gradient))
+
+
+class Question:
+    """One side of one operator, to be searched with the other side at its min-max scale."""
+
+    def __init__(self, where: tuple[str, str], side: Side, error: str) -> None:
+        net, self.trace = traced(*where)
+        operator = self.trace.operator
+        assert not isinstance(operator, Rows)
+        self.side = side
+        other: Side = "second" if side == "first" else "first"
+        x, y = getattr(self.trace, side), getattr(self.trace, other)
+        self.group = grouping(net, where[1], operator, side, x)
+        fixed = grouping(net, where[1], operator, other, y)
+        self.other = fixed.quantizer(fixed.starts(y, 4), 4)(y)
+        self.scales = multiples(self.group.starts(x, 4), 0.01, 1.2, CANDIDATES)
+        if error == "plain":
+            self.trace = Trace(operator, self.trace.first, self.trace.second, self.trace.output)
+        rows, by_head = self.group.groups if self.group.axis == 0 else None, self.group.granularity == "head"
+        self.objective: Objective = SquaredError(rows, by_head)
+        if error == "cosine":
+            apart = isinstance(operator, Conv2d) and side == "first"
+            self.objective = Cosine(axes=POSITIONS) if apart else Cosine(rows, by_head, CHANNELS)
+
+    @torch.no_grad()
+    def search(self) -> Tensor:
+        """Answer by the library's search."""
+        candidates = self.group.candidates(self.scales, 4)
+        best = search(self.trace, self.side, self.other, CANDIDATES, candidates, self.objective, MEMORY)
+        return best.place
+
+    @torch.no_grad()
+    def loop(self) -> Tensor:
+        """Answer by one candidate after the other, each with its own quantizer and product over all positions."""
+        operator, x = self.trace.operator, getattr(self.trace, self.side)
+        target = canonical(operator, self.trace.output, 1)
+        gradient = None if self.trace.gradient is None else canonical(operator, self.trace.gradient, 1)
+        losses = []
+        for row in self.scales:
+            rounded = self.group.quantizer(row, 4)(x)
+            out = self.product(rounded, self.other) if self.side == "first" else self.product(self.other, rounded)
+            error = canonical(operator, out, 1) - target
+            losses.append(self.objective.losses(error[None], target, gradient).sum(1))
+        return torch.cat(losses).argmin(0)
+
+    def product(self, first: Tensor, second: Tensor) -> Tensor:
+        """Run the operator itself on given sides."""
+        operator: Any = self.trace.operator
+        if isinstance(operator, MatMul):
+            return first @ (second.transpose(-2, -1) if operator.transpose else second)
+        if isinstance(operator, Conv2d):
+            return operator._conv_forward(second, first, operator.bias)
+        return nn.functional.linear(second, first, operator.bias)
+
+    @torch.no_grad()
+    def products(self) -> None:
+        """Run what a search by output error cannot do without: one product per candidate, and nothing else."""
+        x = getattr(self.trace, self.side)
+        for _ in range(CANDIDATES):
+            self.product(x, self.other) if self.side == "first" else self.product(self.other, x)
+
+
+def answer(benchmark: Any, question: Question, way: str) -> None:
+    """Time one way, after checking that both find the same."""
+    if way == "search":
+        assert (question.search() == question.loop()).float().mean() > 0.95  # the rest: equal up to rounding
+    benchmark.pedantic(getattr(question, way), rounds=3, warmup_rounds=1)
+
+
+@pytest.mark.parametrize("way", ["search", "loop"])
+@pytest.mark.parametrize("error", ["weighted", "plain", "cosine"])
+@pytest.mark.parametrize("layer", LAYERS)
+def bench_search_of_weights(benchmark: Any, layer: str, error: str, way: str) -> None:
+    """100 scales of a weight: the search must take at most a fifth of the loop."""
+    benchmark.group = f"weights, {error} error, {layer}"
+    answer(benchmark, Question(LAYERS[layer], "first", error), way)
+
+
+@pytest.mark.parametrize("way", ["search", "loop", "products"])
+@pytest.mark.parametrize("error", ["weighted", "cosine"])
+@pytest.mark.parametrize("layer", [*LAYERS, *PRODUCTS])
+def bench_search_of_inputs(benchmark: Any, layer: str, error: str, way: str) -> None:
+    """100 scales of an input: at most 2 / 3 of the loop, and 1.5 times the products alone."""
+    benchmark.group = f"inputs, {error} error, {layer}"
+    answer(benchmark, Question((LAYERS | PRODUCTS)[layer], "second", error), way)
+
+
+@pytest.mark.parametrize("way", ["search", "a float pass", "a pass per candidate"])
+@pytest.mark.parametrize("model", ["mini_vit", "mini_mobilevit"])
+def bench_search_by_the_tensors_own_error(benchmark: Any, model: str, way: str) -> None:
+    """100 ranges of every activation of a model: at most 3 float passes over the 32 images."""
+    benchmark.group = f"own error, every activation of {model}"
+    task = registry.task("imagenet", "mini")
+    task.prepare()
+    calibration = task.calibration(model, 32, 0, CPU)
+    float_model = task.load(model, CPU)
+    images = torch.cat(list(calibration.batches()))
+    tensors = activations(model)
+
+    @torch.no_grad()
+    def once() -> None:
+        if way == "a float pass":
+            float_model(images)
+            return
+        for x in tensors:
+            lows, highs = shrunk(x.amin(1), x.amax(1))
+            least_error(x, lows, highs, 4) if way == "search" else plain(x, lows, highs)
+
+    benchmark.pedantic(once, rounds=3, warmup_rounds=1)
+
+
+@cache
+def activations(model: str) -> list[Tensor]:
+    """Return what enters every activation slot, each as one row."""
+    task = registry.task("imagenet", "mini")
+    calibration = task.calibration(model, 32, 0, CPU)
+    net = explicit(task.load(model, CPU), W4A4)
+    seen: list[Tensor] = []
+    for operand in net.activations.values():
+        operand.watcher = lambda operand, x: seen.append(x.reshape(1, -1))
+    net.run(calibration)
+    return seen
+
+
+def plain(x: Tensor, lows: Tensor, highs: Tensor) -> int:
+    """Return the best range by a pass over the values per candidate."""
+    pairs = zip(lows[0], highs[0], strict=True)
+    errors = [(uniform(low[None], high[None], 4)(x) - x).square().mean() for low, high in pairs]
+    return int(torch.stack(errors).argmin())
