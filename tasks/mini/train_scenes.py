@@ -56,6 +56,8 @@ class Recipe:
     clip: float = 5.0
     bfloat16: bool = False
     seed: int = 0
+    start: str = ""
+    """The sha256 of weights that the run begins with; none: a new model on the embedded classification Swin."""
 
 
 @dataclass(slots=True)
@@ -79,6 +81,7 @@ def train(
     minutes: float = math.inf,
     workers: int = 0,
     look_every: int = 0,
+    start: Path | None = None,
 ) -> State:
     """Return the trained state, continuing from the checkpoint in `work` if there is one.
 
@@ -86,7 +89,7 @@ def train(
     steps, scores on scenes of the calibration pool are printed.
     """
     started = saved = time.perf_counter()
-    state = _restore(name, recipe, work, device)
+    state = _restore(name, recipe, work, device, start)
     if (place := device_name(device)) not in state.devices:
         state.devices.append(place)
     looked_at = tuple(scenes("train", _LOOK)) if look_every else ()
@@ -152,6 +155,9 @@ def main(
     look: Annotated[int, typer.Option(help="Steps between looks at calibration scenes; 0: never.")] = 500,
     work: Annotated[Path, typer.Option(help="Folder for checkpoints.")] = Path("mini_train"),
     out: Annotated[Path, typer.Option(help="Folder for the finished weights.")] = WEIGHTS,
+    start: Annotated[
+        Path | None, typer.Option(help="Begin with these weights, <name>.safetensors, instead of a new model.")
+    ] = None,
     export: Annotated[bool, typer.Option(help="Only publish the last checkpoint, finished or not.")] = False,
 ) -> None:
     """Train a model, evaluate it and write its weights; run again after an interruption to continue."""
@@ -165,9 +171,18 @@ def main(
     torch.backends.cudnn.allow_tf32 = True
     if export:
         recipe = Recipe(**_read_checkpoint(_checkpoint(model, work))["recipe"])
-        state = _restore(model, recipe, work, place)
+        state = _restore(model, recipe, work, place, start)
     else:
-        recipe = Recipe(steps=steps, batch=batch, rate=rate, decay=decay, warmup=warmup, bfloat16=bfloat16, seed=seed)
+        recipe = Recipe(
+            steps=steps,
+            batch=batch,
+            rate=rate,
+            decay=decay,
+            warmup=warmup,
+            bfloat16=bfloat16,
+            seed=seed,
+            start=hashlib.sha256(start.read_bytes()).hexdigest() if start else "",
+        )
         state = train(
             model,
             recipe,
@@ -176,6 +191,7 @@ def main(
             minutes=minutes,
             workers=choose_workers(workers, place),
             look_every=look,
+            start=start,
         )
         if state.step < recipe.steps:
             print(f"{model}: stopped after step {state.step} of {recipe.steps}; the same command continues", flush=True)
@@ -292,17 +308,20 @@ def _step_seed(recipe: Recipe, step: int, stream: int) -> int:
     return int(np.random.SeedSequence([recipe.seed, step, stream]).generate_state(1)[0])
 
 
-def _fresh(name: str, recipe: Recipe, device: torch.device) -> State:
+def _fresh(name: str, recipe: Recipe, device: torch.device, start: Path | None) -> State:
     torch.manual_seed(_step_seed(recipe, 0, 1))
-    model = fresh_model(SCENE_MODELS[name]).to(device)
+    model = fresh_model(SCENE_MODELS[name])
+    if start is not None:
+        model.load_state_dict(widened(load_file(start)))
+    model = model.to(device)
     if recipe.bfloat16:
         _in_bfloat16(model, device)
     groups = parameter_groups(model, recipe.decay)
     return State(model, torch.optim.AdamW(groups, lr=recipe.rate, fused=device.type == "cuda"))
 
 
-def _restore(name: str, recipe: Recipe, work: Path, device: torch.device) -> State:
-    state = _fresh(name, recipe, device)
+def _restore(name: str, recipe: Recipe, work: Path, device: torch.device, start: Path | None = None) -> State:
+    state = _fresh(name, recipe, device, start)
     path = _checkpoint(name, work)
     if path.exists():
         saved = _read_checkpoint(path)
