@@ -51,7 +51,7 @@ class SceneModel:
 
     @property
     def scores(self) -> dict[str, float]:
-        """Return the float scores in percent on the 500 evaluation scenes, measured at the end of training."""
+        """Return the float scores in percent on the 500 evaluation scenes, measured by the benchmark's own task."""
         return {key: float(value) for key, value in facts(self.name)["scores"].items()}
 
 
