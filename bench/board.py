@@ -297,6 +297,18 @@ class Table:
         """Return the comparable row with the highest mean at one bit spec. No claim that it is the best method."""
         return next((row for row in self.at(bits) if row.comparable), None)
 
+    def rank(self, row: Row, category: str | None = None) -> int | None:
+        """Return 1 + the number of comparable rows of the same bits whose intervals lie wholly above the row's.
+
+        Rows that the data cannot separate share a rank. With `category`, only its rows are counted. None for a row that
+        is not comparable, not of the category, or without an interval.
+        """
+        rivals = [other for other in self.at(row.bits) if other.comparable and category in (None, other.card.category)]
+        if row not in rivals or row.interval is None:
+            return None
+        top = row.interval.high
+        return 1 + sum(other.interval is not None and other.interval.low > top for other in rivals)
+
     def stands_out(self, row: Row) -> bool:
         """Tell whether a row is the highest of its bit spec and no other comparable row's interval overlaps its own."""
         others = [other for other in self.at(row.bits) if other.comparable and other is not row]
@@ -502,6 +514,10 @@ def _badges(row: Row) -> Iterable[Badge]:
     if not row.current:
         meaning = "measured on other data or another checkpoint than the newest of this table"
         yield Badge("older data", meaning, "warn", "cell")
+    if row.card.category == "data-free":
+        yield Badge(
+            "data-free", "its method saw no image of the task: it was given the input's shape alone", "info", "cell"
+        )
     if row.card.fidelity == "inferred":
         yield Badge("inferred", "parts of the method had to be inferred; the method page lists them", "info", "cell")
     if any(note.lower().startswith("reduced") for note in row.notes):

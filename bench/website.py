@@ -19,7 +19,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from bench import chart, exports, pictures
+from bench import chart, exports, pictures, sheets
 from bench.bits import BitSpec
 from bench.board import Board, MethodCard, Row, Table, drop_of, metric_title, share_of, why_apart
 from bench.cell import sha256
@@ -170,7 +170,8 @@ def _pages(board: Board, evidence_dir: Path | None) -> Iterator[Page]:
     for table in board.tables:
         for row in table.rows:
             seen = pictures.views(row, table.floats, evidence_dir)
-            yield Page(run_path(row), "run.html", {"table": table, "row": row, "views": seen})
+            made = sheets.sheets(row, evidence_dir)
+            yield Page(run_path(row), "run.html", {"table": table, "row": row, "views": seen, "sheets": made})
     for card in board.cards.values():
         yield Page(method_path(card.name), "method.html", {"card": card, "rows": _rows_of(board, card)})
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from bench import protocol, registry
 from bench.bits import BitSpec
-from bench.protocol import Calibration, DataFree, Method, Quantizer
+from bench.protocol import Calibration, DataFree, Method, Quantizer, keep_images
 from methods.core.explicit import Explicit, explicit
 from methods.core.observe import RunningMinMax, observe_activations, observe_weights
 
@@ -355,6 +355,16 @@ CHEATS: dict[type[Planted], str] = {
     _cheat(_in_silence, "Hides that it was refused."): _READ + "opened ",
 }
 """Each way to an image that is closed to data-free methods, with the words in which it is refused."""
+
+
+@dataclass(frozen=True)
+class Paints(Planted):
+    """Not a fault: keeps images that it made."""
+
+    def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
+        """Keep two black images."""
+        keep_images("painted", np.zeros((1, 2, 4, 4, 3), dtype=np.uint8))
+        return super().quantize(model, calibration, bits)
 
 
 @dataclass(frozen=True)

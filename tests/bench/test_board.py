@@ -268,3 +268,26 @@ def test_tasks_stand_side_by_side_at_the_bits_that_most_models_share():
 
 def test_one_task_alone_is_no_comparison():
     assert Board.from_records([make_record(make_cell())], make_cards()).comparisons() == ()
+
+
+def test_rows_that_the_data_cannot_separate_share_a_rank():
+    scores = {"repq_vit": 90.0, "omse": 89.5, "minmax": 80.0, "psaq": 70.0}
+    records = [make_record(make_cell(method=name), score=score) for name, score in scores.items()]
+    table = Board.from_records(records, make_cards()).tables[0]
+    ranks = {row.cell.method: table.rank(row) for row in table.quantised}
+    assert ranks == {"repq_vit": 1, "omse": 1, "minmax": 3, "psaq": 4}
+
+
+def test_data_free_rows_have_a_mark_and_a_rank_of_their_own():
+    records = [make_record(make_cell(method=name), score=score) for name, score in (("minmax", 80.0), ("psaq", 70.0))]
+    table = Board.from_records(records, make_cards()).tables[0]
+    made, real = row_of(table, method="psaq"), row_of(table, method="minmax")
+    assert (table.rank(made), table.rank(made, "data-free")) == (2, 1)
+    assert (table.rank(real), table.rank(real, "data-free")) == (1, None)
+    assert "data-free" in [badge.text for badge in made.badges]
+    assert "data-free" not in [badge.text for badge in real.badges]
+
+
+def test_a_row_with_an_audit_violation_has_no_rank():
+    table = Board.from_records([make_record(violations=("float linear",))], make_cards()).tables[0]
+    assert table.rank(table.quantised[0]) is None

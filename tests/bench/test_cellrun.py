@@ -12,7 +12,7 @@ import torch
 from bench import registry, suites
 from bench.cell import Cell
 from bench.cellrun import Run, run_cell
-from bench.record import Record
+from bench.record import EvidenceRef, Record
 from bench.verify import verify
 from tests.bench import planted
 
@@ -287,3 +287,15 @@ def test_nothing_is_told_outside_a_cell() -> None:
             protocol.note("inside")
         protocol.note("outside")
     assert (inner.notes, outer.notes) == (["inside"], ["outside"])
+
+
+def test_images_that_a_method_made_are_kept_beside_the_evidence(
+    tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch, planted.Paints)
+    record = measured(cell(method="planted"), run)
+    kept = record.details["images"]
+    assert isinstance(kept, dict)
+    ref = EvidenceRef.model_validate(kept["painted"])
+    assert ref.file == f"{record.id}.painted.npz"
+    assert run.store.evidence(ref)["painted"].shape == (1, 2, 4, 4, 3)
