@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from bench.protocol import Calibration, DataFree, Method
 from methods.core.datafree.game import Rules, play
 from methods.core.datafree.generate import Generated, Recipe, generate, noise
 from methods.core.datafree.keep import drawn_once
+from methods.core.datafree.similarity import Entropy
 from methods.core.explicit import Explicit, explicit
 from methods.core.observe import RunningMinMax, observe_activations, observe_weights
 
@@ -37,6 +38,8 @@ class DataFreeMinMax(Method):
     batch: int = 32
     one_hot: float = 1.0
     """Weight of the class term in "psaq-v1"."""
+    kde_points: int = 10
+    """Points of the density's grid, as in PSAQ-ViT."""
     first_steps: int = 500
     """Steps per round, of two rounds, of "psaq-v1" and of the first cycle of "psaq-v2"."""
     later_steps: int = 100
@@ -64,10 +67,11 @@ class DataFreeMinMax(Method):
     def _batches(self, net: Explicit, given: DataFree, model: nn.Module, bits: BitSpec) -> list[Tensor]:
         if self.images in ("gaussian", "uniform"):
             return [noise(self.images, self.batch, given.input, given.device)]
-        first = Recipe(batch=self.batch, steps=self.first_steps, one_hot=self.one_hot)
+        entropy = Entropy(self.kde_points)
+        first = Recipe(batch=self.batch, steps=self.first_steps, one_hot=self.one_hot, entropy=entropy)
         if self.images == "psaq-v1":
             return drawn_once("", given, lambda: [generate(net, given, first)])
-        later = Recipe(batch=self.batch, steps=self.later_steps, one_hot=0.0)
-        first = Recipe(batch=self.batch, steps=self.first_steps, one_hot=0.0)
+        first = replace(first, one_hot=0.0)
+        later = replace(first, steps=self.later_steps)
         rules = Rules(first, later, self.cycles, self.learn_steps)
         return drawn_once("", given, lambda: play(net, explicit(model, bits), given, rules).pool)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from pydantic import JsonValue
@@ -43,13 +43,15 @@ class PsaqVitV2(Method):
         "what is trained: weights and biases of quantised layers; normalisations and embeddings stay",
         "activation ranges: minimum and maximum in float over all batches, anew in every cycle and at the end",
         "outputs matched in detectors and segmenters: the feature or prediction maps of the model's family",
-        "image size in detection and segmentation: the model's input size; padded window positions take part",
+        "image size in detection and segmentation: the model's input or `side`; padded window positions take part",
         "the softmax output is quantised, as the standard track has it",
     )
     trial: ClassVar = {"batch": 4, "cycles": 2, "first_steps": 4, "later_steps": 2, "learn_steps": 3}
 
     batch: int = 32
     """Images per cycle."""
+    side: int = 0
+    """Height and width of the images; 0: the model's input. Multiples of 224 need no padding in a detector's Swin."""
     cycles: int = 10
     first_steps: int = 500
     """Steps of image generation per round, of two rounds, in the first cycle."""
@@ -71,7 +73,8 @@ class PsaqVitV2(Method):
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the trained student."""
-        given = DataFree(calibration.input, calibration.device)
+        shape = (calibration.input.shape[0], self.side, self.side) if self.side else calibration.input.shape
+        given = DataFree(replace(calibration.input, shape=shape), calibration.device)
         student = explicit(model, bits)
         pool = drawn_once(self.kept, given, lambda: self._play(explicit(model, bits), student, given))
         set_ranges(student, given, pool)

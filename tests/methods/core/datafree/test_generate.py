@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -18,8 +21,10 @@ from methods.core.datafree.generate import Attended, Recipe, generate
 from methods.core.datafree.pictures import box, total_variation, variation_target
 from methods.core.datafree.similarity import Entropy
 from methods.core.explicit import Explicit, explicit
+from methods.core.operands import Operand
 from methods.psaq_vit import PsaqVit
 from methods.psaq_vit_v2 import PsaqVitV2
+from tests.methods.core.openmmlab_models import mask_rcnn, upernet
 
 GIVEN = DataFree(INPUT, CPU)
 QUICK = Recipe(batch=4, steps=4)
@@ -120,9 +125,7 @@ def test_model_without_attention_products_is_unsupported() -> None:
 
 
 @pytest.mark.parametrize("cls", [PsaqVit, PsaqVitV2])
-def test_kept_images_repeat_the_calibration(cls: type[PsaqVit] | type[PsaqVitV2], tmp_path) -> None:
-    import numpy as np
-
+def test_kept_images_repeat_the_calibration(cls: type[PsaqVit] | type[PsaqVitV2], tmp_path: Path) -> None:
     model, bits = two_block_models()["ViT"], BitSpec(4, 4)
     settings = dict(cls.trial) | ({"learn_steps": 0} if cls is PsaqVitV2 else {})
     seed_everything(0)
@@ -135,3 +138,17 @@ def test_kept_images_repeat_the_calibration(cls: type[PsaqVit] | type[PsaqVitV2]
     images = torch.randn(3, *INPUT.shape)
     with torch.no_grad():
         assert torch.equal(first(images), again(images))
+
+
+@pytest.mark.parametrize("build", [mask_rcnn, upernet])
+def test_game_works_on_a_detector_and_a_segmenter(build: Callable[[], nn.Module]) -> None:
+    pytest.importorskip("mmdet")
+    pytest.importorskip("mmseg")
+    settings = {"batch": 2, "side": 32, "cycles": 1, "first_steps": 2, "learn_steps": 12, "learn_rate": 1e-4}
+    seed_everything(0)
+    with listening() as heard:
+        quantised = PsaqVitV2.configured(settings).quantize(build(), GIVEN, BitSpec(4, 4))
+    ((before, after),) = heard.details["discrepancy_before_and_after_learning_by_cycle"]
+    assert after < before
+    assert heard.images["generated"].shape == (1, 2, 32, 32, 3)
+    assert any(operand.on for operand in quantised.modules() if isinstance(operand, Operand))
