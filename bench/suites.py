@@ -61,7 +61,9 @@ def load(name: str, methods: Sequence[str] = ()) -> list[Cell]:
         raise UnknownName("suite", name, names())
     groups = _read(path).cells
     if methods:
-        groups = [_with_methods(group, methods) for group in groups]
+        # parameters belong to the methods that their group lists
+        plain = [group for group in groups if not group.parameters or set(methods) <= set(group.methods)]
+        groups = [_with_methods(group, methods) for group in plain]
     cells = [cell for group in groups for cell in expand(group)]
     unique = {cell.id: cell for cell in cells}
     return sorted(unique.values(), key=lambda cell: not cell.is_float)

@@ -128,3 +128,14 @@ def test_methods_of_a_row_share_their_calibration_lists() -> None:
     lists = {seed: {cell.calibration_list for cell in cells if cell.seed == seed} for seed in (0, 1, 2)}
     assert all(len(found) == 1 for found in lists.values())
     assert len(set.union(*lists.values())) == 3
+
+
+def test_another_method_does_not_inherit_the_parameters_of_a_group(tiny: None, tmp_path: Path) -> None:
+    path = tmp_path / "parameters.toml"
+    group = '[[cells]]\ntask = "tiny"\nedition = "test"\nmodels = ["vit"]\nbits = ["W4A4"]\n'
+    path.write_text(
+        f'title = "two"\n{group}methods = ["ema"]\n{group}methods = ["minmax"]\nparameters = {{ w_symmetric = true }}\n'
+    )
+    assert [cell.method for cell in suites.load(str(path), ["percentile"])] == ["float", "percentile"]
+    both = [cell.parameters for cell in suites.load(str(path), ["minmax"]) if not cell.is_float]
+    assert [parameters["w_symmetric"] for parameters in both] == [False, True]
