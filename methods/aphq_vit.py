@@ -62,6 +62,7 @@ class APHQViT(Method):
         'batches; "fisher" is the diagonal of the Hessian that the paper means',
         "temperature 20 in the importance, from the released code; the paper states none",
         "for detectors and segmenters the divergence is the squared difference of the outputs over their variance",
+        "neck and heads, where a bit spec names them, have the plain squared error",
         "where images differ in size, importance is per channel; where H is 0, the error is not weighted and a note "
         "says so",
         "all MLPs are reconstructed first, on float inputs (released code); the paper goes block by block",
@@ -112,7 +113,7 @@ class APHQViT(Method):
         net, twin = explicit(model, bits), explicit(model, bits)
         refuse_float_sides(net, "APHQ-ViT")
         mlps = [mlp.whole for mlp in mlps_of(net)] if self.mlp else []
-        weights = self.weights(twin, calibration, [*all_units(net), *mlps])
+        weights = self.weights(twin, calibration, [*backbone_units(net), *mlps])
         settings = self.settings()
         if self.mlp:
             alone = replace(
@@ -169,10 +170,16 @@ class APHQViT(Method):
         return fewer
 
 
+def backbone_units(net: Explicit) -> list[str]:
+    """Return the units outside the neck and the heads of a detector or segmenter, those of the backbone."""
+    backbone = replace(net.bits, parts=())
+    return [name for name in all_units(net) if not backbone.leaves(name)]
+
+
 def weighted_by(weights: Mapping[str, Tensor | None]) -> LossFor:
     """Return the losses of all units: mean(d^2 H); the divergence of the logits for the head.
 
-    A unit with several outputs (a feature pyramid), or without importance, has the plain squared error.
+    A unit that is not in `weights`, has several outputs, or no importance, has the plain squared error.
     """
 
     def make(unit: Unit) -> Loss:
@@ -180,7 +187,8 @@ def weighted_by(weights: Mapping[str, Tensor | None]) -> LossFor:
             return divergence(unit)
         plain, weight = squared_error(unit), weights.get(unit.name)
         if weight is None:
-            note(f"{unit.name} has no importance, so its error is not weighted")
+            if unit.name in weights:
+                note(f"{unit.name} has no importance, so its error is not weighted")
             return plain
         if weight.ndim == 1 and isinstance(unit.module, nn.Conv2d):
             weight = weight[:, None, None]

@@ -29,8 +29,8 @@ VALUES = 200_000
 """Values of a convolution's input that a search looks at."""
 TOGETHER = 8
 """Operators recorded in one pass over the images."""
-STEP = 2**24
-"""Values of the largest tensor of a step."""
+STEP = {"cpu": 2**20, "cuda": 2**26}
+"""Values of the largest tensor of a step: on a CPU what its cache holds, which is several times faster."""
 
 Operator = Layer | MatMul
 Apply = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -175,7 +175,7 @@ def weight_error(layer: Linear, rows: Tensor) -> Error:
 
     def error(scale: Tensor, zero: Tensor) -> Tensor:
         found = []
-        at_once = max(1, STEP // (scale.shape[1] * weight.shape[1]))
+        at_once = _together(scale.shape[1] * weight.shape[1], weight)
         for part in torch.arange(len(weight), device=weight.device).split(at_once):
             d = affine(weight[part, None, :], scale[part, :, None], zero[part, :, None], bits) - weight[part, None, :]
             value = ((d @ second) * d).sum(-1) + 2 * (d * slope.T[part, None, :]).sum(-1)
@@ -183,6 +183,11 @@ def weight_error(layer: Linear, rows: Tensor) -> Error:
         return torch.cat(found)  # (out, K)
 
     return error
+
+
+def _together(size: int, like: Tensor) -> int:
+    """Return how many candidates (or rows) of `size` values each are computed at once."""
+    return max(1, STEP.get(like.device.type, STEP["cpu"]) // size)
 
 
 def affine(x: Tensor, scale: Tensor, zero: Tensor, bits: int) -> Tensor:
@@ -221,7 +226,7 @@ def input_error(layer: Linear, rows: Tensor, apply: Apply) -> Error:
         return (e @ square + slope).square().sum((-1, -2))
 
     def error(scale: Tensor, zero: Tensor) -> Tensor:
-        at_once = max(1, STEP // (len(rows) * max(square.shape)))
+        at_once = _together(len(rows) * max(square.shape), rows)
         pairs = zip(scale[0].split(at_once), zero[0].split(at_once), strict=True)
         return (torch.cat([one(apply(rows, s, z) - rows) for s, z in pairs]) / len(rows))[None]  # (1, K)
 
@@ -253,7 +258,7 @@ def side_error(product: MatMul, reads: Reads, *, left: bool, apply: Apply | None
         samples = sum(len(x) for x in varied)
         for x, y in zip(varied, fixed, strict=True):
             target, given = multiply(x, y), rounded(other.quantizer, y)
-            at_once = max(1, STEP // max(x.numel(), target.numel()))
+            at_once = _together(max(x.numel(), target.numel()), x)
             found = []
             for s, z in zip(scale.split(at_once, dim=1), zero.split(at_once, dim=1), strict=True):
                 grids = by_head(x, s, z) if apply is None else apply(x, s[0], z[0])  # (k, N, heads, T, d)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
+from bench.audit import audit
 from bench.bits import BitSpec
 from bench.contract import RandomImages, two_block_models
 from methods.adalog import AdaLog, ceiling_candidates
 from methods.core.adaptive_log import GELU_DEPTH, AdaptiveLog
 from methods.core.explicit import explicit
 from methods.core.quantizers import Uniform
+from tests.methods.core.openmmlab_models import Images, bare_swin
 
 FAST = AdaLog(reconstruct=False, rounds=1, candidates=32, steps=2)
 
@@ -46,3 +48,10 @@ def test_ceilings_lie_between_the_quantile_and_the_largest_value() -> None:
     found = ceiling_candidates(values, GELU_DEPTH, 16) - GELU_DEPTH
     torch.testing.assert_close(found[0], values[values > 0].quantile(0.9))
     torch.testing.assert_close(found[-1], values.max())
+
+
+def test_images_of_different_sizes() -> None:
+    images, bits = Images((32, 64), (40, 56)), BitSpec(4, 4)
+    net = FAST.quantize(bare_swin(), images, bits)
+    example = next(iter(images.batches()))[:1]
+    assert not audit(net, bits, example, images.forward).violations

@@ -21,7 +21,7 @@ from methods.core.product_search import Reads
 from methods.core.quantizers import Uniform
 from methods.core.reconstruct import all_units
 from methods.core.reconstruct.train import Trainer
-from tests.methods.core.openmmlab_models import Images, bare_swin
+from tests.methods.core.openmmlab_models import Images, upernet
 
 FAST = APHQViT(iterations=2, mlp_iterations=2, rounds=1, candidates=32, draws=1)
 W4A4 = BitSpec(4, 4)
@@ -100,11 +100,11 @@ def test_without_mlps_gelu_stays() -> None:
     assert APHQViT(iterations=2, mlp_iterations=2).notes() != APHQViT(mlp=False, iterations=2).notes()
 
 
-def test_images_of_different_sizes() -> None:
-    images = Images((32, 64), (40, 56))
-    net = FAST.quantize(bare_swin(), images, W4A4)
+def test_segmenters_with_heads_and_images_of_different_sizes() -> None:
+    images, bits = Images((32, 64), (40, 56)), BitSpec.parse("W4A4+heads")
+    net = APHQViT(iterations=1, mlp_iterations=1, rounds=0, candidates=8, draws=1).quantize(upernet(), images, bits)
     example = next(iter(images.batches()))[:1]
-    found = audit(net, W4A4, example, images.forward)
+    found = audit(net, bits, example, images.forward)
     assert not found.violations
 
 
