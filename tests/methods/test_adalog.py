@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from bench.audit import audit
 from bench.bits import BitSpec
 from bench.contract import RandomImages, two_block_models
-from methods.adalog import AdaLog, ceiling_candidates
+from methods.adalog import AdaLog, _LogSearch, ceiling_candidates
 from methods.core.adaptive_log import GELU_DEPTH, AdaptiveLog
 from methods.core.explicit import explicit
+from methods.core.operands import Conv2d
+from methods.core.product_search import Reads
+from methods.core.progressive import Progress
 from methods.core.quantizers import Uniform
 from tests.methods.core.openmmlab_models import Images, bare_swin
 
@@ -55,3 +59,15 @@ def test_images_of_different_sizes() -> None:
     net = FAST.quantize(bare_swin(), images, bits)
     example = next(iter(images.batches()))[:1]
     assert not audit(net, bits, example, images.forward).violations
+
+
+def test_convolutions_behind_a_gelu_keep_the_shift() -> None:
+    torch.manual_seed(0)
+    layer = Conv2d(nn.Conv2d(4, 5, 1), BitSpec(4, 4), "gelu").requires_grad_(False)
+    x = nn.functional.gelu(torch.randn(2, 4, 6, 6))
+    _LogSearch(Progress(32, 8, 2), 1, "last").layer(layer, Reads((), (x.reshape(-1, 1),)), GELU_DEPTH)
+    before = layer(x)
+    layer.input_operand.on = layer.weight_operand.on = True
+    grid = layer.input_operand.quantizer
+    assert isinstance(grid, AdaptiveLog) and grid.grid().min() == -torch.tensor(GELU_DEPTH)
+    assert (layer(x) - before).norm() < 0.2 * before.norm()
