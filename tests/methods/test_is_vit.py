@@ -17,6 +17,7 @@ from methods.core.reconstruct import reconstruct
 from methods.core.smooth import Smooth, leading, set_weights
 from methods.dopq_vit import DopQViT, centre
 from methods.is_vit import ISViT
+from tests.methods.core import openmmlab_models
 
 BITS = BitSpec(4, 4)
 
@@ -175,3 +176,17 @@ def test_the_unrounded_zero_point_and_other_grids_can_be_asked_for() -> None:
     assert any(zero != round(zero) for zero in zeros)
     kinds = {type(o.quantizer).__name__ for o in net.activations.values() if o.role == "softmax"}
     assert kinds == {"Log2"}
+
+
+@pytest.mark.parametrize("method", [ISViT(iterations=2, batch=2), DopQViT(iterations=2, batch=2)])
+def test_a_detector_is_trained_too(method) -> None:
+    model = openmmlab_models.mask_rcnn()
+    calibration = openmmlab_models.Images((32, 32), (32, 48))
+    batch = next(calibration.batches())
+    with torch.no_grad():
+        expected = calibration.forward(model, batch)
+        quantised = method.quantize(model, calibration, BitSpec(8, 8))
+        actual = calibration.forward(quantised, batch)
+    weights = [name for name, m in quantised.named_modules() if name.endswith("qkv.weight_operand") and m.on]
+    assert len(weights) == 6
+    assert all(0 < apart(a, e) < 0.3 for a, e in zip(actual[:4], expected[:4], strict=True))
