@@ -49,11 +49,11 @@ def covering(x: Tensor, bits: int, eta: float, form: Form = "paper") -> ShiftUni
     "paper": 2^bits codes, an integer zero point. "code": what the released code computes, 2^bits + 1 codes that start
     at the least y itself.
     """
-    low, high = (-(x.aminmax()[side].double() + eta).log2().item() for side in (1, 0))
+    low, high = _shifted_range(x, eta)
     steps = 2**bits - (1 if form == "paper" else 0)
     step = max((high - low) / steps, 1e-8)
     start = -round(-low / step) * step if form == "paper" else low
-    return ShiftUniformLog2(bits, eta, step, start, steps + 1)
+    return ShiftUniformLog2(bits, eta, step, start, steps + 1).to(x.device)
 
 
 def shift_uniform_log2(x: Tensor, bits: int, etas: Sequence[float] = ETAS, form: Form = "paper") -> ShiftUniformLog2:
@@ -64,12 +64,18 @@ def shift_uniform_log2(x: Tensor, bits: int, etas: Sequence[float] = ETAS, form:
     """
     values = some_values(x.detach().reshape(1, -1)).reshape(-1)
     if form == "paper":
-        return least_error(values, [covering(values, bits, eta) for eta in etas]).to(x.device)
+        return least_error(values, [covering(values, bits, eta) for eta in etas])
     best = least_error(values, [_choosing(values, bits, eta) for eta in etas])
-    return covering(values, bits, best.eta, form).to(x.device)
+    return covering(values, bits, best.eta, form)
+
+
+def _shifted_range(x: Tensor, eta: float) -> tuple[float, float]:
+    """Return the least and the largest y = -log2(x + eta)."""
+    least, largest = x.aminmax()
+    return -(largest.double() + eta).log2().item(), -(least.double() + eta).log2().item()
 
 
 def _choosing(x: Tensor, bits: int, eta: float) -> ShiftUniformLog2:
     """Return the grid by which the released code judges a shift."""
-    low, high = (-(x.aminmax()[side].double() + eta).log2().item() for side in (1, 0))
+    low, high = _shifted_range(x, eta)
     return ShiftUniformLog2(bits, eta, max((high - low) / (2**bits - 1), 1e-8), low, 2**bits).to(x.device)
