@@ -46,8 +46,8 @@ class DopQViT(Method):
     paper = "Yang et al., DopQ-ViT, arXiv 2408.03291"
     trial: ClassVar = {"iterations": 5}
 
-    softmax: Literal["tanq-a", "tanq-c", "sulq"] = "tanq-a"
-    """Grid of the attention probabilities; "sulq" is I&S-ViT's."""
+    softmax: Literal["tanq-a", "tanq-c", "sulq"] = "tanq-c"
+    """Grid of the attention probabilities, see docs/methods/dopq-vit.md; "sulq" is I&S-ViT's."""
     scale_rule: Rule = "median"
     zero_rule: Rule = "mean"
     iterations: int | None = None
