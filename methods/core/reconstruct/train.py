@@ -33,7 +33,8 @@ class Trainer:
     def __init__(self, unit: Unit, settings: Settings, loss: Loss, parts: int = 1) -> None:
         self.unit, self.settings, self.loss, self.parts = unit, settings, loss, parts
         device = unit.calibration.device
-        seed = settings.seed * 1_000_003 + unit.number  # its own draws: a unit does not depend on those before it
+        # its own draws: a unit does not depend on those before it; generators take 63 bits
+        seed = (settings.seed * 1_000_003 + unit.number) % 2**63
         self.order = torch.Generator().manual_seed(seed)
         self.generator = torch.Generator(device).manual_seed(seed)
         self.mix = partial(mixed, keep=settings.mix, generator=self.generator)
