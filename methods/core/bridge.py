@@ -15,7 +15,7 @@ from methods.core.contests import Candidates
 from methods.core.explicit import Explicit
 from methods.core.families import Bridge
 from methods.core.operands import Operand
-from methods.core.traces import Enough, Side, outputs
+from methods.core.traces import Enough, Side, joined, outputs
 
 
 class BridgeRun:
@@ -82,9 +82,9 @@ class BridgeRun:
                     calibration.forward(net.model, batch)
         finally:
             handle.remove()
-        joined = tuple(torch.cat(parts) for parts in zip(*seen, strict=True))
-        self.images = len(joined[0])
-        return joined
+        inputs = tuple(joined(parts) for parts in zip(*seen, strict=True))
+        self.images = len(inputs[0])
+        return inputs
 
     @torch.no_grad()
     def _before(self) -> dict[nn.Module, Tensor]:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from bench.errors import Unsupported
 from bench.protocol import Calibration, Quantizer
 from methods.core.explicit import Explicit
 from methods.core.observe import watching
@@ -126,8 +127,20 @@ def record_all(net: Explicit, calibration: Calibration, recorded: Sequence[Opera
     return [_joined(operator, seen[operator]) for operator in recorded]
 
 
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """Return what the batches gave, joined along the first axis, or say that their sizes differ."""
+    shapes = dict.fromkeys(tuple(part.shape[1:]) for part in parts)
+    if len(shapes) > 1:
+        sizes = " and ".join(str(shape) for shape in list(shapes)[:2])
+        raise Unsupported(
+            f"the calibration images differ in size (one layer sees {sizes}), and this method's search joins them; "
+            "RepQ-ViT, FQ-ViT and the reconstruction methods take images of any size"
+        )
+    return torch.cat(list(parts))
+
+
 def _joined(operator: Operator, seen: list[tuple[Tensor, ...]]) -> Trace:
-    *inputs, output = (torch.cat(parts) for parts in zip(*seen, strict=True))
+    *inputs, output = (joined(parts) for parts in zip(*seen, strict=True))
     first = inputs[0] if isinstance(operator, MatMul) else operator.weight.detach()
     return Trace(operator, first, inputs[-1], output)
 

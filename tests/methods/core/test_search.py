@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from bench.bits import BitSpec
 from bench.contract import RandomImages, two_block_models
+from bench.errors import Unsupported
+from methods.core import traces
 from methods.core.contests import QuadraticInput, contest
 from methods.core.explicit import explicit
 from methods.core.objective import (
@@ -376,3 +378,9 @@ def test_quadratic_form_is_used_where_it_pays() -> None:
     assert quadratic_form(trace, 100, SquaredError(), 1000) is None  # a matrix per channel does not fit
     assert quadratic_form(replace(trace, gradient=None), 100, SquaredError(), 20_000) is not None
     assert quadratic_form(trace, 100, Cosine(axes=CHANNELS), 100 * MEGABYTE) is None
+
+
+def test_images_of_different_sizes_are_refused_in_one_sentence():
+    with pytest.raises(Unsupported, match=r"differ in size .*\(4, 8\) and \(5, 8\)"):
+        traces.joined([torch.zeros(2, 4, 8), torch.zeros(1, 5, 8)])
+    assert traces.joined([torch.zeros(2, 4), torch.zeros(1, 4)]).shape == (3, 4)
