@@ -125,9 +125,10 @@ def test_every_shipped_suite_loads(name: str) -> None:
 
 def test_methods_of_a_row_share_their_calibration_lists() -> None:
     cells = [cell for cell in suites.load("mini") if cell.calibration_size]  # neither float nor data-free
-    lists = {seed: {cell.calibration_list for cell in cells if cell.seed == seed} for seed in (0, 1, 2)}
-    assert all(len(found) == 1 for found in lists.values())
-    assert len(set.union(*lists.values())) == 3
+    draws = {(cell.task, cell.calibration_size, cell.seed) for cell in cells}
+    lists = {(c.task, c.calibration_size, c.seed, c.calibration_list) for c in cells}
+    assert {seed for _, _, seed in draws} == {0, 1, 2}
+    assert len(lists) == len(draws)
 
 
 def test_another_method_does_not_inherit_the_parameters_of_a_group(tiny: None, tmp_path: Path) -> None:

@@ -87,8 +87,9 @@ def test_data_is_generated_where_it_is_asked_for(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("VITPTQ_DATA", "replaced by the command")
     text = vitptq("data", "mini", "--out", str(tmp_path))
     assert str(tmp_path) in text
-    (folder,) = (tmp_path / "mini").iterdir()
-    assert len(list(folder.glob("val/*/*.JPEG"))) == 3000
+    assert len(list(tmp_path.glob("mini/classification-*/val/*/*.JPEG"))) == 3000
+    assert len(list(tmp_path.glob("mini/scenes-*/coco/val2017/*.jpg"))) == 500
+    assert len(list(tmp_path.glob("mini/scenes-*/ADEChallengeData2016/annotations/validation/*.png"))) == 500
 
 
 def test_lists() -> None:
