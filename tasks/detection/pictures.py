@@ -13,7 +13,7 @@ from bench.protocol import Drawing, Evidence, Scene
 from tasks.detection.masks import decoded, unpacked
 
 SHOWN = 6
-CONFIDENT = 0.3
+CONFIDENT = 0.5
 """Detections below this score are left out: APs count them, but nobody can see anything for them."""
 
 
