@@ -174,12 +174,13 @@ def items(source: Any, indices: Sequence[int], *, workers: int) -> Iterator[Item
 
     An image that cannot be read, or that ends early, raises BadInput with its name, also where a worker reads it.
     """
+    if workers:
+        _stop_opencv_threads()
     loader = DataLoader(
         _Items(source, indices),
         batch_size=None,
         num_workers=workers,
         collate_fn=_unchanged,
-        worker_init_fn=_one_thread,
         # Without its own generator, a loader draws from the global one and so changes what a method draws later.
         generator=torch.Generator().manual_seed(0),
     )
@@ -345,7 +346,8 @@ def _unchanged(item: Any) -> Any:
     return item
 
 
-def _one_thread(_worker: int) -> None:
+def _stop_opencv_threads() -> None:
+    """End OpenCV's pool of threads before workers are forked: a fork has the pool but not its threads, and waits."""
     import cv2
 
-    cv2.setNumThreads(1)
+    cv2.setNumThreads(0)

@@ -118,6 +118,15 @@ def test_wrong_hash_corrupt_file_and_absent_file_are_refused(tmp_path: Path) -> 
         openmmlab.load_checkpoint(nn.Linear(3, 2), tmp_path / "absent.pth", "0" * 8)
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_workers_read_images_after_opencv_has_used_its_threads(files: list[Path]) -> None:
+    import cv2
+
+    cv2.setNumThreads(4)
+    cv2.GaussianBlur(np.zeros((2000, 2000, 3), dtype=np.uint8), (9, 9), 0)  # starts the pool
+    assert len(list(openmmlab.items(folder(files), [0, 1, 2, 3], workers=2))) == 4
+
+
 # Python 3.12 warns of forking beside torch's threads; torch's loader does it.
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 @pytest.mark.parametrize("workers", [0, 1])
