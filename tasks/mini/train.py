@@ -34,7 +34,18 @@ from tasks.mini.data import Split, generate, read_split
 from tasks.mini.epochs import Epoch, Recipe, ahead, epoch_images
 from tasks.mini.material import Bytes
 from tasks.mini.models import MEAN, MODELS, STD, WEIGHTS
-from tasks.mini.training import choose_device, choose_workers, clock, device_name, parameter_groups, replace_file
+from tasks.mini.training import (
+    checkpoint_file,
+    choose_device,
+    choose_workers,
+    clock,
+    device_name,
+    parameter_groups,
+    read_checkpoint,
+    refuse_other_recipe,
+    replace_file,
+    write_checkpoint,
+)
 
 _RANGE_SAMPLE = 512
 _CHECKPOINT_SECONDS = 30.0
@@ -160,7 +171,7 @@ def main(
     else:
         torch.backends.cudnn.benchmark = True
     if export:
-        recipe = Recipe(**_read_checkpoint(_checkpoint(model, work))["recipe"])
+        recipe = Recipe(**read_checkpoint(checkpoint_file(model, work))["recipe"])
         state = _restore(model, recipe, work, place)
     else:
         recipe = Recipe(
@@ -270,13 +281,10 @@ def _fresh(name: str, recipe: Recipe, device: torch.device) -> State:
 
 def _restore(name: str, recipe: Recipe, work: Path, device: torch.device) -> State:
     state = _fresh(name, recipe, device)
-    path = _checkpoint(name, work)
+    path = checkpoint_file(name, work)
     if path.exists():
-        saved = _read_checkpoint(path)
-        if saved["recipe"] != asdict(recipe):
-            raise ValueError(
-                f"{path} belongs to the recipe {saved['recipe']}, not {asdict(recipe)}; use another --work folder"
-            )
+        saved = read_checkpoint(path)
+        refuse_other_recipe(path, saved["recipe"], asdict(recipe))
         state.model.load_state_dict(saved["model"])
         state.optimiser.load_state_dict(saved["optimiser"])
         state.history.extend(saved["history"])
@@ -285,8 +293,6 @@ def _restore(name: str, recipe: Recipe, work: Path, device: torch.device) -> Sta
 
 
 def _save_checkpoint(state: State, name: str, recipe: Recipe, work: Path) -> None:
-    work.mkdir(parents=True, exist_ok=True)
-    path = _checkpoint(name, work)
     content = {
         "recipe": asdict(recipe),
         "model": state.model.state_dict(),
@@ -294,18 +300,7 @@ def _save_checkpoint(state: State, name: str, recipe: Recipe, work: Path) -> Non
         "history": state.history,
         "devices": state.devices,
     }
-    partial = path.with_suffix(".partial")
-    torch.save(content, partial)
-    partial.replace(path)
-
-
-def _checkpoint(name: str, work: Path) -> Path:
-    return work / f"{name}.checkpoint.pt"
-
-
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return content
+    write_checkpoint(checkpoint_file(name, work), content)
 
 
 def _plan(model: nn.Module, device: torch.device) -> outlier.Plan:

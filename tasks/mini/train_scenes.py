@@ -37,7 +37,18 @@ from tasks.mini.scene_scores import scores_on
 from tasks.mini.scenes import STANDARD, scenes
 from tasks.mini.segmentation import MiniAde20k
 from tasks.mini.swin_conversion import openmmlab_swin_state
-from tasks.mini.training import choose_device, choose_workers, clock, device_name, parameter_groups, replace_file
+from tasks.mini.training import (
+    checkpoint_file,
+    choose_device,
+    choose_workers,
+    clock,
+    device_name,
+    parameter_groups,
+    read_checkpoint,
+    refuse_other_recipe,
+    replace_file,
+    write_checkpoint,
+)
 from tasks.openmmlab import library
 from tasks.openmmlab_ops import ensure_ops
 
@@ -206,7 +217,7 @@ def main(
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.allow_tf32 = True
     if export:
-        recipe = Recipe(**_read_checkpoint(_checkpoint(model, work))["recipe"])
+        recipe = Recipe(**read_checkpoint(checkpoint_file(model, work))["recipe"])
         state = _restore(model, recipe, work, place, start)
     else:
         recipe = Recipe(
@@ -360,13 +371,10 @@ def _fresh(name: str, recipe: Recipe, device: torch.device, start: Path | None) 
 
 def _restore(name: str, recipe: Recipe, work: Path, device: torch.device, start: Path | None = None) -> State:
     state = _fresh(name, recipe, device, start)
-    path = _checkpoint(name, work)
+    path = checkpoint_file(name, work)
     if path.exists():
-        saved = _read_checkpoint(path)
-        if saved["recipe"] != asdict(recipe):
-            raise ValueError(
-                f"{path} belongs to the recipe {saved['recipe']}, not {asdict(recipe)}; use another --work folder"
-            )
+        saved = read_checkpoint(path)
+        refuse_other_recipe(path, saved["recipe"], asdict(recipe))
         state.model.load_state_dict(saved["model"])
         state.optimiser.load_state_dict(saved["optimiser"])
         state.step = saved["step"]
@@ -376,8 +384,6 @@ def _restore(name: str, recipe: Recipe, work: Path, device: torch.device, start:
 
 
 def _save_checkpoint(state: State, name: str, recipe: Recipe, work: Path) -> None:
-    work.mkdir(parents=True, exist_ok=True)
-    path = _checkpoint(name, work)
     content = {
         "recipe": asdict(recipe),
         "model": state.model.state_dict(),
@@ -386,18 +392,7 @@ def _save_checkpoint(state: State, name: str, recipe: Recipe, work: Path) -> Non
         "history": state.history,
         "devices": state.devices,
     }
-    partial_file = path.with_suffix(".partial")
-    torch.save(content, partial_file)
-    partial_file.replace(path)
-
-
-def _checkpoint(name: str, work: Path) -> Path:
-    return work / f"{name}.checkpoint.pt"
-
-
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return content
+    write_checkpoint(checkpoint_file(name, work), content)
 
 
 def _write_log(path: Path, history: list[dict[str, float]]) -> None:

@@ -30,6 +30,31 @@ def replace_file(path: Path, content: bytes) -> None:
     partial.replace(path)
 
 
+def checkpoint_file(name: str, work: Path) -> Path:
+    """Return where a training keeps what it can go on from."""
+    return work / f"{name}.checkpoint.pt"
+
+
+def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint so that a kill leaves the one before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    torch.save(content, partial)
+    partial.replace(path)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Return a checkpoint's content, its tensors on the CPU."""
+    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return content
+
+
+def refuse_other_recipe(path: Path, saved: dict[str, Any], recipe: dict[str, Any]) -> None:
+    """Raise ValueError where a checkpoint belongs to another recipe."""
+    if saved != recipe:
+        raise ValueError(f"{path} belongs to the recipe {saved}, not {recipe}; use another --work folder")
+
+
 def choose_device(name: str) -> torch.device:
     """Return the device of a name; `auto` is CUDA where there is one."""
     if name == "auto":
