@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError, model_validator
 
 from bench.cell import Cell
 
@@ -154,9 +154,20 @@ class Record(_Part):
         """Tell whether the score counts on the board: measured, and behind a passed float gate."""
         return self.status == "ok" and self.gate is not None and self.gate.passed
 
+    @property
+    def kept_images(self) -> dict[str, EvidenceRef]:
+        """Return where the images are that the method made, by name; empty where it kept none."""
+        try:
+            return _KEPT.validate_python(self.details.get("images", {}))
+        except ValidationError:  # a record of other origin that uses the word for something else
+            return {}
+
     def result(self) -> dict[str, JsonValue]:
         """Return what must be equal when the same cell is measured again in the same environment: no times, no host."""
         return self.model_dump(
             mode="json",
             include={"id", "cell", "status", "scores", "images", "evidence", "gate", "audit", "notes"},
         )
+
+
+_KEPT = TypeAdapter(dict[str, EvidenceRef])

@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import ValidationError
 
 from bench.board import Row
 from bench.errors import VitptqError
-from bench.record import EvidenceRef, Record
+from bench.record import EvidenceRef
 from bench.store import Store
 
 COLUMNS, ROWS = 8, 2
@@ -44,18 +43,8 @@ def sheets(row: Row, evidence_dir: Path | None) -> tuple[Sheet, ...]:
     if evidence_dir is None or not row.counted:
         return ()
     store = Store(evidence_dir.parent)
-    found = (_sheet(name, ref, store) for name, ref in _references(row.counted[0]))
+    found = (_sheet(name, ref, store) for name, ref in sorted(row.counted[0].kept_images.items()))
     return tuple(sheet for sheet in found if sheet is not None)
-
-
-def _references(record: Record) -> list[tuple[str, EvidenceRef]]:
-    kept = record.details.get("images")
-    if not isinstance(kept, dict):
-        return []
-    try:
-        return [(name, EvidenceRef.model_validate(ref)) for name, ref in sorted(kept.items())]
-    except ValidationError:  # a record of other origin that uses the word for something else
-        return []
 
 
 def _sheet(name: str, ref: EvidenceRef, store: Store) -> Sheet | None:

@@ -1,9 +1,10 @@
 """The results folder: one immutable JSON per cell, its evidence beside it; safe to share, kill and merge by copying.
 
-    results/records/<id>.json      what was measured
-    results/evidence/<id>.npz      per-image results, from which the scores are recomputed
-    results/claims/                published numbers with sources
-    results/.work/<id>/            what a killed quantisation goes on from; gone once the cell has a score
+    results/records/<id>.json           what was measured
+    results/evidence/<id>.npz           per-image results, from which the scores are recomputed
+    results/evidence/<id>.<name>.npz    images that the method made, or what opened a float gate
+    results/claims/                     published numbers with sources
+    results/.work/<id>/                 what a killed quantisation goes on from; gone once the cell has a score
 
 A file appears whole or not at all: it is written under a temporary name and renamed. The record is written last, so a
 record always has its evidence.

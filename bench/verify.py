@@ -26,7 +26,7 @@ def verify(store: Store) -> Iterator[Verdict]:
     truth: dict[tuple[str, ...], tuple[str, str]] = {}
     for record in known.values():
         if record.status == "ok":
-            yield Verdict(record, tuple(_problems(record, store, known, truth)))
+            yield Verdict(record, (*_problems(record, store, known, truth), *_image_problems(record, store)))
 
 
 def _problems(
@@ -46,6 +46,15 @@ def _problems(
         yield f"the evidence gives {scores}, the record says {record.scores}"
     if images != record.images:
         yield f"the evidence covers {images} images, the record says {record.images}"
+
+
+def _image_problems(record: Record, store: Store) -> Iterator[str]:
+    """Check that the images which the method made are there as they were."""
+    for name, ref in sorted(record.kept_images.items()):
+        try:
+            store.evidence(ref)
+        except VitptqError as error:
+            yield f"{name} images: {error}"
 
 
 def _truth_problems(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +16,7 @@ from bench import registry, suites
 from bench.cell import Cell
 from bench.cellrun import Run, run_cell
 from bench.record import EvidenceRef, Record
+from bench.store import LEFT_OVER_S, Store
 from bench.verify import verify
 from tests.bench import planted
 
@@ -299,3 +303,35 @@ def test_images_that_a_method_made_are_kept_beside_the_evidence(
     ref = EvidenceRef.model_validate(kept["painted"])
     assert ref.file == f"{record.id}.painted.npz"
     assert run.store.evidence(ref)["painted"].shape == (1, 2, 4, 4, 3)
+
+
+def test_verify_notices_kept_images_that_changed_or_are_gone(
+    tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch, planted.Paints)
+    record = measured(cell(method="planted"), run)
+    path = run.store.evidence_dir / record.kept_images["painted"].file
+
+    def problems() -> list[str]:
+        return [problem for verdict in verify(run.store) for problem in verdict.problems]
+
+    assert problems() == []
+    path.write_bytes(path.read_bytes() + b"0")
+    (changed,) = problems()
+    assert changed.startswith("painted images: ") and "its record says" in changed
+    path.unlink()
+    (gone,) = problems()
+    assert gone.startswith("painted images: ") and "is missing; copy it from where the record was made" in gone
+
+
+def test_kept_images_survive_copying_and_sweeping(tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch, planted.Paints)
+    record = measured(cell(method="planted"), run)
+    kept = record.kept_images["painted"]
+    old = time.time() - 10 * LEFT_OVER_S
+    os.utime(run.store.evidence_dir / kept.file, (old, old))
+    run.store.sweep()
+    shutil.copytree(run.store.root, run.store.root.parent / "merged")
+    merged = Store(run.store.root.parent / "merged")
+    assert merged.evidence(kept)["painted"].shape == (1, 2, 4, 4, 3)
+    assert not [problem for verdict in verify(merged) for problem in verdict.problems]
