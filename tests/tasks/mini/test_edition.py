@@ -1,0 +1,69 @@
+"""What the three embedded tasks have in common."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.errors import BadInput, Missing
+from tasks.mini import compose, data, models, scene_models, scenes
+from tasks.mini.classification import MiniImageNet
+from tasks.mini.detection import MiniCoco
+from tasks.mini.edition import MiniTask
+from tasks.mini.segmentation import MiniAde20k
+
+EDITIONS = pytest.mark.parametrize(
+    ("cls", "generator", "model"),
+    [
+        (MiniImageNet, data, "mini_vit"),
+        (MiniCoco, scenes, "mini_mask_rcnn_swin"),
+        (MiniAde20k, scenes, "mini_upernet_swin"),
+    ],
+)
+
+
+@EDITIONS
+def test_standard_data_has_the_published_lists(cls: type[MiniTask], generator: Any, model: str) -> None:
+    published = json.loads(generator.CALIBRATION_LISTS.read_text())["lists"]
+    assert list(cls().calibration_list(1)) == [str(name) for name in published["1"]]
+
+
+@EDITIONS
+def test_data_of_other_counts_has_lists_within_it(cls: type[MiniTask], generator: Any, model: str) -> None:
+    task = cls(counts=generator.Counts(train=12, val=10))
+    drawn = list(task.calibration_list(1))
+    assert len(set(drawn)) == 12
+    assert drawn != sorted(drawn) and drawn != list(task.calibration_list(0))
+    assert list(task.calibration_names(5, 1)) == drawn[:5]
+    with pytest.raises(BadInput, match="no calibration list is published for seed 9; published: 0, 1, 2, 3, 4"):
+        task.calibration_list(9)
+    with pytest.raises(BadInput, match="13 calibration images"):
+        task.calibration_names(13, 1)
+
+
+@EDITIONS
+def test_model_is_published_with_its_facts_and_its_weights_may_be_missing_here(
+    cls: type[MiniTask], generator: Any, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (models, scene_models):
+        monkeypatch.setattr(module, "WEIGHTS", tmp_path)
+    task = cls()
+    assert task.models() == {}
+    with pytest.raises(Missing, match=rf"{model}\.safetensors is missing: restore it from the repository"):
+        task.card(model)
+    facts = {"sha256": "ab" * 32, "top1": 9.0, "scores": {"miou": 9.0}, "outlier_plan": {}}
+    (tmp_path / f"{model}.json").write_text(json.dumps(facts))
+    assert task.models()[model].checkpoint == "ab" * 32
+    assert task.problems(model)[-1] == f"{tmp_path / model}.safetensors is missing: restore it from the repository"
+    with pytest.raises(Missing, match="is missing"):
+        task.float_model(model)
+
+
+@EDITIONS
+def test_forgetting_drops_the_photographs(cls: type[MiniTask], generator: Any, model: str) -> None:
+    compose.photographs_at_scales("calibration")
+    cls().forget()
+    assert compose.photographs_at_scales.cache_info().currsize == 0
