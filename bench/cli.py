@@ -266,6 +266,23 @@ def board(
 
 
 @command
+def compare(
+    reference: Annotated[
+        str,
+        typer.Argument(metavar="METHOD[:KEY=VALUE,...]", help="The method (with these parameters) to compare with."),
+    ],
+    results: Results = DEFAULT_RESULTS,
+    adapter: Adapters = None,
+) -> None:
+    """Print every method's difference to one of them, on the same images and calibration draws."""
+    from bench.compare import Reference, as_markdown
+    from bench.store import Store
+
+    _load(adapter)
+    print(as_markdown(_board(results), Store(results), Reference.parse(reference)), end="")
+
+
+@command
 def site(
     out: Annotated[Path, typer.Option("--out", help="Folder to build; replaced when it is a site already.")],
     results: Results = DEFAULT_RESULTS,

@@ -238,7 +238,7 @@ def _is_marked(row: Row) -> bool:
 def _markdown_table(table: Table) -> Iterable[str]:
     bits = [b for b in table.bit_specs if table.at(b)]
     floats = ", ".join(f"{row.score:.2f}" for row in table.floats if row.score is not None) or "not measured"
-    yield f"**{_markdown(table.model)}** ({_markdown(table.task)}/{_markdown(table.edition)}), float {floats}"
+    yield f"**{markdown(table.model)}** ({markdown(table.task)}/{markdown(table.edition)}), float {floats}"
     yield ""
     yield "| " + " | ".join(["method", *map(str, bits)]) + " |"
     yield "|---|" + "---:|" * len(bits)
@@ -246,7 +246,7 @@ def _markdown_table(table: Table) -> Iterable[str]:
         by_bits = {row.bits: row for row in line if row.counted}
         if by_bits:
             cells = [_markdown_score(by_bits.get(b)) for b in bits]
-            yield "| " + " | ".join([_markdown(line[0].label), *cells]) + " |"
+            yield "| " + " | ".join([markdown(line[0].label), *cells]) + " |"
     yield ""
 
 
@@ -256,7 +256,8 @@ def _markdown_score(row: Row | None) -> str:
     return f"{row.score:.2f}" + (f" ± {row.interval.half_width:.2f}" if row.interval else "") + f" ({len(row.seeds)})"
 
 
-def _markdown(text: str) -> str:
+def markdown(text: str) -> str:
+    """Return text that Markdown prints as it is, on one line."""
     return re.sub(r"([\\`*_{}\[\]<>()#+!|-])", r"\\\1", plain(text))
 
 

@@ -355,6 +355,10 @@ class Task(ABC):
     def score(self, evidence: Evidence) -> dict[str, float]:
         """Recompute the scores (percent) from evidence alone."""
 
+    def right(self, evidence: Evidence) -> NDArray[np.bool_] | None:
+        """Return per image whether the prediction is right; None where a score is not a share of the images."""
+        return None
+
     def truth(self, evidence: Evidence) -> str:
         """Return a hash of the ground truth that the evidence carries; it must be one per data version."""
         return ""

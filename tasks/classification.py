@@ -187,9 +187,13 @@ class ClassificationTask(Task):
 
     def score(self, evidence: Evidence) -> dict[str, float]:
         """Recompute top-1 accuracy (percent) from evidence alone."""
+        right = self.right(evidence)
+        return {"top1": 100.0 * int(np.count_nonzero(right)) / len(right)}
+
+    def right(self, evidence: Evidence) -> NDArray[np.bool_]:
+        """Return per image whether the most likely class is the label."""
         self._check_evidence(evidence)
-        correct = int(np.count_nonzero(evidence["predictions"] == evidence["labels"]))
-        return {"top1": 100.0 * correct / len(evidence["labels"])}
+        return np.equal(evidence["predictions"], evidence["labels"])
 
     def truth(self, evidence: Evidence) -> str:
         """Return the hash of the labels."""
