@@ -88,7 +88,7 @@ def run_cells(cells: Sequence[Cell], plan: Plan, on_record: OnRecord, on_steps: 
     with tempfile.TemporaryDirectory(prefix="vitptq-") as name:
         folder = Path(name)
         slots = [devices[i % len(devices)] for i in range(workers)]
-        start = (plan, slots, max(1, _cores() // workers), folder, provenance.command(), os.getpid())
+        start = (plan, slots, _threads(workers), folder, provenance.command(), os.getpid())
         pool = ProcessPool(max_workers=workers, context=context, initializer=_start, initargs=start)
         try:
             for wave in ([c for c in cells if c.is_float], [c for c in cells if not c.is_float]):
@@ -173,6 +173,13 @@ def _outcome(
         record = record.model_copy(update={"earlier": (*before.earlier, before.failure)})
     store.add(record)
     return record
+
+
+def _threads(workers: int) -> int:
+    """Return the threads of each worker: its share of the cores, or fewer where OMP_NUM_THREADS says so."""
+    share = max(1, _cores() // workers)
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(share, int(asked)) if asked.isdecimal() and int(asked) else share
 
 
 def _cores() -> int:
