@@ -19,7 +19,13 @@ def data_root() -> Path:
     return Path(os.environ.get("VITPTQ_DATA") or "data")
 
 
-def checkpoint_root() -> Path:
-    """Return the folder of downloaded checkpoints: `VITPTQ_CHECKPOINTS`, or `checkpoints` among the data sets."""
-    named = os.environ.get("VITPTQ_CHECKPOINTS")
-    return Path(named) if named else data_root() / "checkpoints"
+def checkpoint_root(named: Path | None = None, root: Path | None = None) -> Path:
+    """Return the folder of downloaded checkpoints.
+
+    It is `named`, else `checkpoints` in the folder `root` of the data sets; without both, what `VITPTQ_CHECKPOINTS`
+    names, or `checkpoints` in `data_root()`.
+    """
+    if named is None and root is None:
+        variable = os.environ.get("VITPTQ_CHECKPOINTS")
+        named = Path(variable) if variable else None
+    return named or (root or data_root()) / "checkpoints"

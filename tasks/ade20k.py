@@ -109,9 +109,7 @@ class Ade20k(Ade20kTask):
     @property
     def checkpoints(self) -> Path:
         """Return the folder of local checkpoints."""
-        if self._checkpoints is not None:
-            return self._checkpoints
-        return self._root / "checkpoints" if self._root is not None else checkpoint_root()
+        return checkpoint_root(self._checkpoints, self._root)
 
     @property
     def missing_data(self) -> str:
@@ -171,20 +169,17 @@ class Ade20k(Ade20kTask):
         self.card(model)
         return self.checkpoints / self._models[model].file
 
-    def checkpoint_problems(self, model: str) -> list[str]:
-        """Say how to get the checkpoint while it is not there."""
-        return [] if self.checkpoint_file(model).is_file() else [self._missing_checkpoint(model)]
-
     def float_model(self, model: str) -> nn.Module:
         """Build the configured model and load its checkpoint strictly."""
         file = self.checkpoint_file(model)
         if not file.is_file():
-            raise Missing(self._missing_checkpoint(model))
+            raise Missing(self.missing_checkpoint(model))
         network = openmmlab.build(self.model_config(model), "mmseg")
         openmmlab.load_checkpoint(network, file, self._models[model].digest)
         return network
 
-    def _missing_checkpoint(self, model: str) -> str:
+    def missing_checkpoint(self, model: str) -> str:
+        """Say where the checkpoint is published."""
         return (
             f"the checkpoint of {model} is not here: download {DOWNLOAD}/{self._models[model].weights} "
             f"to {self.checkpoint_file(model)}"

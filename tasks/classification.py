@@ -7,11 +7,9 @@ image or a prediction is here, so that the embedded edition exercises the code t
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,18 +22,19 @@ from timm.data.transforms_factory import create_transform
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from bench.errors import BadInput, Missing, UnknownName, VitptqError
-from bench.protocol import Calibration, Evidence, InputSpec, Metric, ModelCard, Progress, Task
+from bench.errors import BadInput, Missing, VitptqError
+from bench.protocol import Evidence, InputSpec, Metric, Progress
+from tasks.checkpoints import sha256_of
+from tasks.files import FileTask, TensorCalibration, files_digest, plain, refuse_leak, state_of
 
 BATCH = 128
-CACHE_BYTES = 512 * 2**20
 EXTENSIONS = (".jpeg", ".jpg", ".png")
 LARGEST_CLASS_COUNT = 2**15
 
 Transform = Callable[[Image.Image], Tensor]
 
 
-class ClassificationTask(Task):
+class ClassificationTask(FileTask):
     """Top-1 accuracy on `val/`, calibration on listed images of `train/`.
 
     A subclass names data, models and checkpoints.
@@ -43,87 +42,36 @@ class ClassificationTask(Task):
 
     metrics: ClassVar[tuple[Metric, ...]] = (Metric("top1", "Top-1 accuracy"),)
 
-    def __init__(
-        self,
-        *,
-        classes: int,
-        images: int | None,
-        batch_size: int = BATCH,
-        workers: int | None = None,
-        cache_bytes: int = CACHE_BYTES,
-    ) -> None:
-        """Expect `classes` class folders and `images` evaluation images (None: any number).
+    def __init__(self, *, classes: int, images: int | None, batch_size: int = BATCH, **reading: Any) -> None:
+        """Expect `classes` class folders and `images` evaluation images (None: any number); see FileTask for the rest.
 
-        Decoded evaluation sets of at most `cache_bytes` stay in the process's memory for the next cell; larger ones are
-        decoded by `workers` processes (default: one per usable core, at most 8).
+        An evaluation set that does not fit into `cache_bytes` is not kept at all.
         """
         if not 1 < classes <= LARGEST_CLASS_COUNT:
             raise BadInput(f"{classes} classes: the evidence holds 2 to {LARGEST_CLASS_COUNT}")
+        super().__init__(images=images, batch_size=batch_size, **reading)
         self.classes = classes
-        self.images = images
-        self.batch_size = batch_size
-        self.workers = min(8, len(os.sched_getaffinity(0))) if workers is None else workers
-        self.cache_bytes = cache_bytes
 
     @property
-    @abstractmethod
-    def folder(self) -> Path:
-        """Return the folder that holds `train/` and `val/`."""
-
-    @property
-    @abstractmethod
-    def missing_data(self) -> str:
-        """Say in one sentence how to get the data and where it goes."""
-
-    @property
-    @abstractmethod
-    def calibration_source(self) -> str:
-        """Name the published calibration lists, for the record."""
-
-    @abstractmethod
-    def calibration_list(self, seed: int) -> Sequence[str]:
-        """Return the whole published list of one seed."""
+    def needed(self) -> Sequence[Path]:
+        """Return the two splits."""
+        return self.folder / "train", self.folder / "val"
 
     @abstractmethod
     def data_config(self, model: str) -> dict[str, Any]:
         """Return the checkpoint's own data config, as timm names its entries."""
 
-    @abstractmethod
-    def float_model(self, model: str) -> nn.Module:
-        """Build the model with its weights, checked."""
-
-    @abstractmethod
-    def checkpoint_file(self, model: str) -> Path:
-        """Return the file with the model's weights, or raise Missing."""
-
-    @abstractmethod
-    def checkpoint_problems(self, model: str) -> list[str]:
-        """Say what is wrong with the model's checkpoint on this machine."""
-
     def calibration_files(self, names: Sequence[str]) -> list[Path]:
         """Return where the listed images are; here a name is a path in `folder`."""
         return [self.folder / name for name in names]
-
-    def card(self, model: str) -> ModelCard:
-        """Return the card of `model`, or raise UnknownName with the nearest name."""
-        cards = self.models()
-        if model not in cards:
-            raise UnknownName("model", model, cards)
-        return cards[model]
-
-    def problems(self, model: str) -> list[str]:
-        """Say what is missing on this machine to run `model`: one sentence each, with the next step."""
-        self.card(model)
-        complete = all((self.folder / split).is_dir() for split in ("train", "val"))
-        return ([] if complete else [self.missing_data]) + self.checkpoint_problems(model)
 
     def details(self, model: str) -> dict[str, Any]:
         """Return what the record keeps of data, transform, checkpoint file and calibration lists."""
         checkpoint = self.checkpoint_file(model)
         return {
             "data": {"version": self.data_version, "images": self.images, "classes": self.classes},
-            "transform": _plain(resolved(self.data_config(model))),
-            "checkpoint": {"file": checkpoint.name, "sha256": file_sha256(checkpoint)},
+            "transform": plain(resolved(self.data_config(model))),
+            "checkpoint": {"file": checkpoint.name, "sha256": sha256_of(checkpoint)},
             "calibration": {"lists": self.calibration_source, "split": "train", "transform": "evaluation"},
             "batch_size": self.batch_size,
         }
@@ -133,35 +81,22 @@ class ClassificationTask(Task):
         self.card(model)
         return self.float_model(model).to(device).eval()
 
-    def calibration_names(self, size: int, seed: int) -> Sequence[str]:
-        """Return the first `size` names of the seed's published list."""
-        names = self.calibration_list(seed)
-        if not 1 <= size <= len(names):
-            raise BadInput(f"{size} calibration images: the list of seed {seed} has 1 to {len(names)}")
-        return names[:size]
-
-    def calibration(self, model: str, size: int, seed: int, device: torch.device) -> ImageCalibration:
+    def calibration(self, model: str, size: int, seed: int, device: torch.device) -> TensorCalibration[Tensor]:
         """Return the calibration set of `calibration_names(size, seed)`; an evaluation image among them is refused."""
         config = self.data_config(self.card(model).name)
-        files = self.calibration_files(self.calibration_names(size, seed))
-        _require(files)
+        files = self.listed_files(size, seed)
         refuse_leak(files, train=self.folder / "train", val=self.folder / "val")
         workers = self._workers_for(len(files), config)
         batches = tuple(decoded(files, transform(config), batch_size=BATCH, workers=workers))
-        return ImageCalibration(batches, input_spec(config), device, files_digest(files))
+        return TensorCalibration(batches, input_spec(config), device, files_digest(files), logits)
 
     def input(self, model: str) -> InputSpec:
         """Return shape and normalisation of the model's input."""
         return input_spec(self.data_config(self.card(model).name))
 
-    def example(self, model: str, device: torch.device) -> Tensor:
-        """Return (1, channels, height, width) noise in the scale of a normalised image; it needs no data."""
-        return torch.randn(1, *self.input(model).shape, generator=torch.Generator().manual_seed(0)).to(device)
-
     def forward(self, model: nn.Module, batch: Any) -> Tensor:
         """Return the logits (images, classes)."""
-        logits: Tensor = model(batch)
-        return logits
+        return logits(model, batch)
 
     def evaluate(
         self, model: nn.Module, name: str, device: torch.device, progress: Progress
@@ -210,14 +145,6 @@ class ClassificationTask(Task):
         """Drop the decoded evaluation images."""
         _DECODED.clear()
 
-    def image_folders(self) -> Sequence[Path]:
-        """Return the folder of the data set."""
-        return (self.folder,)
-
-    def place(self, model: str) -> str:
-        """Say where the images and the weights are."""
-        return f"images in {self.folder}, weights in {self.checkpoint_file(model)}"
-
     def count(self, evidence: Evidence) -> int:
         """Return how many images the evidence covers."""
         self._check_evidence(evidence)
@@ -252,28 +179,10 @@ class ClassificationTask(Task):
         return 0 if _bytes(images, config) < 77e6 else self.workers
 
 
-class ImageCalibration(Calibration):
-    """The listed images, decoded; no path, name or label leads back to the data set."""
-
-    def __init__(self, batches: tuple[Tensor, ...], spec: InputSpec, device: torch.device, digest: str) -> None:
-        """Keep the batches in host memory."""
-        self.input = spec
-        self.device = device
-        self.digest = digest
-        self._batches = batches
-
-    def batches(self) -> Iterator[Tensor]:
-        """Yield (images, channels, height, width) on the device.
-
-        Each is a copy: what a method does to it does not reach the next call.
-        """
-        for batch in self._batches:
-            yield batch.to(self.device, copy=True)
-
-    def forward(self, model: nn.Module, batch: Any) -> Tensor:
-        """Return the logits (images, classes)."""
-        logits: Tensor = model(batch)
-        return logits
+def logits(model: nn.Module, batch: Tensor) -> Tensor:
+    """Return the logits (images, classes)."""
+    found: Tensor = model(batch)
+    return found
 
 
 def predict(
@@ -380,9 +289,7 @@ def decoded_once(files: Sequence[Path], config: dict[str, Any], batch_size: int,
 
     One set is kept per process: the cells of one task come one after the other.
     """
-    stats = [file.stat() for file in files]
-    listed = [(str(file), stat.st_size, stat.st_mtime_ns) for file, stat in zip(files, stats, strict=True)]
-    key = json.dumps([listed, _plain(resolved(config))])
+    key = state_of(files, resolved(config))
     if key not in _DECODED:
         _DECODED.clear()
         _DECODED[key] = torch.cat(list(decoded(files, transform(config), batch_size=batch_size, workers=workers)))
@@ -413,60 +320,6 @@ def image_files(folder: Path) -> list[Path]:
     return [folder / name for name in names if not name.startswith(".")]
 
 
-def refuse_leak(files: Sequence[Path], *, train: Path, val: Path) -> None:
-    """Raise BadInput where a calibration image is an evaluation image: by folder, name, link or inode.
-
-    A copy under another name is not noticed.
-    """
-    if train.resolve() == val.resolve():
-        raise BadInput(f"{train} is {val}: calibration would read evaluation images; put the training split there")
-    leaked = next((file for file in files if _is_evaluation_image(file, train, val)), None) or _hard_linked(files, val)
-    if leaked is not None:
-        raise BadInput(f"{leaked} is an evaluation image: {train} must hold the training split only")
-
-
-def _is_evaluation_image(file: Path, train: Path, val: Path) -> bool:
-    outside = not file.is_relative_to(train) or file.resolve().is_relative_to(val.resolve())
-    return outside or file.name.startswith("ILSVRC2012_val_") or (val / file.relative_to(train)).exists()
-
-
-def _hard_linked(files: Sequence[Path], val: Path) -> Path | None:
-    # Comparing inodes means asking for every evaluation image's, so only for files that have a second name somewhere.
-    linked = {_inode(file): file for file in files if file.stat().st_nlink > 1}
-    if not linked:
-        return None
-    return next((linked[inode] for inode in map(_inode, val.rglob("*")) if inode in linked), None)
-
-
-def files_digest(files: Sequence[Path]) -> str:
-    """Return the sha256 over class, name and content of the files, so that two machines can compare their sets."""
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{file.parent.name}/{file.name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
-    return digest.hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file, read once per process while it does not change."""
-    stat = path.stat()
-    return _file_sha256(path, stat.st_size, stat.st_mtime_ns)
-
-
-@cache
-def _file_sha256(path: Path, _size: int, _mtime: int) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _require(files: Sequence[Path]) -> None:
-    absent = [file for file in files if not file.is_file()]
-    if absent:
-        raise Missing(
-            f"{absent[0]} is not there ({len(absent)} of {len(files)} listed calibration images are missing): "
-            "the training split is incomplete, unpack or generate it again"
-        )
-
-
 def _check_logits(logits: object, images: int, classes: int) -> None:
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if shape != (images, classes):
@@ -480,13 +333,3 @@ def _collate(items: list[Tensor | VitptqError]) -> Tensor | VitptqError:
             return item
         images.append(item)
     return torch.stack(images)
-
-
-def _inode(file: Path) -> tuple[int, int]:
-    stat = file.stat()
-    return stat.st_dev, stat.st_ino
-
-
-def _plain(config: dict[str, Any]) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(json.dumps(config))
-    return plain

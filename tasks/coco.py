@@ -6,8 +6,6 @@ exercises the code that reads COCO. An edition says where its data and checkpoin
 
 from __future__ import annotations
 
-import json
-import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
@@ -18,64 +16,43 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bench.errors import BadInput, Missing, UnknownName, VitptqError
-from bench.protocol import Evidence, InputSpec, Metric, ModelCard, Progress, Task
+from bench.errors import BadInput, Missing, VitptqError
+from bench.protocol import Evidence, InputSpec, Metric, ModelCard, Progress
 from tasks import checkpoint_root, coco_lists, data_root, openmmlab
-from tasks.classification import files_digest, refuse_leak
+from tasks.checkpoints import sha256_of
 from tasks.detection import evidence, ground_truth, inference, published
 from tasks.detection.evidence import Detections
 from tasks.detection.ground_truth import Annotations
-from tasks.openmmlab import Item, TensorCalibration
+from tasks.files import FileTask, TensorCalibration, files_digest, plain, refuse_leak, state_of
+from tasks.openmmlab import Item
 from tasks.openmmlab_ops import ensure_ops
 
 IMAGES = 5000
-CACHE_BYTES = 512 * 2**20
 LITTLE_BYTES = 77e6  # starting processes takes longer than decoding this much
 META = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
 
 
-class CocoTask(Task):
+class CocoTask(FileTask):
     """Box and mask AP on `val2017/`, calibration on listed images of `train2017/`."""
 
     metrics: ClassVar[tuple[Metric, ...]] = evidence.METRICS
 
     def __init__(
-        self,
-        *,
-        images: int | None,
-        scale: tuple[int, int],
-        size: tuple[int, int],
-        batch_size: int,
-        workers: int | None = None,
-        cache_bytes: int = CACHE_BYTES,
+        self, *, images: int | None, scale: tuple[int, int], size: tuple[int, int], batch_size: int, **reading: Any
     ) -> None:
         """Expect `images` evaluation images (None: any number), resized to fit into `scale` (long side, short side).
 
-        `size` is the usual (height, width) of what the model then reads. Decoded evaluation sets of at most
-        `cache_bytes` stay in the process's memory for the next cell; larger ones are decoded by `workers` processes
-        (default: one per usable core, at most 8).
+        `size` is the usual (height, width) of what the model then reads. See FileTask for the rest; an evaluation set
+        that does not fit into `cache_bytes` is not kept at all.
         """
-        self.images = images
+        super().__init__(images=images, batch_size=batch_size, **reading)
         self.scale = scale
         self.size = size
-        self.batch_size = batch_size
-        self.workers = min(8, len(os.sched_getaffinity(0))) if workers is None else workers
-        self.cache_bytes = cache_bytes
 
     @property
-    @abstractmethod
-    def folder(self) -> Path:
-        """Return the folder that holds `train2017/`, `val2017/` and `annotations/`."""
-
-    @property
-    @abstractmethod
-    def missing_data(self) -> str:
-        """Say in one sentence how to get the data and where it goes."""
-
-    @property
-    @abstractmethod
-    def calibration_source(self) -> str:
-        """Name the published calibration lists, for the record."""
+    def needed(self) -> Sequence[Path]:
+        """Return the two splits and the annotations."""
+        return self.train, self.val, self.annotation_file
 
     @property
     @abstractmethod
@@ -83,24 +60,8 @@ class CocoTask(Task):
         """Return the checkpoints' classes, in the order of their outputs."""
 
     @abstractmethod
-    def calibration_list(self, seed: int) -> Sequence[str]:
-        """Return the whole published list of one seed."""
-
-    @abstractmethod
-    def calibration_files(self, names: Sequence[str]) -> list[Path]:
-        """Return where the listed images are."""
-
-    @abstractmethod
     def config(self, model: str) -> Mapping[str, Any]:
         """Return the model's OpenMMLab config."""
-
-    @abstractmethod
-    def float_model(self, model: str) -> nn.Module:
-        """Build the model with its weights, checked."""
-
-    @abstractmethod
-    def checkpoint_file(self, model: str) -> Path:
-        """Return where the model's weights are, or belong."""
 
     @property
     def annotation_file(self) -> Path:
@@ -126,35 +87,17 @@ class CocoTask(Task):
             {"type": "PackDetInputs", "meta_keys": META},
         ]
 
-    def card(self, model: str) -> ModelCard:
-        """Return the card of `model`, or raise UnknownName with the nearest name."""
-        cards = self.models()
-        if model not in cards:
-            raise UnknownName("model", model, cards)
-        return cards[model]
-
     def problems(self, model: str) -> list[str]:
         """Say what is missing on this machine to run `model`: one sentence each, with the next step."""
-        self.card(model)
-        complete = self.train.is_dir() and self.val.is_dir() and self.annotation_file.is_file()
-        found = openmmlab.problems() + ([] if complete else [self.missing_data])
-        return found if self.checkpoint_file(model).is_file() else [*found, self.missing_checkpoint(model)]
-
-    @abstractmethod
-    def missing_checkpoint(self, model: str) -> str:
-        """Say in one sentence how to get the model's checkpoint and where it goes."""
-
-    def place(self, model: str) -> str:
-        """Say where the images and the weights are."""
-        return f"images in {self.folder}, weights in {self.checkpoint_file(model)}"
+        return openmmlab.problems() + super().problems(model)
 
     def details(self, model: str) -> dict[str, Any]:
         """Return what the record keeps of data, transform, checkpoint file, calibration lists and evaluator."""
         file = self.checkpoint_file(model)
         return {
             "data": {"version": self.data_version, "images": self.images, "classes": len(self.classes)},
-            "transform": {"scale": list(self.scale), "preprocessor": _plain(self.config(model)["data_preprocessor"])},
-            "checkpoint": {"file": file.name, "sha256": openmmlab.sha256_of(file)},
+            "transform": {"scale": list(self.scale), "preprocessor": plain(self.config(model)["data_preprocessor"])},
+            "checkpoint": {"file": file.name, "sha256": sha256_of(file)},
             "calibration": {"lists": self.calibration_source, "split": "train2017", "transform": "evaluation"},
             "batch_size": self.batch_size,
             "evaluator": f"{evidence.evaluator()} {version(evidence.evaluator())}",
@@ -168,23 +111,12 @@ class CocoTask(Task):
         network.eval()  # in a line of its own: mmdet's backbones return nothing from it
         return network
 
-    def calibration_names(self, size: int, seed: int) -> Sequence[str]:
-        """Return the first `size` names of the seed's published list."""
-        names = self.calibration_list(seed)
-        if not 1 <= size <= len(names):
-            raise BadInput(f"{size} calibration images: the list of seed {seed} has {len(names)}, and one is the least")
-        return names[:size]
-
-    def calibration(self, model: str, size: int, seed: int, device: torch.device) -> TensorCalibration:
+    def calibration(
+        self, model: str, size: int, seed: int, device: torch.device
+    ) -> TensorCalibration[tuple[Tensor, ...]]:
         """Return the calibration set of `calibration_names(size, seed)`; an evaluation image among them is refused."""
         config = self.config(self.card(model).name)
-        files = self.calibration_files(self.calibration_names(size, seed))
-        absent = [file for file in files if not file.is_file()]
-        if absent:
-            raise Missing(
-                f"{absent[0]} is not there ({len(absent)} of {len(files)} listed calibration images are missing): "
-                "the training split is incomplete, unpack or generate it again"
-            )
+        files = self.listed_files(size, seed)
         refuse_leak(files, train=self.train, val=self.val)
         listed = openmmlab.ImageList(files, self.pipeline, "mmdet")
         prepare = openmmlab.preprocessor(config, "mmdet", torch.device("cpu"))
@@ -194,15 +126,11 @@ class CocoTask(Task):
             batch_size=self.batch_size,
             divisor=prepare.pad_size_divisor,
         )
-        return TensorCalibration(batches, self.input(model), device, files_digest(files), self.forward)
+        return TensorCalibration(batches, self.input(model), device, files_digest(files), inference.outputs)
 
     def input(self, model: str) -> InputSpec:
         """Return shape and normalisation of the model's input."""
         return openmmlab.input_spec(self.config(self.card(model).name), self.size)
-
-    def example(self, model: str, device: torch.device) -> Tensor:
-        """Return (1, 3, height, width) noise in the scale of a normalised image; it needs no data."""
-        return torch.randn(1, *self.input(model).shape, generator=torch.Generator().manual_seed(0)).to(device)
 
     def forward(self, model: nn.Module, batch: Any) -> tuple[Tensor, ...]:
         """Return features, proposals' scores and deltas, boxes' scores and deltas, masks (see `inference.outputs`)."""
@@ -232,10 +160,6 @@ class CocoTask(Task):
     def forget(self) -> None:
         """Drop the decoded evaluation images."""
         _DECODED.clear()
-
-    def image_folders(self) -> Sequence[Path]:
-        """Return the folder of the data set."""
-        return (self.folder,)
 
     def evaluate(
         self, model: nn.Module, name: str, device: torch.device, progress: Progress
@@ -293,7 +217,7 @@ class CocoTask(Task):
         workers = self._workers_for(len(order))
         if self._bytes(len(order)) > self.cache_bytes:
             return openmmlab.items(self._dataset(), order, workers=workers)
-        key = _contents([self.annotation_file, *(self.val / name for name in truth.names)], self.pipeline)
+        key = state_of([self.annotation_file, *(self.val / name for name in truth.names)], self.pipeline)
         if key not in _DECODED:
             _DECODED.clear()
             _DECODED[key] = list(openmmlab.items(self._dataset(), order, workers=workers))
@@ -355,9 +279,7 @@ class Coco(CocoTask):
     @property
     def checkpoints(self) -> Path:
         """Return the folder of local checkpoints."""
-        if self._checkpoints is not None:
-            return self._checkpoints
-        return self._root / "checkpoints" if self._root is not None else checkpoint_root()
+        return checkpoint_root(self._checkpoints, self._root)
 
     @property
     def missing_data(self) -> str:
@@ -425,14 +347,3 @@ class Coco(CocoTask):
         network = openmmlab.build(self.config(model), "mmdet")
         openmmlab.load_checkpoint(network, file, entry.digest, published.convert if entry.cascade else None)
         return network
-
-
-def _contents(files: Sequence[Path], pipeline: Sequence[Mapping[str, Any]]) -> str:
-    """Return a text that changes with the files and the pipeline."""
-    stats = [file.stat() for file in files]
-    listed = [(str(file), stat.st_size, stat.st_mtime_ns) for file, stat in zip(files, stats, strict=True)]
-    return json.dumps([listed, pipeline])
-
-
-def _plain(config: Any) -> Any:
-    return json.loads(json.dumps(config))

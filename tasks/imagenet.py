@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import nn
 from bench.errors import BadInput, Missing
 from bench.protocol import ModelCard
 from tasks import checkpoint_root, data_root, family_groups, imagenet_lists
+from tasks.checkpoints import first_line, first_problem
 from tasks.classification import ClassificationTask, class_folders, image_files
 
 CLASSES = 1000
@@ -140,9 +140,7 @@ class ImageNet(ClassificationTask):
     @property
     def checkpoints(self) -> Path:
         """Return the folder of local checkpoints."""
-        if self._checkpoints is not None:
-            return self._checkpoints
-        return self._root / "checkpoints" if self._root is not None else checkpoint_root()
+        return checkpoint_root(self._checkpoints, self._root)
 
     @property
     def missing_data(self) -> str:
@@ -199,14 +197,14 @@ class ImageNet(ClassificationTask):
         try:
             return self._download(tag)
         except (OSError, HfHubHTTPError, ValueError) as error:  # no network, no such file, offline mode
-            raise Missing(f"{self._missing_checkpoint(tag)}; the download failed: {_first_line(error)}") from error
+            raise Missing(f"{self.missing_checkpoint(model)}; the download failed: {first_line(error)}") from error
 
     def checkpoint_problems(self, model: str) -> list[str]:
         """Say where the checkpoint comes from while it is neither in the folder nor in the hub's cache."""
         tag = self.card(model).checkpoint
         if self._local(tag) or _cached(tag):
             return []
-        return [f"{self._missing_checkpoint(tag)}; with a network the first run fetches it"]
+        return [f"{self.missing_checkpoint(model)}; with a network the first run fetches it"]
 
     def float_model(self, model: str) -> nn.Module:
         """Build the tagged model and load its checkpoint strictly."""
@@ -220,14 +218,16 @@ class ImageNet(ClassificationTask):
                 tag, pretrained=True, num_classes=self.classes, pretrained_cfg_overlay=overlay
             )
         except Exception as error:  # any format's reader, and each model's own converter of keys
-            raise BadInput(f"{file} is not the checkpoint of {tag}: {_first_problem(error)}") from error
+            raise BadInput(f"{file} is not the checkpoint of {tag}: {first_problem(error)}") from error
         return network
 
     def _local(self, tag: str) -> Path | None:
         candidates = (self.checkpoints / f"{tag}{suffix}" for suffix in (".safetensors", ".pth"))
         return next((file for file in candidates if file.is_file()), None)
 
-    def _missing_checkpoint(self, tag: str) -> str:
+    def missing_checkpoint(self, model: str) -> str:
+        """Say where the checkpoint is published."""
+        tag = self.card(model).checkpoint
         return (
             f"the checkpoint of {tag} is not here: download {HUB_FILE} from https://huggingface.co/timm/{tag} "
             f"to {self.checkpoints / f'{tag}.safetensors'}"
@@ -246,17 +246,3 @@ def _timm_config(tag: str) -> dict[str, Any]:
         raise BadInput(f'this timm ({timm.__version__}) knows no checkpoint "{tag}"; install the pinned version')
     entries: dict[str, Any] = config.to_dict()
     return entries
-
-
-def _first_problem(error: Exception) -> str:
-    """Return the first wrong key of torch's list of all, else the error's first line."""
-    match = re.search(r'(Missing|Unexpected) key\(s\)[^"]*"([^"]+)"|size mismatch for ([^:]+): (.+)', str(error))
-    if match is None:
-        return f"{type(error).__name__}: {_first_line(error)}"
-    if match[3]:
-        return f"{match[3]} has another shape ({match[4].strip()})"
-    return f"{match[1].lower()} key {match[2]}"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -6,11 +6,9 @@ module costs nothing.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
 import pickle
-import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -27,12 +25,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from bench.errors import BadInput, Missing, VitptqError
-from bench.protocol import Calibration, InputSpec
+from bench.protocol import InputSpec
+from tasks.checkpoints import first_line, first_problem, sha256_of
 
 Scope = Literal["mmdet", "mmseg"]
 Item = dict[str, Any]
 """What a library's test pipeline returns for one image: `inputs`, uint8 (3, H, W), and its `data_samples`."""
-Forward = Callable[[nn.Module, Tensor], tuple[Tensor, ...]]
 
 INSTALL = "install it with: python tasks/openmmlab_setup.py (after pip install -e '.[openmmlab]')"
 JPEG, JPEG_END = b"\xff\xd8", b"\xff\xd9"
@@ -137,7 +135,7 @@ def load_checkpoint(
     try:
         model.load_state_dict(convert(state) if convert else state, strict=True)
     except (RuntimeError, KeyError) as error:
-        raise BadInput(f"{path} is not a checkpoint of this model: {_first_problem(error)}") from error
+        raise BadInput(f"{path} is not a checkpoint of this model: {first_problem(error)}") from error
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -153,20 +151,6 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise BadInput(f"{path} holds no state_dict of tensors: download the model's checkpoint again")
     return content
-
-
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file, read once per process while it does not change; an absent one is Missing."""
-    if not path.is_file():
-        raise Missing(f"{path} is not there")
-    stat = path.stat()
-    return _sha256(path, stat.st_size, stat.st_mtime_ns)
-
-
-@cache
-def _sha256(path: Path, _size: int, _mtime: int) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def items(source: Any, indices: Sequence[int], *, workers: int) -> Iterator[Item]:
@@ -277,43 +261,12 @@ def calibration_batches(
     )
 
 
-class TensorCalibration(Calibration):
-    """The listed images, decoded and preprocessed; no path, name or label leads back to the data set."""
-
-    def __init__(
-        self, batches: tuple[Tensor, ...], spec: InputSpec, device: torch.device, digest: str, forward: Forward
-    ) -> None:
-        """Keep the batches in host memory; `forward` is the task's."""
-        self.input = spec
-        self.device = device
-        self.digest = digest
-        self._batches = batches
-        self._forward = forward
-
-    def batches(self) -> Iterator[Tensor]:
-        """Yield (images, 3, height, width) on the device.
-
-        Each is a copy: what a method does to it does not reach the next call.
-        """
-        for batch in self._batches:
-            yield batch.to(self.device, copy=True)
-
-    def forward(self, model: nn.Module, batch: Any) -> tuple[Tensor, ...]:
-        """Return the differentiable outputs, as the task defines them."""
-        return self._forward(model, batch)
-
-
 def input_spec(config: Mapping[str, Any], size: tuple[int, int]) -> InputSpec:
     """Return the model's input: `size` is the usual (height, width); mean and std are on the scale of 0 to 1, RGB."""
     normalise = config["data_preprocessor"]
     mean = tuple(float(value) / 255 for value in normalise["mean"])
     std = tuple(float(value) / 255 for value in normalise["std"])
     return InputSpec((3, *size), (mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text, or its type where it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _model_config(config: Mapping[str, Any]) -> Any:
@@ -330,16 +283,6 @@ def _without_initialisation(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(_without_initialisation(entry) for entry in value)
     return value
-
-
-def _first_problem(error: Exception) -> str:
-    """Return the first wrong key of torch's list of all, else the error's first line."""
-    match = re.search(r'(Missing|Unexpected) key\(s\)[^"]*"([^"]+)"|size mismatch for ([^:]+): (.+)', str(error))
-    if match is None:
-        return f"{type(error).__name__}: {first_line(error)}"
-    if match[3]:
-        return f"{match[3]} has another shape ({match[4].strip()})"
-    return f"{match[1].lower()} key {match[2]}"
 
 
 def _unchanged(item: Any) -> Any:

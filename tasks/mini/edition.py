@@ -13,8 +13,9 @@ from typing import Any, ClassVar, Protocol
 from torch import nn
 
 from bench.errors import BadInput, Missing, UnknownName
-from bench.protocol import ModelCard, Progress, Task
+from bench.protocol import ModelCard, Progress
 from tasks import data_root
+from tasks.files import FileTask
 from tasks.mini import compose, material
 from tasks.mini.folder import DataError
 from tasks.mini.models import WeightsError
@@ -34,7 +35,7 @@ class Entry(Protocol):
         """Return the file with the trained weights."""
 
 
-class MiniTask(Task):
+class MiniTask(FileTask):
     """Data, models and lists of an embedded edition; placed before the class that reads the data set's layout."""
 
     edition: ClassVar[str] = "mini"
@@ -119,10 +120,6 @@ class MiniTask(Task):
     def checkpoint_file(self, model: str) -> Path:
         """Return the shipped weights."""
         return self._entry(model).weights
-
-    def checkpoint_problems(self, model: str) -> list[str]:
-        """Say where shipped weights are missing."""
-        return [] if self.checkpoint_file(model).is_file() else [self.missing_checkpoint(model)]
 
     def missing_checkpoint(self, model: str) -> str:
         """Say where the weights should be."""

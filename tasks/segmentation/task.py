@@ -7,8 +7,6 @@ import, so it is imported where it is used.
 
 from __future__ import annotations
 
-import json
-import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,21 +18,21 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from bench.errors import BadInput, Missing, UnknownName, VitptqError
-from bench.protocol import Drawing, Evidence, InputSpec, Metric, ModelCard, Progress, Scene, Task
+from bench.errors import BadInput, VitptqError
+from bench.protocol import Drawing, Evidence, InputSpec, Metric, Progress, Scene
 from tasks import openmmlab
-from tasks.classification import files_digest
-from tasks.openmmlab import Item, TensorCalibration
+from tasks.checkpoints import sha256_of
+from tasks.files import FileTask, TensorCalibration, files_digest, plain
+from tasks.openmmlab import Item
 from tasks.segmentation import batches, iou, label_maps
 
 BATCH = 8
-CACHE_BYTES = 512 * 2**20
 FEW_PIXELS = 25_000_000
 
 Config = dict[str, Any]
 
 
-class Ade20kTask(Task):
+class Ade20kTask(FileTask):
     """mIoU on `validation`, single scale; calibration on listed images of `training`.
 
     A subclass names data, models and checkpoints.
@@ -47,54 +45,25 @@ class Ade20kTask(Task):
     )
 
     def __init__(
-        self,
-        *,
-        classes: int,
-        images: int | None,
-        batch_size: int = BATCH,
-        workers: int | None = None,
-        cache_bytes: int = CACHE_BYTES,
-        pictures: int = 0,
+        self, *, classes: int, images: int | None, batch_size: int = BATCH, pictures: int = 0, **reading: Any
     ) -> None:
         """Expect label maps of `classes` classes and `images` evaluation images (None: any number).
 
-        The first decoded evaluation images, up to `cache_bytes` in all, stay in the process's memory for the next cell;
-        the others are decoded by `workers` processes (default: one per usable core, at most 8).
+        See FileTask for the rest; of an evaluation set larger than `cache_bytes`, the first images are kept.
         The evidence keeps what was predicted for the first `pictures` images, which must have one size: for images that
         may be published.
         """
         if not 1 < classes <= iou.LARGEST_CLASS_COUNT:
             raise BadInput(f"{classes} classes: a label map of 8 bits holds 2 to {iou.LARGEST_CLASS_COUNT}")
+        super().__init__(images=images, batch_size=batch_size, **reading)
         self.classes = classes
-        self.images = images
-        self.batch_size = batch_size
-        self.workers = min(8, len(os.sched_getaffinity(0))) if workers is None else workers
-        self.cache_bytes = cache_bytes
         self.pictures = pictures
         self._loaded: set[str] = set()
 
     @property
-    @abstractmethod
-    def folder(self) -> Path:
-        """Return the folder that holds `images/` and `annotations/`."""
-
-    @property
-    @abstractmethod
-    def missing_data(self) -> str:
-        """Say in one sentence how to get the data and where it goes."""
-
-    @property
-    @abstractmethod
-    def calibration_source(self) -> str:
-        """Name the published calibration lists, for the record."""
-
-    @abstractmethod
-    def calibration_list(self, seed: int) -> Sequence[str]:
-        """Return the whole published list of one seed."""
-
-    @abstractmethod
-    def calibration_files(self, names: Sequence[str]) -> list[Path]:
-        """Return where the listed images of `training` are."""
+    def needed(self) -> Sequence[Path]:
+        """Return the images of both splits and the label maps of the evaluation."""
+        return [self.folder / name for name in ("images/training", "images/validation", "annotations/validation")]
 
     @abstractmethod
     def model_config(self, model: str) -> Config:
@@ -108,32 +77,9 @@ class Ade20kTask(Task):
     def input_size(self, model: str) -> tuple[int, int]:
         """Return the usual (height, width) of what the model reads."""
 
-    @abstractmethod
-    def float_model(self, model: str) -> nn.Module:
-        """Build the model with its weights, checked."""
-
-    @abstractmethod
-    def checkpoint_file(self, model: str) -> Path:
-        """Return where the model's weights are, or belong."""
-
-    def card(self, model: str) -> ModelCard:
-        """Return the card of `model`, or raise UnknownName with the nearest name."""
-        cards = self.models()
-        if model not in cards:
-            raise UnknownName("model", model, cards)
-        return cards[model]
-
     def problems(self, model: str) -> list[str]:
         """Say what is missing on this machine to run `model`: one sentence each, with the next step."""
-        self.card(model)
-        needed = ("images/training", "images/validation", "annotations/validation")
-        complete = all((self.folder / name).is_dir() for name in needed)
-        absent = [] if complete else [self.missing_data]
-        return [*openmmlab.problems(), *absent, *self.checkpoint_problems(model)]
-
-    @abstractmethod
-    def checkpoint_problems(self, model: str) -> list[str]:
-        """Say what is wrong with the model's checkpoint on this machine."""
+        return openmmlab.problems() + super().problems(model)
 
     def details(self, model: str) -> dict[str, Any]:
         """Return what the record keeps of data, test pipeline, checkpoint file and calibration lists."""
@@ -141,8 +87,8 @@ class Ade20kTask(Task):
         pipeline = {"test": self.dataset_config(model)["pipeline"], **_normalisation(self.model_config(model))}
         return {
             "data": {"version": self.data_version, "images": self.images, "classes": self.classes},
-            "transform": json.loads(json.dumps(pipeline)),
-            "checkpoint": {"file": checkpoint.name, "sha256": openmmlab.sha256_of(checkpoint)},
+            "transform": plain(pipeline),
+            "checkpoint": {"file": checkpoint.name, "sha256": sha256_of(checkpoint)},
             "calibration": {"lists": self.calibration_source, "split": "training", "transform": "test pipeline"},
             "batch_size": self.batch_size,
         }
@@ -163,20 +109,12 @@ class Ade20kTask(Task):
             del network.auxiliary_head
         return network.to(device).eval()
 
-    def calibration_names(self, size: int, seed: int) -> Sequence[str]:
-        """Return the first `size` names of the seed's published list."""
-        names = self.calibration_list(seed)
-        if not names:
-            raise BadInput(f"the calibration list of seed {seed} is empty ({self.calibration_source})")
-        if not 1 <= size <= len(names):
-            raise BadInput(f"{size} calibration images: the list of seed {seed} has 1 to {len(names)}")
-        return names[:size]
-
-    def calibration(self, model: str, size: int, seed: int, device: torch.device) -> TensorCalibration:
+    def calibration(
+        self, model: str, size: int, seed: int, device: torch.device
+    ) -> TensorCalibration[tuple[Tensor, ...]]:
         """Return the calibration set of `calibration_names(size, seed)`; an evaluation image among them is refused."""
         config = self.model_config(self.card(model).name)
-        files = self.calibration_files(self.calibration_names(size, seed))
-        _require(files)
+        files = self.listed_files(size, seed)
         validation = label_maps.image_files(self.folder / "images" / "validation", self.missing_data)
         label_maps.refuse_leak(files, validation)
         steps = [step for step in self.dataset_config(model)["pipeline"] if step["type"] != "LoadAnnotations"]
@@ -184,24 +122,15 @@ class Ade20kTask(Task):
         found = openmmlab.items(listed, range(len(files)), workers=0)
         prepare = openmmlab.preprocessor(config, "mmseg", torch.device("cpu"))
         found_batches = openmmlab.calibration_batches(found, prepare, batch_size=self.batch_size)
-        return TensorCalibration(found_batches, self.input(model), device, files_digest(files), self.forward)
+        return TensorCalibration(found_batches, self.input(model), device, files_digest(files), outputs)
 
     def input(self, model: str) -> InputSpec:
         """Return shape and normalisation of the model's input; the full edition's images vary in size."""
         return openmmlab.input_spec(self.model_config(self.card(model).name), self.input_size(model))
 
-    def example(self, model: str, device: torch.device) -> Tensor:
-        """Return (1, 3, height, width) noise in the scale of a normalised image; it needs no data."""
-        return torch.randn(1, *self.input(model).shape, generator=torch.Generator().manual_seed(0)).to(device)
-
     def forward(self, model: nn.Module, batch: Any) -> tuple[Tensor, ...]:
-        """Return the backbone's feature maps and, last, the decode head's logits (B, classes, H / s, W / s).
-
-        `batch` is (B, 3, H, W), `s` the stride of the finest feature map; `model` is one of mmseg's `EncoderDecoder`.
-        """
-        network: Any = model
-        features = tuple(network.backbone(batch))
-        return (*features, network.decode_head(network.neck(features) if network.with_neck else features))
+        """Return the backbone's feature maps and, last, the decode head's logits (see `outputs`)."""
+        return outputs(model, batch)
 
     def evaluation_pairs(self) -> list[label_maps.Pair]:
         """Return the evaluation images with their label maps, every label map read once and checked."""
@@ -229,14 +158,6 @@ class Ade20kTask(Task):
     def forget(self) -> None:
         """Drop the decoded evaluation images."""
         batches.forget()
-
-    def image_folders(self) -> Sequence[Path]:
-        """Return the folder of the images."""
-        return (self.folder,)
-
-    def place(self, model: str) -> str:
-        """Say where the images and the weights are."""
-        return f"images in {self.folder}, weights in {self.checkpoint_file(model)}"
 
     def evaluate(
         self, model: nn.Module, name: str, device: torch.device, progress: Progress
@@ -302,6 +223,16 @@ class Ade20kTask(Task):
         return batches.dataset(self.dataset_config(self.card(model).name), self.folder, "validation")
 
 
+def outputs(model: nn.Module, batch: Any) -> tuple[Tensor, ...]:
+    """Return the backbone's feature maps and, last, the decode head's logits (B, classes, H / s, W / s).
+
+    `batch` is (B, 3, H, W), `s` the stride of the finest feature map; `model` is one of mmseg's `EncoderDecoder`.
+    """
+    network: Any = model
+    features = tuple(network.backbone(batch))
+    return (*features, network.decode_head(network.neck(features) if network.with_neck else features))
+
+
 def predict(model: nn.Module, prepare: nn.Module, items: list[Item]) -> list[Any]:
     """Return mmseg's predictions for items of one size: logits and labels at the size of the label maps."""
     inputs, samples = openmmlab.prepared(prepare, items)
@@ -335,12 +266,3 @@ def _is_finite(logits: Tensor) -> Tensor:
 
 def _normalisation(config: Config) -> dict[str, Any]:
     return {key: config["data_preprocessor"][key] for key in ("mean", "std", "bgr_to_rgb")}
-
-
-def _require(files: Sequence[Path]) -> None:
-    absent = [file for file in files if not file.is_file()]
-    if absent:
-        raise Missing(
-            f"{absent[0]} is not there ({len(absent)} of {len(files)} listed calibration images are missing): "
-            "the training split is incomplete, unpack or generate it again"
-        )

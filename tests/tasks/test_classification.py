@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from bench.errors import BadInput, VitptqError
 from tasks import checkpoint_root, classification, data_root
-from tasks.classification import ImageCalibration, decoded, files_digest, predict, read_image, refuse_leak, transform
+from tasks.classification import decoded, logits, predict, read_image, transform
+from tasks.files import TensorCalibration, files_digest, refuse_leak
 from tasks.imagenet import ImageNet
 
 CPU = torch.device("cpu")
@@ -144,7 +145,7 @@ def test_decoded_set_is_kept_until_a_file_changes(tmp_path: Path) -> None:
 
 def test_calibration_yields_equal_batches_whatever_a_method_does_to_them() -> None:
     spec = classification.input_spec(CONFIG)
-    calibration = ImageCalibration((torch.ones(2, 3, 8, 8),), spec, CPU, "digest")
+    calibration = TensorCalibration((torch.ones(2, 3, 8, 8),), spec, CPU, "digest", logits)
     for batch in calibration.batches():
         batch.zero_()
     (again,) = calibration.batches()

@@ -299,7 +299,7 @@ def test_calibration_reads_listed_training_images_in_order(task: SmallCoco, mode
 
 
 def test_an_empty_calibration_set_is_refused(task: SmallCoco) -> None:
-    with pytest.raises(BadInput, match="0 calibration images: the list of seed 0 has 3, and one is the least"):
+    with pytest.raises(BadInput, match="0 calibration images: the list of seed 0 has 1 to 3"):
         task.calibration("small", 0, 0, CPU)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bench.errors import BadInput, Missing
 from bench.protocol import InputSpec
 from tasks import openmmlab
+from tasks.files import TensorCalibration
 
 CPU = torch.device("cpu")
 PREPROCESSOR = {
@@ -190,7 +191,7 @@ def test_calibration_yields_equal_batches_whatever_a_method_does_to_them() -> No
     def forward(model: nn.Module, batch: Tensor) -> tuple[Tensor, ...]:
         return (model(batch), batch)
 
-    calibration = openmmlab.TensorCalibration((torch.ones(2, 3, 4, 4),), spec, CPU, "digest", forward)
+    calibration = TensorCalibration((torch.ones(2, 3, 4, 4),), spec, CPU, "digest", forward)
     for batch in calibration.batches():
         batch.zero_()
     (again,) = calibration.batches()
