@@ -49,6 +49,8 @@ class AdaRound(Method):
     warm_up: float = 0.2
     unit: Literal["layer", "block"] = "layer"
     """"block" learns the layers of a block together, by the error of the block's output."""
+    activations: Literal["float", "quantised"] = "float"
+    """Of the layers, while their weights learn; "quantised" lets the rounding see the error of the activations, too."""
     autocast: Autocast = "off"
     memory_mb: int = 4096
     """Host memory for cached inputs and targets; what is beyond goes to files."""
@@ -62,7 +64,7 @@ class AdaRound(Method):
             memory=self.memory_mb * 2**20, seed=torch.initial_seed(),
         )  # fmt: skip
         for operand in net.activations.values():
-            operand.on = False
+            operand.on = self.activations == "quantised"
         units = layer_units(net) if self.unit == "layer" else all_units(net)
         reconstruct(net, twin, calibration, settings, units=units)
         return net.switch(True)

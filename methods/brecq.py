@@ -67,6 +67,8 @@ class BRECQ(Method):
     power: float = 2.4
     weighting: Weighting = "diagonal"
     """"none" is the plain squared error, which the released script for ImageNet uses."""
+    activations: Literal["float", "quantised"] = "float"
+    """While the rounding is learned; "quantised" lets it see the error of the activations, too."""
     autocast: Autocast = "off"
     memory_mb: int = 4096
     """Host memory for cached inputs and targets; what is beyond goes to files."""
@@ -85,7 +87,7 @@ class BRECQ(Method):
         )  # fmt: skip
         units = all_units(net)
         for operand in net.activations.values():
-            operand.on = False
+            operand.on = self.activations == "quantised"
         reconstruct(net, twin, calibration, rounding, loss=self._loss(), units=units, tag="rounding")
         net.switch(True)
         if bits.activations != FLOAT_BITS:

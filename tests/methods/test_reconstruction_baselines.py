@@ -24,6 +24,8 @@ METHODS = [
     AdaRound(**FAST, unit="block"),
     BRECQ(**FAST, scale_iterations=6, scale_rate=1e-2),
     BRECQ(**FAST, scale_iterations=0, weighting="none"),
+    BRECQ(**FAST, scale_iterations=6, scale_rate=1e-2, activations="quantised"),
+    AdaRound(**FAST, activations="quantised"),
     QDrop(**FAST, scale_rate=1e-2),
 ]
 
@@ -54,6 +56,13 @@ def test_adaround_trains_layer_by_layer() -> None:
     names = [row["unit"] for row in details["reconstruction"]]
     assert names[:3] == ["patch_embed.proj", "blocks.0.attn.qkv", "blocks.0.attn.proj"]
     assert names[-1] == "head"
+
+
+@pytest.mark.parametrize("cls", [AdaRound, BRECQ])
+def test_the_rounding_is_learned_with_the_activations_as_asked(cls: Any) -> None:
+    fast = {"iterations": 12, "batch": 4, "weight_rate": 0.05}
+    plain, seeing = (quantised(cls(**fast, activations=a))[0].state_dict() for a in ("float", "quantised"))
+    assert any(not torch.equal(plain[name], seeing[name]) for name in plain if name.endswith("mlp.fc1.weight"))
 
 
 def test_brecq_rounds_the_whole_model_before_it_trains_scales() -> None:
