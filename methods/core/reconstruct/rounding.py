@@ -72,13 +72,16 @@ class AdaRound(Training):
             quotient = weight / scale
             self.floor = quotient.floor()
             self.alpha = start(quotient - self.floor)
-        self.scale, self.low, self.high = scale, inner.low - zero, inner.high - zero
+            low, high = inner.low - zero, inner.high - zero
+            self.scale, self.down = scale, self.floor.clamp(low, high) * scale
+            # where both ways lead out of the range, the weight stays at its end
+            self.step = ((self.floor + 1).clamp(low, high) * scale).sub_(self.down)
         self.alpha.requires_grad_()
 
     def quantise(self, x: Tensor) -> Tensor:
         """Return the softly rounded weight, with a gradient for `alpha`."""
         # cast: an autograd function's apply is untyped
-        return cast(Tensor, _SoftRound.apply(self.alpha, self.floor, self.scale, self.low, self.high))
+        return cast(Tensor, _SoftRound.apply(self.alpha, self.down, self.step))
 
     @torch.no_grad()
     def harden(self, weight: nn.Parameter) -> None:
@@ -107,11 +110,10 @@ def regularise(alpha: Tensor, beta: float, weight: float) -> None:
     assert alpha.grad is not None
     s = alpha.sigmoid()
     d = s.mul(2 * (ZETA - GAMMA)).add_(2 * GAMMA - 1)  # 2h - 1 before the clip
-    slope = torch.addcmul(s, s, s, value=-1)  # of the sigmoid
-    size = d.abs()
-    slope.mul_(torch.lt(size, 1))  # beyond, h is clipped
-    power = size.pow_(beta - 1).copysign_(d)
-    alpha.grad.addcmul_(power, slope, value=-2 * beta * (ZETA - GAMMA) * weight)
+    power = d.abs().log2_().mul_(beta - 1).exp2_().copysign_(d)  # |d|^(beta - 1), faster than pow_
+    power = torch.ops.aten.hardtanh_backward(power, d, -1.0, 1.0)  # beyond, h is clipped
+    slope = torch.ops.aten.sigmoid_backward(power, s)
+    alpha.grad.add_(slope, alpha=-2 * beta * (ZETA - GAMMA) * weight)
 
 
 def beta_at(step: int, steps: int, start: float = 20.0, end: float = 2.0, warm_up: float = 0.2) -> float | None:
@@ -126,20 +128,18 @@ def beta_at(step: int, steps: int, start: float = 20.0, end: float = 2.0, warm_u
 
 
 class _SoftRound(torch.autograd.Function):
-    """s clamp(floor + h(alpha), low, high)."""
+    """down + h(alpha) step, which is s clamp(floor + h(alpha), low, high) where low and high are integers."""
 
     @staticmethod
-    def forward(ctx: Any, alpha: Tensor, floor: Tensor, scale: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    def forward(ctx: Any, alpha: Tensor, down: Tensor, step: Tensor) -> Tensor:
         sigmoid = alpha.sigmoid()
-        value = sigmoid.mul(ZETA - GAMMA).add_(GAMMA).clamp_(0, 1).add_(floor)
-        hard = value.clamp(low, high)
-        inside = value.eq_(hard)
-        ctx.save_for_backward(sigmoid, inside, scale)
-        return hard.mul_(scale)
+        ctx.save_for_backward(sigmoid, step)
+        return torch.addcmul(down, sigmoid.mul(ZETA - GAMMA).add_(GAMMA).clamp_(0, 1), step)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
-        sigmoid, inside, scale = ctx.saved_tensors
-        free = (sigmoid - 0.5).abs_() < 0.5 / (ZETA - GAMMA)  # where h is not clipped
-        slope = torch.addcmul(sigmoid, sigmoid, sigmoid, value=-1).mul_(free).mul_(inside)
-        return slope.mul_(scale * (ZETA - GAMMA)).mul_(grads[0]), None, None, None, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        sigmoid, step = ctx.saved_tensors
+        slope = torch.ops.aten.sigmoid_backward(grads[0] * step, sigmoid)
+        reach = 0.5 / (ZETA - GAMMA)  # where h is not clipped
+        slope = torch.ops.aten.hardtanh_backward(slope, sigmoid, 0.5 - reach, 0.5 + reach)
+        return slope.mul_(ZETA - GAMMA), None, None
