@@ -9,7 +9,7 @@ from torch import nn
 from bench.audit import audit
 from bench.bits import BitSpec
 from bench.contract import RandomImages, two_block_models
-from methods.adalog import AdaLog, _LogSearch, ceiling_candidates
+from methods.adalog import AdaLog, _LogSearch, _own_error, ceiling_candidates
 from methods.core.adaptive_log import GELU_DEPTH, AdaptiveLog
 from methods.core.explicit import explicit
 from methods.core.operands import Conv2d
@@ -71,3 +71,10 @@ def test_convolutions_behind_a_gelu_keep_the_shift() -> None:
     grid = layer.input_operand.quantizer
     assert isinstance(grid, AdaptiveLog) and grid.grid().min() == -torch.tensor(GELU_DEPTH)
     assert (layer(x) - before).norm() < 0.2 * before.norm()
+
+
+def test_the_search_finds_the_base_that_the_values_have() -> None:
+    values = AdaptiveLog(4, torch.ones(()), torch.tensor(23.0))(torch.rand(4000))
+    search = _LogSearch(Progress(32, steps=1), 1, "last")
+    _, q = search._base_and_ceiling(values, torch.ones(()), 0.0, _own_error(values, search._apply(4, 0.0)))
+    assert q.item() == 23
