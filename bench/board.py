@@ -8,7 +8,6 @@ older version or that were never run stay visible beside it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +17,7 @@ import pandas as pd
 
 from bench import statistics
 from bench.bits import BitSpec
-from bench.cell import Cell, canonical_json, sha256
+from bench.cell import Cell, canonical_json, sha256, told_apart
 from bench.record import Costs, Record
 from bench.statistics import Interval
 
@@ -472,18 +471,12 @@ def _version(record: Record) -> tuple[str, str, str]:
 def _variant(cell: Cell, cells: Sequence[Cell]) -> str:
     """Name what tells a row from the others of its method and bits: parameters, track, calibration size."""
     rivals = [c for c in cells if (c.method, c.bits) == (cell.method, cell.bits)]
-    names = sorted({name for c in rivals for name in c.parameters})
-    differing = [n for n in names if len({canonical_json(c.parameters.get(n)) for c in rivals}) > 1]
-    parts = [f"{n}={_plain(cell.parameters[n])}" for n in differing if n in cell.parameters]
+    parts = told_apart(cell, rivals)
     if len({c.calibration_size for c in rivals}) > 1:
         parts.append(f"{cell.calibration_size} images")
     if cell.track != STANDARD:
         parts.append(f"{cell.track} settings")
     return ", ".join(parts)
-
-
-def _plain(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
 def _card(name: str, records: Sequence[Record], methods: Mapping[str, MethodCard]) -> MethodCard:

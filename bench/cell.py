@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, JsonValue
@@ -70,3 +71,21 @@ class Cell(BaseModel):
     def label(self) -> str:
         """Name the cell for people: never used as an identity."""
         return f"{self.task}/{self.edition} {self.model} {self.method} {self.bits} seed {self.seed}"
+
+
+def labels(cells: Sequence[Cell]) -> dict[str, str]:
+    """Return a name for people by cell id; cells of one label are told apart by the parameters in which they differ."""
+    alike: dict[str, list[Cell]] = {}
+    for cell in cells:
+        alike.setdefault(cell.label(), []).append(cell)
+    return {cell.id: " ".join([label, *told_apart(cell, rivals)]) for label, rivals in alike.items() for cell in rivals}
+
+
+def told_apart(cell: Cell, rivals: Sequence[Cell]) -> list[str]:
+    """Return "name=value" of each parameter of `cell` that has another value, or is absent, in one of `rivals`."""
+    values = {name: {canonical_json(c.parameters.get(name)) for c in rivals} for name in sorted(cell.parameters)}
+    return [f"{name}={_plain(cell.parameters[name])}" for name in values if len(values[name]) > 1]
+
+
+def _plain(value: JsonValue) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

@@ -157,15 +157,17 @@ def plan(
     adapter: Adapters = None,
 ) -> None:
     """Show a suite's cells, which are done, and how long the rest will take."""
+    from bench.cell import labels
     from bench.estimate import clock, estimate
     from bench.store import Store
 
     cells = _cells(suite, only, method, adapter)
     records = {record.id: record for record in Store(results).readable()}
     seconds = {cell.id: estimate(cell, records.values()) for cell in cells if cell.id not in records}
+    names = labels(cells)
     for cell in cells:
         left = clock(seconds[cell.id]) if cell.id in seconds else ""
-        print(f"{_state(records.get(cell.id)):<7}  {left:>8}  {cell.label()}")
+        print(f"{_state(records.get(cell.id)):<7}  {left:>8}  {names[cell.id]}")
     known = [value for value in seconds.values() if value is not None]
     unknown = len(seconds) - len(known)
     print(_count(cells, records) + f"; remaining about {clock(sum(known))} on one worker", end="")
@@ -413,15 +415,18 @@ def _summary(suite: str, records: list[Record | None], *, again: str = "") -> No
 
     `again` is the command of the run, for the hint on how to try the failed cells again.
     """
+    from bench.cell import labels
+
+    names = labels([r.cell for r in records if r is not None])
     done = [r for r in records if r is not None and r.status == "ok"]
     failures = [r for r in records if r is not None and r.status == "failed"]
     shut = [r for r in done if not r.counts]
     for record in failures:
         assert record.failure is not None
-        print(f"failed ({record.failure.kind}): {record.cell.label()}: {record.failure.message}")
+        print(f"failed ({record.failure.kind}): {names[record.id]}: {record.failure.message}")
     for record in shut:
         assert record.gate is not None
-        print(f"does not count: {record.cell.label()}: {record.gate.reason}")
+        print(f"does not count: {names[record.id]}: {record.gate.reason}")
     missing = sum(record is None for record in records)
     print(
         f"{suite}: {len(done)} done ({len(shut)} behind a shut float gate), {len(failures)} failed, {missing} missing"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bench import suites
 from bench.bits import BitSpec
-from bench.cell import Cell
+from bench.cell import Cell, labels
 from bench.errors import BadInput, UnknownName
 
 
@@ -21,6 +21,13 @@ def make(**changes: object) -> Cell:
         "calibration_list": "l",
     }  # fmt: skip
     return Cell.model_validate(base | changes)
+
+
+def test_cells_of_one_name_are_told_apart_by_the_parameters_in_which_they_differ() -> None:
+    cells = [make(parameters={"images": "noise", "cycles": n, "rate": 0.1}) for n in (1, 3)] + [make(bits="W8A8")]
+    assert list(labels(cells).values()) == [
+        "t/e m x W4A4 seed 0 cycles=1", "t/e m x W4A4 seed 0 cycles=3", "t/e m x W8A8 seed 0",
+    ]  # fmt: skip
 
 
 @given(st.text(), st.text())
