@@ -21,8 +21,8 @@ from methods.core.operands import Conv2d, Linear
 from methods.core.race import Best
 from methods.core.traces import Rows, Trace
 
-SHARE = 0.25
-"""The form is used where it takes less than this share of a plain loop's multiplications; else the race is faster."""
+SHARE = 0.4
+"""The form is used where it takes less than this share of a plain loop's multiplications; else a race is faster."""
 FLOAT = 4
 
 
@@ -114,11 +114,11 @@ def _pieces(trace: Trace, weighted: bool, memory: int) -> Iterator[tuple[Tensor,
     together = max(1, memory // 2 // per_row)
     for at in range(0, len(trace.output), together):
         rows = slice(at, at + together)
-        gradient = None if not weighted or trace.gradient is None else _by_channel(trace, trace.gradient[rows])
-        yield _unfolded(trace, trace.second[rows]), _by_channel(trace, trace.output[rows]), gradient
+        gradient = None if not weighted or trace.gradient is None else by_channel(trace, trace.gradient[rows])
+        yield unfolded(trace, trace.second[rows]), by_channel(trace, trace.output[rows]), gradient
 
 
-def _unfolded(trace: Trace, x: Tensor) -> Tensor:
+def unfolded(trace: Trace, x: Tensor) -> Tensor:
     """Return what each output position reads: (n, groups, d, L)."""
     operator = trace.operator
     if isinstance(operator, Rows):
@@ -131,7 +131,7 @@ def _unfolded(trace: Trace, x: Tensor) -> Tensor:
     return columns.unflatten(1, (operator.groups, -1))
 
 
-def _by_channel(trace: Trace, y: Tensor) -> Tensor:
+def by_channel(trace: Trace, y: Tensor) -> Tensor:
     """Return outputs as (n, groups, m, L)."""
     if isinstance(trace.operator, Rows):
         return y.T[None, None]
@@ -140,11 +140,16 @@ def _by_channel(trace: Trace, y: Tensor) -> Tensor:
     return y.flatten(2).unflatten(1, (trace.operator.groups, -1))
 
 
-def _terms(trace: Trace, x: Tensor, target: Tensor, gradient: Tensor | None, per_image: bool) -> tuple[Tensor, ...]:
-    """Return the terms of `QuadraticWeights` from some samples."""
+def residual(trace: Trace, x: Tensor, target: Tensor) -> Tensor:
+    """Return O - X w - b, (n, g, m, L), from unfolded inputs and targets."""
     weight = trace.first.flatten(1).unflatten(0, (x.shape[1], -1))  # (g, m, d)
     bias: Tensor | None = getattr(trace.operator, "bias", None)
-    rest = target - weight @ x - (0 if bias is None else bias.reshape(x.shape[1], -1, 1))  # (n, g, m, L)
+    return target - weight @ x - (0 if bias is None else bias.reshape(x.shape[1], -1, 1))
+
+
+def _terms(trace: Trace, x: Tensor, target: Tensor, gradient: Tensor | None, per_image: bool) -> tuple[Tensor, ...]:
+    """Return the terms of `QuadraticWeights` from some samples."""
+    rest = residual(trace, x, target)
     inputs = x.transpose(2, 3)
     if per_image:
         error = (x @ inputs, rest @ inputs, rest.square().sum(-1))
@@ -159,7 +164,13 @@ def _terms(trace: Trace, x: Tensor, target: Tensor, gradient: Tensor | None, per
 
 
 def _matrices(x: Tensor, importance: Tensor) -> Tensor:
-    """Return X^T diag(importance_c) X of each channel, (n, g, m, d, d), summing each pair of inputs once."""
+    """Return X^T diag(importance_c) X of each channel, (n, g, m, d, d).
+
+    Channels that share inputs share their products, each pair of inputs multiplied once. A channel with inputs of its
+    own (depthwise) has nothing to share.
+    """
+    if importance.shape[2] == 1:
+        return ((x * importance) @ x.transpose(2, 3))[:, :, None]
     size = x.shape[2]
     one, two = torch.triu_indices(size, size, device=x.device)
     pairs = importance @ (x[:, :, one] * x[:, :, two]).transpose(2, 3)  # (n, g, m, pairs)

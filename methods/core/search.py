@@ -1,8 +1,9 @@
 """Scale searches at the output of an operator: candidates for one side of a product, judged against the float output.
 
 Of a weight, the errors of all candidates are quadratic forms where that is cheaper (`quadratic`); everything else is
-computed many candidates at a time, and not to the end for candidates that cannot win any more (`race`). The winner is
-always that of a plain loop, and the tensors of one step stay within a stated memory budget.
+computed many candidates at a time, and not to the end for candidates that cannot win any more (`race`; where output
+channels are judged apart, each for itself: `channels`). The winner is always that of a plain loop, and the tensors of
+one step stay within a stated memory budget.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from methods.core.channels import ChannelRace
 from methods.core.contests import Candidates, contest
 from methods.core.explicit import Explicit
 from methods.core.objective import CHANNELS, Cosine, Objective
@@ -52,6 +54,8 @@ def search(
     form = quadratic_form(trace, count, objective, memory) if side == "first" else None
     if form is not None:
         return form.best(candidates, count, step)
+    if side == "first" and ChannelRace.suits(trace, objective, memory):
+        return ChannelRace.of(trace).best(candidates, count, step, memory, guess)
     return race(contest(trace, side, candidates, objective), count, step, guess)
 
 
