@@ -130,7 +130,10 @@ def note(text: str) -> None:
 
 
 def note_details(key: str, value: Any) -> None:
-    """Keep figures or tables of this run in the record, under details["method"][key]: plain JSON values."""
+    """Keep figures or tables of this run in the record, under details["method"][key]: plain JSON values.
+
+    A list of mappings is a table on the run's page, and so is {"text": what a reader must know, "rows": such a list}.
+    """
     _heard.details[key] = value
 
 

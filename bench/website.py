@@ -25,6 +25,7 @@ from bench.board import Board, MethodCard, Row, Table, drop_of, metric_title, sh
 from bench.cell import sha256
 from bench.errors import BadInput
 from bench.record import OperandAudit, Record
+from bench.told import told
 
 MARKER = ".vitptq-site"
 """In every folder built here: only such a folder is ever replaced."""
@@ -218,6 +219,7 @@ def _environment(templates: Path) -> Environment:
         "drop_of": drop_of,
         "share_of": share_of,
         "why_apart": why_apart,
+        "told": told,
         "status": exports.status,
         "latex_table": exports.latex_table,
         "overview_bits": overview_bits,

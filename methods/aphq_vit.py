@@ -15,7 +15,7 @@ from bench.protocol import Calibration, Method, note, note_details
 from methods.core.bound_search import search_bounds
 from methods.core.explicit import Explicit, explicit
 from methods.core.fisher import fisher_mc
-from methods.core.importance import average_perturbation_hessian, relative, statistics
+from methods.core.importance import agreement, average_perturbation_hessian, growth, relative, statistics
 from methods.core.operands import MatMul
 from methods.core.product_search import FirstImages, each_operator
 from methods.core.progressive import Progress
@@ -39,6 +39,17 @@ from methods.core.uniform_search import fold_norms, refuse_float_sides, search_l
 ITERATIONS = 20_000
 FIRST_LOSS = 2.0
 """What the reconstruction term is at the first step."""
+CHECKED = 32
+"""Images with which the importance is told from noise."""
+APH_TEXT = (
+    "H is the published importance: the difference of two gradients of the predictions' divergence, at outputs moved "
+    "up and down by the perturbation. If it measured curvature, ten times the perturbation would give ten times the H. "
+    "A factor far below 10 means rounding noise: it does not ask how far the outputs were moved."
+)
+FISHER_TEXT = (
+    "The Fisher diagonal was drawn twice as well: a correlation near 1 of the two means that it belongs to the model "
+    f"and not to the draw. Both checks look at {CHECKED} images; mean, quantiles and the share of zeros are H's."
+)
 
 
 @dataclass(frozen=True)
@@ -148,9 +159,27 @@ class APHQViT(Method):
                 twin, calibration, units, temperature=self.temperature, epsilon=self.perturbation
             )
             figures = statistics(maps, fisher)
-        units_told: dict[str, JsonValue] = figures
-        note_details("importance", {"kind": self.importance, "units": units_told})
+        self.tell(twin, FirstImages(calibration, CHECKED), figures)
         return {name: relative(h) for name, h in maps.items()}
+
+    def tell(self, twin: Explicit, some: Calibration, figures: Mapping[str, JsonValue]) -> None:
+        """Put the importance on the run's page, beside what tells a property of the model from rounding noise."""
+        units = list(figures)
+        columns: dict[str, Mapping[str, JsonValue]] = {}
+        text = FISHER_TEXT
+        if self.importance == "aph":
+            text = f"{APH_TEXT} {FISHER_TEXT}"
+            columns["H grows by"] = growth(twin, some, units, temperature=self.temperature, epsilon=self.perturbation)
+        columns["two Fisher diagonals correlate"] = agreement(
+            twin, some, units, draws=self.draws, temperature=self.temperature, seed=torch.initial_seed()
+        )
+        rows: list[JsonValue] = []
+        for name in units:
+            own = figures[name]
+            assert isinstance(own, dict)
+            more = {column: values[name] for column, values in columns.items()}
+            rows.append({"unit": name, **more, **own})
+        note_details("importance", {"kind": self.importance, "text": text, "rows": rows})
 
     def search(self, net: Explicit, calibration: Calibration) -> None:
         """Fold the LayerNorms and give every slot its quantizer."""

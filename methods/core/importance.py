@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from bench.protocol import Calibration, report
 from methods.core.explicit import Explicit
-from methods.core.fisher import add_images, are_logits, divergence, first_tensor, mean_of_images, outputs
+from methods.core.fisher import add_images, are_logits, divergence, first_tensor, fisher_mc, mean_of_images, outputs
 
 QUANTILES = (0.01, 0.5, 0.99)
 SAMPLED = 1_000_000
@@ -48,6 +48,36 @@ def average_perturbation_hessian(
                 add_images(sums, counts, (g - h).abs().sum(0), len(g))
         found[name] = mean_of_images(sums, counts, 1 if isinstance(module, nn.Conv2d) else -1, name)
     return found
+
+
+def growth(
+    net: Explicit, calibration: Calibration, units: Sequence[str], *, temperature: float = 20.0, epsilon: float = 1e-6
+) -> dict[str, float | None]:
+    """Return by how much the mean of each unit's H grows where the perturbation grows tenfold.
+
+    10 if H measures curvature: the difference of two gradients is as long as the way between them. Far less if it is
+    rounding noise, which does not ask how far the outputs were moved. None where H is 0.
+    """
+    small, large = (
+        average_perturbation_hessian(net, calibration, units, temperature=temperature, epsilon=e)
+        for e in (epsilon, 10 * epsilon)
+    )
+    means = {name: (h.double().mean().item(), large[name].double().mean().item()) for name, h in small.items()}
+    return {name: after / before if before > 0 else None for name, (before, after) in means.items()}
+
+
+def agreement(
+    net: Explicit, calibration: Calibration, units: Sequence[str], *, draws: int, temperature: float = 20.0, seed: int
+) -> dict[str, float | None]:
+    """Return the correlation of two Fisher diagonals of each unit that were drawn independently, 1 without noise."""
+    once, again = (
+        fisher_mc(
+            net, calibration, units, draws=draws, temperature=temperature,
+            generator=torch.Generator(calibration.device).manual_seed((seed + turn) % 2**63),
+        )
+        for turn in (1, 2)
+    )  # fmt: skip
+    return {name: correlation(h, again[name]) for name, h in once.items()}
 
 
 def _gradients(
@@ -101,7 +131,7 @@ def _figures(h: Tensor, other: Tensor | None) -> dict[str, JsonValue]:
         "zero": (flat == 0).double().mean().item(),
     }
     if other is not None:
-        found["correlation"] = correlation(h, other)
+        found["correlation with Fisher"] = correlation(h, other)
         found["fisher mean"] = other.double().mean().item()
     return found
 

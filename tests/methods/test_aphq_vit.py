@@ -52,8 +52,11 @@ def test_the_record_hears_of_the_importance() -> None:
         FAST.quantize(two_block_models()["ViT"], RandomImages(), W4A4)
     told: Any = heard.details["importance"]
     assert told["kind"] == "aph"
-    assert {"blocks.0", "blocks.1", "blocks.0.mlp", "blocks.1.mlp", "patch_embed.proj"} <= set(told["units"])
-    assert all(-1 <= told["units"][u]["correlation"] <= 1 for u in ("blocks.0", "blocks.0.mlp"))
+    rows = {row["unit"]: row for row in told["rows"]}
+    assert {"blocks.0", "blocks.1", "blocks.0.mlp", "blocks.1.mlp", "patch_embed.proj"} <= set(rows)
+    assert all(-1 <= rows[u]["correlation with Fisher"] <= 1 for u in ("blocks.0", "blocks.0.mlp"))
+    assert all(rows[u]["H grows by"] < 5 for u in ("blocks.0", "blocks.0.mlp"))  # noise; curvature would give 10
+    assert "rounding noise" in told["text"]
     assert not heard.notes
 
 

@@ -13,7 +13,14 @@ from bench.bits import FLOAT
 from bench.contract import RandomImages, two_block_models
 from methods.core.explicit import explicit
 from methods.core.fisher import fisher_mc
-from methods.core.importance import average_perturbation_hessian, correlation, relative, statistics
+from methods.core.importance import (
+    agreement,
+    average_perturbation_hessian,
+    correlation,
+    growth,
+    relative,
+    statistics,
+)
 
 UNITS = {
     "ViT": ["patch_embed", "blocks.0", "blocks.0.mlp", "blocks.1", "blocks.1.mlp"],
@@ -100,6 +107,21 @@ def test_in_float32_noise_is_left_and_it_repeats(name: str) -> None:
         assert torch.equal(h, again[unit])
 
 
+def test_curvature_grows_with_the_perturbation_and_noise_does_not() -> None:
+    units = ["blocks.1.mlp"]
+    true = growth(explicit(layer_scaled(), FLOAT), Doubles(), units, temperature=1.0, epsilon=1e-5)
+    assert true["blocks.1.mlp"] == pytest.approx(10, rel=0.01)
+    noise = growth(explicit(two_block_models()["ViT"], FLOAT), RandomImages(), units)
+    assert noise["blocks.1.mlp"] is not None and noise["blocks.1.mlp"] < 5
+
+
+def test_two_fisher_diagonals_agree_the_more_is_drawn() -> None:
+    net = explicit(two_block_models()["ViT"], FLOAT)
+    few, many = (agreement(net, RandomImages(), ["blocks.0"], draws=n, temperature=1.0, seed=0) for n in (1, 64))
+    assert 0 < few["blocks.0"] < many["blocks.0"] < 1
+    assert many["blocks.0"] > 0.9
+
+
 def test_no_importance_is_told_apart_from_little() -> None:
     assert relative(torch.zeros(3, 2)) is None
     assert relative(torch.tensor([1.0, float("nan")])) is None
@@ -116,7 +138,7 @@ def test_figures_for_the_record() -> None:
             "mean": 50.0,
             "quantiles": {"0.01": 1.0, "0.5": 50.0, "0.99": 99.0},
             "zero": pytest.approx(1 / 101),
-            "correlation": -1.0,
+            "correlation with Fisher": -1.0,
             "fisher mean": -45.0,
         }
     }
