@@ -22,7 +22,6 @@ from methods.core.operands import Conv2d, MatMul
 from methods.core.ranges import least_error, uniform
 from methods.core.search import MEGABYTE, grouping, multiples, search
 from methods.core.traces import Rows, Side, Trace, canonical, on_first_batch, operators, record, sides
-from methods.omse import shrunk
 
 CPU = torch.device("cpu")
 W4A4 = BitSpec(4, 4)
@@ -148,7 +147,7 @@ def bench_search_of_inputs(benchmark: Any, layer: str, error: str, way: str) -> 
 
 
 @pytest.mark.parametrize("way", ["search", "a float pass", "a pass per candidate"])
-@pytest.mark.parametrize("model", ["mini_vit", "mini_mobilevit"])
+@pytest.mark.parametrize("model", ["mini_vit", "mini_swin", "mini_mobilevit"])
 def bench_search_by_the_tensors_own_error(benchmark: Any, model: str, way: str) -> None:
     """100 ranges of every activation of a model: at most 3 float passes over the 32 images."""
     benchmark.group = f"own error, every activation of {model}"
@@ -158,6 +157,7 @@ def bench_search_by_the_tensors_own_error(benchmark: Any, model: str, way: str) 
     float_model = task.load(model, CPU)
     images = torch.cat(list(calibration.batches()))
     tensors = activations(model)
+    factors = torch.linspace(1, 0.01, CANDIDATES)
 
     @torch.no_grad()
     def once() -> None:
@@ -165,7 +165,7 @@ def bench_search_by_the_tensors_own_error(benchmark: Any, model: str, way: str) 
             float_model(images)
             return
         for x in tensors:
-            lows, highs = shrunk(x.amin(1), x.amax(1))
+            lows, highs = x.amin(1)[:, None] * factors, x.amax(1)[:, None] * factors
             least_error(x, lows, highs, 4) if way == "search" else plain(x, lows, highs)
 
     benchmark.pedantic(once, rounds=3, warmup_rounds=1)
