@@ -71,7 +71,7 @@ def _arranged(pictures: list[Image.Image]) -> Image.Image:
     width, height = pictures[0].width + GAP, pictures[0].height + GAP
     columns = min(COLUMNS, len(pictures))
     rows = -(-len(pictures) // columns)
-    sheet = Image.new("RGB", (columns * width - GAP, rows * height - GAP), "white")
+    sheet = Image.new("RGBA", (columns * width - GAP, rows * height - GAP))  # gaps show the page, dark or light
     for place, picture in enumerate(pictures):
         sheet.paste(picture, (place % columns * width, place // columns * height))
     return sheet
