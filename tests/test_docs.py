@@ -57,6 +57,7 @@ def test_example_of_add_a_method_works_literally(tmp_path: Path, monkeypatch: py
     check, run, board = (line for line in commands(page) if "clipped.py" in line)
     assert "keeps the contract" in vitptq(*shlex.split(check)[1:])
     planned = vitptq("plan", *shlex.split(run)[2:])
-    assert planned.count("mini_vit clipped") == 4  # four bit specs, one model, one seed
+    # four bit specs with 32 calibration images, three with the 128 of reconstruction methods; one model, one seed
+    assert planned.count("mini_vit clipped") == 7
     assert "mini_vit float" in planned
     assert "no records yet" in vitptq(*shlex.split(board)[1:])

@@ -36,7 +36,7 @@ HOSTILE = (
     "javascript:alert(1)",
     "\"'><img src=x onerror=alert(1)>",
 )
-VOID = {"meta", "link", "br", "img", "hr", "input", "path"}
+VOID = {"meta", "link", "br", "img", "hr", "input", "path", "wbr"}
 
 
 class Page(HTMLParser):
