@@ -76,7 +76,7 @@ class _Comparer:
         yield f"| method | score | against {markdown(fitting[0].card.title)} | |"
         yield "|---|---:|---:|---|"
         for row, apart in found:
-            told = f"{apart.points:+.2f} ± {apart.half_width:.2f} | {apart.verdict}" if apart else "– |"
+            told = f"{apart.points:+.2f} ± {apart.half_width:.2f} | {_verdict(apart, row)}" if apart else "– |"
             yield f"| {markdown(row.label)} | {row.score:.2f} ({len(row.seeds)}) | {told} |"
         yield ""
 
@@ -107,6 +107,11 @@ class _Comparer:
                 return None
             found[record.cell.seed] = right
         return found
+
+
+def _verdict(apart: Difference, row: Row) -> str:
+    """Say also on how many draws, where the reference lacks some of the row's."""
+    return apart.verdict + (f" (draws of both: {apart.seeds})" if apart.seeds < len(row.seeds) else "")
 
 
 def _value(text: str) -> JsonValue:

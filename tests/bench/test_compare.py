@@ -40,6 +40,11 @@ def test_a_row_is_told_with_its_difference_and_verdict(tmp_path: Path) -> None:
     assert "| MinMax | 79.50 (3) | – | |" in text
 
 
+def test_a_difference_on_fewer_draws_than_the_score_says_so(tmp_path: Path) -> None:
+    store = store_of(tmp_path, [({"method": "minmax"}, [600]), ({"method": "omse"}, [150, 165, 180])])
+    assert "| +15.00 ± 1.28 | better (draws of both: 1) |" in told(store, "minmax")
+
+
 def test_the_reference_has_as_many_calibration_images_as_the_row(tmp_path: Path) -> None:
     rows = [({"method": "minmax", "calibration_size": n}, [w, w]) for n, w in ((32, 600), (128, 300))]
     rows += [({"method": "omse", "calibration_size": 128}, [150, 150])]
