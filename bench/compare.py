@@ -63,6 +63,7 @@ def as_markdown(board: Board, store: Store, reference: Reference) -> str:
 class _Comparer:
     def __init__(self, store: Store, reference: Reference) -> None:
         self.store, self.reference = store, reference
+        self._right: dict[str, dict[int, Right] | None] = {}
 
     def table(self, table: Table, bits: BitSpec) -> Iterator[str]:
         """Yield the lines of one table; none where the reference is missing or the task has no right or wrong."""
@@ -70,12 +71,12 @@ class _Comparer:
         fitting = [row for row in rows if self.reference.fits(row)]
         if not fitting or self.right(fitting[0]) is None:
             return
-        found = [(row, self.against(row, fitting)) for row in rows]
         yield f"**{markdown(table.model)}** ({table.task}/{table.edition}), {bits}, {metric_title(table.metric)}"
         yield ""
         yield f"| method | score | against {markdown(fitting[0].card.title)} | |"
         yield "|---|---:|---:|---|"
-        for row, apart in found:
+        for row in rows:
+            apart = self.against(row, fitting)
             told = f"{apart.points:+.2f} ± {apart.half_width:.2f} | {_verdict(apart, row)}" if apart else "– |"
             yield f"| {markdown(row.label)} | {row.score:.2f} ({len(row.seeds)}) | {told} |"
         yield ""
@@ -97,7 +98,12 @@ class _Comparer:
         return same[0]
 
     def right(self, row: Row) -> dict[int, Right] | None:
-        """Return by seed which images a row has right; None for a task that scores no single image."""
+        """Return by seed which images a row has right, read once; None for a task that scores no single image."""
+        if row.id not in self._right:
+            self._right[row.id] = self._read(row)
+        return self._right[row.id]
+
+    def _read(self, row: Row) -> dict[int, Right] | None:
         task = registry.task(row.cell.task, row.cell.edition)
         found = {}
         for record in row.counted:

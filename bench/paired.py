@@ -18,29 +18,20 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit  # type: ignore[import-untyped]
 
-from bench.statistics import LEVEL
+from bench.statistics import Interval, Source, student
 
 Right = NDArray[np.bool_]
 """Per evaluation image, whether the prediction was right."""
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """One method's score less another's, in points."""
+class Difference(Interval):
+    """One method's score less another's, in points, with its interval."""
 
     points: float
-    low: float
-    high: float
-    covers: str
     seeds: int
     images: int
-
-    @property
-    def half_width(self) -> float:
-        """Return half of the 95 % interval's length."""
-        return (self.high - self.low) / 2
 
     @property
     def verdict(self) -> str:
@@ -65,8 +56,8 @@ def difference(ours: Mapping[int, Right], theirs: Mapping[int, Right]) -> Differ
     if len(seeds) > 1:
         parts.append((statistics.variance(by_seed.mean(axis=1).tolist()) / len(seeds), len(seeds) - 1))
     half = _half_width(parts)
-    covers = "images and seeds" if len(seeds) > 1 else "images"
-    return Difference(points, points - half, points + half, covers, len(seeds), images)
+    covers: Source = "images and seeds" if len(seeds) > 1 else "images"
+    return Difference(points - half, points + half, covers, points, len(seeds), images)
 
 
 def _half_width(parts: Sequence[tuple[float, int]]) -> float:
@@ -75,4 +66,4 @@ def _half_width(parts: Sequence[tuple[float, int]]) -> float:
     if variance == 0:
         return 0.0
     freedom = variance**2 / sum(value**2 / degrees for value, degrees in parts)
-    return float(stdtrit(freedom, 0.5 + LEVEL / 2)) * math.sqrt(variance)
+    return student(freedom) * math.sqrt(variance)

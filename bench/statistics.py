@@ -72,7 +72,12 @@ def seed_half_width(scores: Sequence[float]) -> float:
     count = len(scores)
     if count < 2:
         raise ValueError("the spread over seeds needs two of them")
-    return float(stdtrit(count - 1, 0.5 + LEVEL / 2)) * statistics.stdev(scores) / math.sqrt(count)
+    return student(count - 1) * statistics.stdev(scores) / math.sqrt(count)
+
+
+def student(freedom: float) -> float:
+    """Return how many standard errors half of Student's interval is long."""
+    return float(stdtrit(freedom, 0.5 + LEVEL / 2))
 
 
 def interval(scores: Sequence[float], images: int, *, proportion: bool) -> Interval | None:

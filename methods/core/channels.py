@@ -15,11 +15,9 @@ from torch import Tensor
 from methods.core.contests import Candidates
 from methods.core.objective import Objective, SquaredError, equal_blocks
 from methods.core.operands import Conv2d
-from methods.core.quadratic import by_channel, residual, unfolded
-from methods.core.race import SHARES, SLACK, Best
+from methods.core.quadratic import FLOAT, by_channel, residual, unfolded
+from methods.core.race import SHARES, SLACK, Best, numbers
 from methods.core.traces import Rows, Trace
-
-FLOAT = 4
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ class ChannelRace:
         ordered = self._ordered(_hardest_first(by_position))
         sums = by_position.new_zeros(changes.shape[:2], dtype=torch.float64)
         whole = torch.full_like(sums, torch.inf)
-        whole[leaders, channels] = _numbers(by_position.sum(1, dtype=torch.float64))
+        whole[leaders, channels] = numbers(by_position.sum(1, dtype=torch.float64))
         alive = whole.isinf()
         alive[leaders, channels] = False
         start, positions = 0, len(self.x)
@@ -110,7 +108,7 @@ class ChannelRace:
                 self._errors(change, channel, slice(at, min(at + length, positions.stop))).sum(1, dtype=torch.float64)
                 for at in range(positions.start, positions.stop, length)
             ]
-            found.append(_numbers(torch.stack(parts).sum(0)))
+            found.append(numbers(torch.stack(parts).sum(0)))
         return torch.cat(found)
 
     def _errors(self, change: Tensor, channels: Tensor, positions: slice) -> Tensor:
@@ -145,8 +143,3 @@ def _least(sums: Tensor, alive: Tensor) -> tuple[Tensor, ...]:
     least = sums.masked_fill(~alive, torch.inf).argmin(0)
     channels = alive.any(0).nonzero()[:, 0]
     return least[channels], channels
-
-
-def _numbers(losses: Tensor) -> Tensor:
-    """Return losses of which one that is no number is infinite: it must not win."""
-    return losses.nan_to_num(nan=torch.inf, posinf=torch.inf)

@@ -54,7 +54,7 @@ class Best:
     @staticmethod
     def of(losses: Tensor) -> Best:
         """Return the first least of losses (count, groups)."""
-        losses = _numbers(losses)
+        losses = numbers(losses)
         least, _ = losses.min(dim=0)
         # argmin alone does not promise the first of equals
         return Best((losses == least).int().argmax(dim=0), least)
@@ -75,7 +75,7 @@ def race(contest: Contest, count: int, step: int = STEP, guess: Tensor | None = 
     contest = contest.ordered(_hardest_first(by_row))
     sums = by_row.new_zeros(count, contest.groups, dtype=torch.float64)
     whole = torch.full_like(sums, torch.inf)
-    whole[leaders] = _numbers(by_row.sum(1, dtype=torch.float64))
+    whole[leaders] = numbers(by_row.sum(1, dtype=torch.float64))
     alive = torch.ones(count, dtype=torch.bool, device=device)
     alive[leaders] = False
     start = 0
@@ -119,11 +119,11 @@ def _run(contest: Contest, places: Tensor, rows: slice, step: int, *, keep_rows:
         pieces = []
         for at in range(rows.start, rows.stop, length):
             found = contest.losses(some, slice(at, min(at + length, rows.stop)))
-            pieces.append(found if keep_rows else _numbers(found.sum(dim=1, dtype=torch.float64)))
+            pieces.append(found if keep_rows else numbers(found.sum(dim=1, dtype=torch.float64)))
         parts.append(torch.cat(pieces, dim=1) if keep_rows else torch.stack(pieces).sum(0))
     return torch.cat(parts)
 
 
-def _numbers(losses: Tensor) -> Tensor:
+def numbers(losses: Tensor) -> Tensor:
     """Return losses of which one that is no number is infinite: it must not win."""
     return losses.nan_to_num(nan=torch.inf, posinf=torch.inf)
