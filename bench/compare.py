@@ -67,7 +67,7 @@ class _Comparer:
 
     def table(self, table: Table, bits: BitSpec) -> Iterator[str]:
         """Yield the lines of one table; none where the reference is missing or the task has no right or wrong."""
-        rows = table.at(bits)
+        rows = [row for row in table.at(bits) if row.comparable]  # as ranks: one data version, one protocol
         fitting = [row for row in rows if self.reference.fits(row)]
         if not fitting or self.right(fitting[0]) is None:
             return

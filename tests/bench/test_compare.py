@@ -52,6 +52,14 @@ def test_the_reference_has_as_many_calibration_images_as_the_row(tmp_path: Path)
     assert "| OMSE | 95.00 (2) | +5.00 ± " in text
 
 
+def test_rows_that_may_not_stand_beside_others_are_left_out(tmp_path: Path) -> None:
+    rows = [({"method": "minmax"}, [600]), ({"method": "omse"}, [150])]
+    rows += [({"method": "ema", "track": "published"}, [100]), ({"method": "percentile", "data": "mini-0"}, [100])]
+    text = told(store_of(tmp_path, rows), "minmax")
+    assert "OMSE" in text
+    assert "EMA" not in text and "Percentile" not in text
+
+
 def test_parameters_choose_the_reference(tmp_path: Path) -> None:
     rows = [({"method": "minmax", "parameters": {"x": x}}, [w]) for x, w in ((0.0, 600), (1.0, 300))]
     store = store_of(tmp_path, rows)
