@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from methods.core.contests import Candidates
 from methods.core.objective import ALL_POSITIONS, POSITIONS, Cosine, Objective, cosine_distance, group_sums
 from methods.core.operands import Conv2d, Linear
-from methods.core.race import Best
+from methods.core.race import STEP, Best
 from methods.core.traces import Rows, Trace
 
 SHARE = 0.4
 """The form is used where it takes less than this share of a plain loop's multiplications; else a race is faster."""
+WEIGHTED_SHARE = 0.2
+"""The same where gradients weight the error: they are large at few positions, which ends a race early."""
 FLOAT = 4
 
 
@@ -99,7 +101,8 @@ def _pays(trace: Trace, count: int, weighted: bool, per_image: bool, memory: int
     pairs = channels * size * (size + 1) // 2 if weighted else _groups(trace) * size**2
     form = positions * pairs + count * samples * channels * size**2
     fits = samples * (blocks * size**2 + 3 * channels * size) * FLOAT <= memory // 2
-    return fits and form <= SHARE * count * positions * channels * size
+    share = WEIGHTED_SHARE if weighted else SHARE
+    return fits and form <= share * count * positions * channels * size
 
 
 def _groups(trace: Trace) -> int:
@@ -172,9 +175,23 @@ def _matrices(x: Tensor, importance: Tensor) -> Tensor:
     if importance.shape[2] == 1:
         return ((x * importance) @ x.transpose(2, 3))[:, :, None]
     size = x.shape[2]
-    one, two = torch.triu_indices(size, size, device=x.device)
-    pairs = importance @ (x[:, :, one] * x[:, :, two]).transpose(2, 3)  # (n, g, m, pairs)
-    full = pairs.new_empty(*pairs.shape[:-1], size, size)
-    full[..., one, two] = pairs
-    full[..., two, one] = pairs
+    rows, columns = torch.triu_indices(size, size, device=x.device)
+    packed = importance.new_zeros(*importance.shape[:3], len(rows))
+    for some in torch.arange(x.shape[3], device=x.device).split(max(1, STEP // len(rows))):
+        part = slice(int(some[0]), int(some[-1]) + 1)
+        packed += importance[..., part] @ _pairs(x[..., part]).transpose(2, 3)
+    full = packed.new_empty(*packed.shape[:-1], size, size)
+    full[..., rows, columns] = packed
+    full[..., columns, rows] = packed
     return full
+
+
+def _pairs(x: Tensor) -> Tensor:
+    """Return the products of each pair of inputs, (n, g, d, L) to (n, g, d (d + 1) / 2, L), in triu_indices' order."""
+    size = x.shape[2]
+    found = x.new_empty(*x.shape[:2], size * (size + 1) // 2, x.shape[3])
+    # picking both sides with index tensors takes several times as long as the products
+    parts = zip(x.split(1, dim=2), found.split(list(range(size, 0, -1)), dim=2), strict=True)
+    for one, (row, products) in enumerate(parts):
+        torch.mul(row, x[:, :, one:], out=products)
+    return found

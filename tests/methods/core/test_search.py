@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bench.bits import BitSpec
 from bench.contract import RandomImages, two_block_models
 from bench.errors import Unsupported
-from methods.core import traces
+from methods.core import quadratic, traces
 from methods.core.contests import QuadraticInput, contest
 from methods.core.explicit import explicit
 from methods.core.objective import (
@@ -27,6 +27,7 @@ from methods.core.objective import (
 )
 from methods.core.operands import Conv2d, Convolution, ConvTranspose2d, Linear, MatMul
 from methods.core.quadratic import expanded, quadratic_form
+from methods.core.race import STEP
 from methods.core.search import MEGABYTE, Grouping, grouping, multiples, search
 from methods.core.traces import (
     Operator,
@@ -198,11 +199,14 @@ def exact(operator: Any, first: Tensor, second: Tensor) -> Tensor:
     )
 
 
-@pytest.mark.parametrize("memory", [1, MEGABYTE])
+@pytest.mark.parametrize(("memory", "step"), [(1, 1), (MEGABYTE, 100), (MEGABYTE, STEP)])
 @pytest.mark.parametrize("weighted", [True, False])
-def test_quadratic_form_is_the_error_of_every_weight_candidate(trace: Trace, weighted: bool, memory: int) -> None:
+def test_quadratic_form_is_the_error_of_every_weight_candidate(
+    trace: Trace, weighted: bool, memory: int, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if isinstance(trace.operator, MatMul | ConvTranspose2d):
         pytest.skip("no form for it")
+    monkeypatch.setattr(quadratic, "STEP", step)
     trace = trace if weighted else replace(trace, gradient=None)
     x = trace.first
     group = Grouping(0, torch.arange(len(x)), "channel")
