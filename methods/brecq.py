@@ -67,6 +67,8 @@ class BRECQ(Method):
     power: float = 2.4
     weighting: Weighting = "diagonal"
     """"none" is the plain squared error, which the released script for ImageNet uses."""
+    scale_error: Literal["power", "weighted"] = "power"
+    """What the scales are learned by: |d|^power as published, or the weighted error of the rounding."""
     activations: Literal["float", "quantised"] = "float"
     """While the rounding is learned; "quantised" lets it see the error of the activations, too."""
     autocast: Autocast = "off"
@@ -91,7 +93,8 @@ class BRECQ(Method):
         reconstruct(net, twin, calibration, rounding, loss=self._loss(), units=units, tag="rounding")
         net.switch(True)
         if bits.activations != FLOAT_BITS:
-            reconstruct(net, twin, calibration, scaling, loss=power_error(self.power), units=units, tag="scales")
+            loss = power_error(self.power) if self.scale_error == "power" else self._loss()
+            reconstruct(net, twin, calibration, scaling, loss=loss, units=units, tag="scales")
         return net.model
 
     def _loss(self) -> LossFor:

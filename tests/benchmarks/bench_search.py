@@ -6,6 +6,8 @@ Results and targets: docs/performance.md.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -25,6 +27,7 @@ from methods.core.traces import Rows, Side, Trace, canonical, on_first_batch, op
 
 CPU = torch.device("cpu")
 W4A4 = BitSpec(4, 4)
+MODELS = ["mini_vit", "mini_swin", "mini_mobilevit", "mini_mobilevitv2", "mini_efficientformerv2"]
 CANDIDATES = 100
 MEMORY = 256 * MEGABYTE
 LAYERS = {
@@ -135,6 +138,48 @@ def bench_search_of_weights(benchmark: Any, layer: str, error: str, way: str) ->
     """100 scales of a weight: the search must take at most a fifth of the loop."""
     benchmark.group = f"weights, {error} error, {layer}"
     answer(benchmark, Question(LAYERS[layer], "first", error), way)
+
+
+@pytest.mark.parametrize("way", ["search", "loop", "products"])
+@pytest.mark.parametrize("error", ["weighted", "plain", "cosine"])
+@pytest.mark.parametrize("model", MODELS)
+def bench_search_of_all_weights(benchmark: Any, model: str, error: str, way: str) -> None:
+    """100 scales of every weight of a model: the search must take at most a fifth of the loop.
+
+    Processor time of the layers is added up in `extra_info`; preparing a layer's question is not part of it.
+    """
+    benchmark.group = f"every weight, {error} error, {model}"
+    seconds = 0.0
+
+    def every() -> None:
+        nonlocal seconds
+        for name in layers(model):
+            question = Question((model, name), "first", error)
+            getattr(question, way)()  # the first run pays for memory
+            seconds += processor_time(getattr(question, way))
+            traced.cache_clear()
+
+    benchmark.pedantic(every, rounds=1)
+    benchmark.extra_info["ms"] = round(1000 * seconds)
+
+
+def layers(model: str) -> list[str]:
+    """Return the names of the layers and convolutions of a model that run."""
+    task = registry.task("imagenet", "mini")
+    task.prepare()
+    net = explicit(task.load(model, CPU), W4A4)
+    return [
+        name
+        for name, found in operators(net, task.calibration(model, 32, 0, CPU)).items()
+        if not isinstance(found, MatMul)
+    ]
+
+
+def processor_time(run: Callable[[], object]) -> float:
+    """Return the seconds of processor time that a call takes: other processes disturb them less."""
+    started = time.process_time()
+    run()
+    return time.process_time() - started
 
 
 @pytest.mark.parametrize("way", ["search", "loop", "products"])

@@ -25,6 +25,7 @@ METHODS = [
     BRECQ(**FAST, scale_iterations=6, scale_rate=1e-2),
     BRECQ(**FAST, scale_iterations=0, weighting="none"),
     BRECQ(**FAST, scale_iterations=6, scale_rate=1e-2, activations="quantised"),
+    BRECQ(**FAST, scale_iterations=6, scale_rate=1e-2, scale_error="weighted"),
     AdaRound(**FAST, activations="quantised"),
     QDrop(**FAST, scale_rate=1e-2),
 ]
