@@ -154,6 +154,7 @@ class BlockContest:
     """What the errors at the block's outputs and at the member's own are divided by."""
     order: Tensor
     groups: int = 1
+    fewest: int = 1
 
     @property
     def rows(self) -> int:

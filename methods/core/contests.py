@@ -19,6 +19,8 @@ from methods.core.traces import Rows, Side, Trace, canonical, outputs
 
 Candidates = Callable[[Tensor, Tensor], Tensor]
 """(x, places (k,)) to those quantised candidates of x, shape (k, *x.shape). `x` may come as `in_rows` gives it."""
+ROWS_OF_A_WEIGHT = 128
+"""Rows that make it worth while to quantise a weight once more, which takes as long as 30 to 50 of a linear layer's."""
 
 
 def contest(trace: Trace, side: Side, candidates: Candidates, objective: Objective) -> Contest:
@@ -42,6 +44,7 @@ class Direct:
     rows: int
     groups: int
     size: int
+    fewest: int
 
     @staticmethod
     def of(trace: Trace, side: Side, candidates: Candidates, objective: Objective) -> Direct:
@@ -66,6 +69,7 @@ class Direct:
             rows=len(target),
             groups=heads * channels,
             size=target[0].numel() + each,
+            fewest=-(-ROWS_OF_A_WEIGHT // target[0, ..., 0].numel()) if weight else 1,
         )
 
     def losses(self, places: Tensor, rows: slice) -> Tensor:
@@ -113,6 +117,7 @@ class QuadraticInput:
     rows: int
     groups: int
     size: int
+    fewest: int = 1
 
     @staticmethod
     def suits(trace: Trace, objective: Objective) -> bool:

@@ -37,6 +37,10 @@ class Contest(Protocol):
     def size(self) -> int:
         """Return how many values one candidate takes on one row."""
 
+    @property
+    def fewest(self) -> int:
+        """Return the rows below which a candidate costs hardly less than on so many."""
+
     def losses(self, places: Tensor, rows: slice) -> Tensor:
         """Return the losses (k, r, groups), none negative, of the candidates `places` (k,) on some of the rows."""
 
@@ -79,7 +83,7 @@ def race(contest: Contest, count: int, step: int = STEP, guess: Tensor | None = 
     alive = torch.ones(count, dtype=torch.bool, device=device)
     alive[leaders] = False
     start = 0
-    for stop in sorted({max(1, round(share * contest.rows)) for share in SHARES}):
+    for stop in sorted({min(contest.rows, max(contest.fewest, round(share * contest.rows))) for share in SHARES}):
         active = alive.nonzero()[:, 0]
         if not len(active):
             break

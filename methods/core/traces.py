@@ -220,9 +220,11 @@ def outputs(operator: Operator | Rows, first: Tensor, second: Tensor, side: Side
     if isinstance(operator, Linear | Rows):
         out = nn.functional.linear(second, first.flatten(0, 1)).unflatten(-1, (count, -1)).movedim(-2, 0)
         return out if bias is None else out + bias
-    # Candidates go inside each group of the convolution: (K, groups, out / groups, ...) to (groups, K, ...). Behind
-    # the groups they would meet other channels' inputs, which is how depthwise searches go wrong.
     groups = operator.groups
+    if len(first[0]) == groups:  # one by one: libraries are fast at depthwise convolutions with one output per input
+        return torch.stack([_layer(operator, weight, second, bias) for weight in first])
+    # Candidates go inside each group of the convolution: (K, groups, out / groups, ...) to (groups, K, ...). Behind
+    # the groups they would meet other channels' inputs, which is how grouped searches go wrong.
     merged_weight = first.unflatten(1, (groups, -1)).transpose(0, 1).flatten(0, 2)
     out = _layer(operator, merged_weight, second, None)  # (n, groups * K * out / groups, H, W)
     out = out.unflatten(1, (groups, count, -1)).movedim(2, 0).flatten(2, 3)

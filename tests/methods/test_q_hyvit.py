@@ -22,6 +22,7 @@ from methods.core.fisher import output_gradients
 from methods.core.grids import asymmetric_grid, symmetric_grid
 from methods.core.integer import IntegerLayerNorm, LogIntSoftmax
 from methods.core.operands import Conv2d
+from methods.core.race import race
 from methods.core.search import Grouping
 from methods.core.traces import Side, Trace, operators, record_all
 from methods.ptq4vit import PTQ4ViT
@@ -168,6 +169,7 @@ def test_bridge_candidates_stacked_along_the_batch_equal_a_loop_over_the_whole_m
     stacked = contest.losses(torch.arange(3), slice(0, 4))[..., 0]
     shuffled = contest.ordered(torch.tensor([2, 0, 3, 1])).losses(torch.arange(3), slice(1, 3))[..., 0]
     torch.testing.assert_close(shuffled, stacked[:, [0, 3]])
+    assert race(contest, 3, step=1).place.item() == stacked.sum(1).argmin().item()
 
     targets = [trace.output for trace in record_all(net, images, ends)]
     for k, factor in enumerate(factors):

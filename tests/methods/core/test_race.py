@@ -20,7 +20,9 @@ class Table:
     table: Tensor
     """(candidates, rows, groups)"""
     size: int = 7
+    fewest: int = 1
     asked: list[int] = field(default_factory=list)
+    spans: list[int] = field(default_factory=list)
 
     @property
     def rows(self) -> int:
@@ -33,6 +35,7 @@ class Table:
     def losses(self, places: Tensor, rows: slice) -> Tensor:
         found = self.table[places, rows]
         self.asked.append(found.shape[0] * found.shape[1])
+        self.spans.append(found.shape[1])
         assert found.shape[0] * found.shape[1] > 0
         return found
 
@@ -48,14 +51,15 @@ class Table:
     st.integers(1, 3000),
     st.integers(0, 10**6),
     st.booleans(),
+    st.sampled_from([1, 9]),
 )
 def test_winner_is_that_of_everything_computed(
-    count: int, rows: int, groups: int, step: int, seed: int, guessed: bool
+    count: int, rows: int, groups: int, step: int, seed: int, guessed: bool, fewest: int
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     table = torch.randint(0, 50, (count, rows, groups), generator=generator).float()  # ties happen
     guess = torch.randint(0, count, (groups,), generator=generator) if guessed else None
-    best = race(Table(table), count, step, guess)
+    best = race(Table(table, fewest=fewest), count, step, guess)
     sums = table.double().sum(1)
     assert torch.equal(best.loss, sums.amin(0))
     first = (sums == sums.amin(0)).int().argmax(0)
@@ -69,6 +73,13 @@ def test_losers_are_given_up_early() -> None:
     best = race(table, 100, 5000)
     assert best.place.item() == table.table.sum(1).argmin().item()
     assert sum(table.asked) < 0.3 * 100 * 640
+
+
+def test_candidates_that_are_dear_to_make_are_not_made_for_few_rows() -> None:
+    torch.manual_seed(0)
+    table = Table(torch.rand(100, 640, 1), fewest=100)
+    race(table, 100, 7 * 100 * 640 - 1)  # a step takes all rows of many candidates
+    assert min(table.spans) >= 60  # from 100 rows to the 160 behind which the next are given up
 
 
 def test_first_of_equals_wins() -> None:
