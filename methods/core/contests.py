@@ -19,7 +19,7 @@ from methods.core.traces import Rows, Side, Trace, canonical, outputs
 
 Candidates = Callable[[Tensor, Tensor], Tensor]
 """(x, places (k,)) to those quantised candidates of x, shape (k, *x.shape). `x` may come as `in_rows` gives it."""
-ROWS_OF_A_WEIGHT = 128
+ROWS_OF_A_WEIGHT = 64
 """Rows that make it worth while to quantise a weight once more, which takes as long as 30 to 50 of a linear layer's."""
 
 
