@@ -177,9 +177,9 @@ def _matrices(x: Tensor, importance: Tensor) -> Tensor:
     size = x.shape[2]
     rows, columns = torch.triu_indices(size, size, device=x.device)
     packed = importance.new_zeros(*importance.shape[:3], len(rows))
-    for some in torch.arange(x.shape[3], device=x.device).split(max(1, STEP // len(rows))):
-        part = slice(int(some[0]), int(some[-1]) + 1)
-        packed += importance[..., part] @ _pairs(x[..., part]).transpose(2, 3)
+    length = max(1, STEP // (len(rows) * x.shape[0] * x.shape[1]))  # so that the pairs stay in the cache
+    for some, weights in zip(x.split(length, dim=3), importance.split(length, dim=3), strict=True):
+        packed += weights @ _pairs(some).transpose(2, 3)
     full = packed.new_empty(*packed.shape[:-1], size, size)
     full[..., rows, columns] = packed
     full[..., columns, rows] = packed
