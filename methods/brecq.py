@@ -68,7 +68,7 @@ class BRECQ(Method):
     weighting: Weighting = "diagonal"
     """"none" is the plain squared error, which the released script for ImageNet uses."""
     scale_error: Literal["power", "weighted"] = "power"
-    """What the scales are learned by: |d|^power as published, or the weighted error of the rounding."""
+    """What the scales are learned by: |d|^power as published, or the error that the rounding is learned by."""
     activations: Literal["float", "quantised"] = "float"
     """While the rounding is learned; "quantised" lets it see the error of the activations, too."""
     autocast: Autocast = "off"

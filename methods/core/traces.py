@@ -221,9 +221,7 @@ def outputs(operator: Operator | Rows, first: Tensor, second: Tensor, side: Side
         out = nn.functional.linear(second, first.flatten(0, 1)).unflatten(-1, (count, -1)).movedim(-2, 0)
         return out if bias is None else out + bias
     groups = operator.groups
-    if (
-        len(first[0]) == groups > 1
-    ):  # one by one: libraries are fast at depthwise convolutions with one output per input
+    if len(first[0]) == groups > 1:  # depthwise: libraries are fast only with one output per input
         return torch.stack([_layer(operator, weight, second, bias) for weight in first])
     # Candidates go inside each group of the convolution: (K, groups, out / groups, ...) to (groups, K, ...). Behind
     # the groups they would meet other channels' inputs, which is how grouped searches go wrong.

@@ -45,13 +45,17 @@ PRODUCTS = {
 }
 
 
+def prepared(model: str) -> tuple[Any, Any]:
+    """Return the explicit model and its calibration images."""
+    task = registry.task("imagenet", "mini")
+    task.prepare()
+    return explicit(task.load(model, CPU), W4A4), task.calibration(model, 32, 0, CPU)
+
+
 @lru_cache(maxsize=8)
 def traced(model: str, name: str) -> tuple[Any, Trace]:
     """Return the explicit model, and what passes through one operator, with the gradient at its output."""
-    task = registry.task("imagenet", "mini")
-    task.prepare()
-    calibration = task.calibration(model, 32, 0, CPU)
-    net = explicit(task.load(model, CPU), W4A4)
+    net, calibration = prepared(model)
     found = operators(net, calibration)
 
     def default(name: str, operator: Any, side: Side, x: Tensor) -> Any:
@@ -164,14 +168,7 @@ def bench_search_of_all_weights(benchmark: Any, model: str) -> None:
 
 def layers(model: str) -> list[str]:
     """Return the names of the layers and convolutions of a model that run."""
-    task = registry.task("imagenet", "mini")
-    task.prepare()
-    net = explicit(task.load(model, CPU), W4A4)
-    return [
-        name
-        for name, found in operators(net, task.calibration(model, 32, 0, CPU)).items()
-        if not isinstance(found, MatMul)
-    ]
+    return [name for name, found in operators(*prepared(model)).items() if not isinstance(found, MatMul)]
 
 
 def processor_time(run: Callable[[], object]) -> float:
@@ -218,9 +215,7 @@ def bench_search_by_the_tensors_own_error(benchmark: Any, model: str, way: str) 
 @cache
 def activations(model: str) -> list[Tensor]:
     """Return what enters every activation slot, each as one row."""
-    task = registry.task("imagenet", "mini")
-    calibration = task.calibration(model, 32, 0, CPU)
-    net = explicit(task.load(model, CPU), W4A4)
+    net, calibration = prepared(model)
     seen: list[Tensor] = []
     for operand in net.activations.values():
         operand.watcher = lambda operand, x: seen.append(x.reshape(1, -1))
