@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from bench.bits import BitSpec
 from bench.protocol import Calibration, Method
 from methods.core.explicit import Explicit, explicit
+from methods.core.fisher import are_logits, outputs
+from methods.core.openmmlab import has_proposals, image_outputs
 from methods.core.operands import Linear, MatMul
 from methods.core.reconstruct import (
     Loss,
@@ -27,16 +29,23 @@ from methods.core.reconstruct import (
     squared_error,
 )
 from methods.core.reconstruct.base import reduced
+from methods.core.reconstruct.cache import Memory
 from methods.core.reconstruct.losses import Terms
 from methods.core.reconstruct.settings import Autocast
+from methods.core.reconstruct.suffix import Forward
 from methods.repq_vit import RepQViT
 
 Local = Literal["channels", "moments", "squared"]
 Distance = Callable[[Tensor, Tensor], Tensor]
 """(what a quantised layer puts out, the same in float), each (..., tokens, channels), to a number."""
 
+Predictions = Callable[[Tensor], tuple[Tensor, ...]]
+"""Numbers of calibration images to what the float model predicts for them."""
+
 ITERATIONS, ITERATIONS_FROM_6_BITS = 1000, 200
 VARIANCE_FLOOR = 1e-12
+PREDICTIONS_SHARE = 4
+"""One part in so many of the memory is for the predictions, the rest for the units' inputs and targets."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,8 @@ class MGRQ(Method):
         "compare with, and this is no reproduction",
         "block loss: squared error, quantised input, float target",
         "global supervision: divergence of the logits at temperature 1 through the frozen float suffix; for detectors "
-        "and segmenters the squared difference of the feature and prediction maps over their float variance",
+        "and segmenters the squared difference of the feature and prediction maps over their float variance, without "
+        "the outputs per proposal of two-stage detectors",
         "local supervision: after the query-key-value, projection and MLP layers and the product with the values; "
         "divergence of the softmax over the channels",
         "fusion: 1 : 1 : 1 after dividing each term by its first value",
@@ -95,9 +105,12 @@ class MGRQ(Method):
             weight_schedule="constant" if adaround else "cosine", biases=not adaround, scales=False,
             input="quantised", keep=1.0, normalise=1.0,
             term_weights={"global": self.global_weight, "local": self.local_weight},
-            autocast=self.autocast, memory=self.memory_mb * 2**20, seed=torch.initial_seed(),
+            autocast=self.autocast, memory=self.memory_mb * 2**20 * (PREDICTIONS_SHARE - 1) // PREDICTIONS_SHARE,
+            seed=torch.initial_seed(),
         )  # fmt: skip
-        loss = partial(self.loss, blocks=frozenset(block_units(net)), predictions=self._predictions(twin, calibration))
+        forward = image_outputs if has_proposals(twin.model) else calibration.forward
+        predictions = self.predictions(twin, calibration, forward) if self.global_weight else None
+        loss = partial(self.loss, blocks=frozenset(block_units(net)), forward=forward, predictions=predictions)
         reconstruct(net, twin, calibration, settings, loss=loss, units=all_units(net))
         return net.model
 
@@ -107,14 +120,17 @@ class MGRQ(Method):
             return self.iterations
         return ITERATIONS_FROM_6_BITS if min(bits.weights, bits.activations) >= 6 else ITERATIONS
 
-    def loss(self, unit: Unit, *, blocks: frozenset[str], predictions: PerSample | None) -> Loss:
-        """Return the loss of a unit: all terms for a block, the plain error for a layer outside, KL for the head."""
+    def loss(self, unit: Unit, *, blocks: frozenset[str], forward: Forward, predictions: Predictions | None) -> Loss:
+        """Return the loss of a unit: all terms for a block, the plain error for a layer outside, KL for the head.
+
+        `forward` says what a model predicts; `predictions` are those of the float model, none without supervision.
+        """
         if unit.final:
             return divergence(unit)
         plain = squared_error(unit)
         if unit.name not in blocks:
             return plain
-        suffix = unit.suffix() if self.global_weight else None
+        suffix = None if predictions is None else unit.suffix(forward)
         layers = local_layers(unit.module) if self.local_weight else {}
         unit.tap(*layers)
         distance = DISTANCES[self.local]
@@ -123,12 +139,9 @@ class MGRQ(Method):
             error = plain(seen)
             assert isinstance(error, Tensor)
             terms = {"block": error}
-            if suffix is not None:
-                actual = suffix(seen.outputs, seen.indices)
-                with torch.no_grad():
-                    known = predictions is not None
-                    expected = predictions(seen.indices) if known else suffix(seen.targets, seen.indices)  # type: ignore[misc]
-                terms["global"] = predictions_apart(actual, expected, len(seen.indices))
+            if suffix is not None and predictions is not None:
+                actual = outputs(suffix(seen.outputs, seen.indices))
+                terms["global"] = predictions_apart(actual, predictions(seen.indices))
             if layers:
                 pairs = [(as_tokens(m, seen.inner[n]), as_tokens(m, seen.inner_targets[n])) for n, m in layers.items()]
                 terms["local"] = torch.stack([distance(out, target) for out, target in pairs]).mean()
@@ -136,18 +149,16 @@ class MGRQ(Method):
 
         return loss
 
-    def _predictions(self, twin: Explicit, calibration: Calibration) -> PerSample | None:
-        """Return the float logits of all calibration images; nothing for models with other outputs."""
-        if not self.global_weight:
-            return None
-        parts = []
-        with torch.no_grad():
-            for batch in calibration.batches():
-                out = calibration.forward(twin.model, batch)
-                if not isinstance(out, Tensor):
-                    return None
-                parts.append(out)
-        return PerSample(parts)
+    @torch.no_grad()
+    def predictions(self, twin: Explicit, calibration: Calibration, forward: Forward) -> Predictions:
+        """Run the float model over the calibration images and return what looks its predictions up."""
+        memory = Memory(self.memory_mb * 2**20 // PREDICTIONS_SHARE, calibration.device)
+        batches = [
+            [memory.empty(x.shape, x.dtype).copy_(x) for x in outputs(forward(twin.model, batch))]
+            for batch in calibration.batches()
+        ]
+        kept = [PerSample(parts, join=False) for parts in zip(*batches, strict=True)]
+        return lambda indices: tuple(samples(indices).to(calibration.device) for samples in kept)
 
     def notes(self) -> list[str]:
         """Say whose reading this is, and where the steps are fewer than usual."""
@@ -192,14 +203,9 @@ DISTANCES: dict[Local, Distance] = {
 }
 
 
-def predictions_apart(
-    actual: Tensor | tuple[Tensor, ...], expected: Tensor | tuple[Tensor, ...], images: int
-) -> Tensor:
-    """Return how far predictions are apart: KL for logits; for maps the squared difference over the float variance.
-
-    Of a detector's outputs those with one entry per image count; which proposals the others belong to may differ.
-    """
-    if isinstance(actual, Tensor) and isinstance(expected, Tensor):
-        return nn.functional.kl_div(actual.log_softmax(-1), expected.softmax(-1), reduction="batchmean")
-    pairs = [(a, e) for a, e in zip(actual, expected, strict=True) if len(e) == images and a.shape == e.shape]
+def predictions_apart(actual: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> Tensor:
+    """Return how far predictions are apart: KL for logits; for maps the squared difference over the float variance."""
+    if are_logits(expected):
+        return nn.functional.kl_div(actual[0].log_softmax(-1), expected[0].softmax(-1), reduction="batchmean")
+    pairs = zip(actual, expected, strict=True)
     return torch.stack([(a - e).square().mean() / e.var().clamp_min(VARIANCE_FLOOR) for a, e in pairs]).sum()

@@ -105,6 +105,22 @@ def _hidden(ffn: Any) -> list[Any]:
     return list(ffn.layers)[:-2]
 
 
+def has_proposals(model: nn.Module) -> bool:
+    """Tell whether a model is a two-stage detector, whose last heads run on proposals and not on images."""
+    return hasattr(model, "rpn_head") and hasattr(model, "roi_head")
+
+
+def image_outputs(model: Any, images: Tensor) -> tuple[Tensor, ...]:
+    """Return a two-stage detector's outputs for whole images: the neck's levels, scores and deltas of the proposals.
+
+    The heads behind do not run: which proposals their outputs belong to changes with the scores, and on small images
+    they take two thirds of a pass.
+    """
+    found = features(model, images)
+    scores, deltas = model.rpn_head(found)
+    return (*found, *scores, *deltas)
+
+
 def features(model: Any, images: Tensor) -> tuple[Tensor, ...]:
     """Return what the heads read: the levels of the feature pyramid, or the maps of a backbone without a neck."""
     return tuple(model(images) if backbone_of(model) is model else model.extract_feat(images))

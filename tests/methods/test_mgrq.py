@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -12,6 +14,8 @@ from methods import mgrq
 from methods.core.explicit import explicit
 from methods.core.reconstruct import Settings, block_units, reconstruct
 from methods.mgrq import MGRQ
+from tests.methods.core import openmmlab_models
+from tests.methods.core.openmmlab_models import Images
 
 W4A4 = BitSpec(4, 4)
 STEPS = Settings(iterations=1, weights="ste", weight_rate=0.0, input="quantised", keep=1.0, scales=False, normalise=1.0)
@@ -24,7 +28,8 @@ def terms_of(method: MGRQ, name: str, bits: BitSpec, settings: Settings = STEPS)
     blocks = frozenset(block_units(net))
 
     def loss(unit):
-        return method.loss(unit, blocks=blocks, predictions=method._predictions(twin, calibration))
+        known = method.predictions(twin, calibration, calibration.forward) if method.global_weight else None
+        return method.loss(unit, blocks=blocks, forward=calibration.forward, predictions=known)
 
     return reconstruct(net, twin, calibration, settings, loss=loss)
 
@@ -56,7 +61,8 @@ def test_training_lowers_the_sum_of_the_terms_over_their_first_values(name):
     )  # fmt: skip
 
     def loss(unit):
-        return method.loss(unit, blocks=blocks, predictions=method._predictions(twin, calibration))
+        known = method.predictions(twin, calibration, calibration.forward) if method.global_weight else None
+        return method.loss(unit, blocks=blocks, forward=calibration.forward, predictions=known)
 
     for result in reconstruct(net, twin, calibration, settings, loss=loss):
         assert result.kept
@@ -123,10 +129,45 @@ def test_the_channel_divergence_by_hand():
     torch.testing.assert_close(mgrq.channel_divergence(out, target), expected)
 
 
-def test_maps_count_by_their_variance_and_proposals_do_not_count():
-    expected = (torch.tensor([[1.0, 3.0], [1.0, 3.0]]), torch.zeros(6, 2))
-    actual = (expected[0] + 1.0, torch.ones(6, 2))
-    torch.testing.assert_close(mgrq.predictions_apart(actual, expected, 2), 1 / expected[0].var())
+def test_maps_count_by_their_variance():
+    expected = (torch.tensor([[[1.0, 3.0]], [[1.0, 3.0]]]), torch.tensor([[[2.0]], [[6.0]]]))
+    actual = (expected[0] + 1.0, expected[1])
+    torch.testing.assert_close(mgrq.predictions_apart(actual, expected), 1 / expected[0].var())
+
+
+def test_a_detector_is_supervised_on_whole_images_and_its_heads_behind_the_proposals_never_run():
+    pytest.importorskip("mmdet")
+    model, calibration = openmmlab_models.mask_rcnn(), Images((32, 32))
+    twin, method = explicit(model, W4A4), MGRQ()
+    ran = []
+    for head in (twin.model.roi_head.bbox_head, twin.model.roi_head.mask_head):
+        head.register_forward_hook(lambda *_: ran.append(True))
+    known = method.predictions(twin, calibration, mgrq.image_outputs)
+    net = mgrq.RepQViT().calibrated(model, calibration, W4A4)
+    (batch,) = calibration.batches()
+    seen: list[Tensor] = []
+
+    def loss(unit):
+        own = method.loss(unit, blocks=frozenset([unit.name]), forward=mgrq.image_outputs, predictions=known)
+
+        def value(found):
+            terms = own(found)
+            if found.indices.tolist() == [0, 1]:
+                seen.append(terms["global"])
+                same = unit.suffix(mgrq.image_outputs)(found.targets, found.indices)
+                expected = calibration.forward(twin.model, batch)[: len(same)]
+                assert len(same) == 15 and all(len(x) == 2 for x in same)
+                for a, b in zip(same, expected, strict=True):
+                    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+                ran.clear()  # of the whole model, just above
+            return terms
+
+        return value
+
+    ran.clear()
+    reconstruct(net, twin, calibration, replace(STEPS, iterations=0), loss=loss, units=["backbone.stages.1.blocks.0"])
+    assert seen and all(term > 0 for term in seen)
+    assert not ran
 
 
 def test_six_bits_take_fewer_steps():

@@ -99,10 +99,11 @@ def divergence(unit: Any) -> Loss:
 class PerSample:
     """A tensor per sample, given batch by batch (shapes may differ between batches), looked up by sample numbers."""
 
-    def __init__(self, parts: Sequence[Tensor]) -> None:
+    def __init__(self, parts: Sequence[Tensor], *, join: bool = True) -> None:
+        """Take the batches; joined where their shapes allow, which needs their memory twice for a moment."""
         self.parts = list(parts)
         self.starts = torch.tensor([0, *[len(part) for part in self.parts]]).cumsum(0)
-        alike = len({tuple(part.shape[1:]) for part in self.parts}) == 1
+        alike = join and len({tuple(part.shape[1:]) for part in self.parts}) == 1
         self.joined = torch.cat(self.parts) if alike else None
 
     def __call__(self, indices: Tensor) -> Tensor:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from bench.errors import Unsupported
 from bench.protocol import Calibration
 from methods.core.explicit import Explicit
 from methods.core.reconstruct.plan import UnitPlan
+
+Forward = Callable[[nn.Module, Any], Tensor | tuple[Tensor, ...]]
+"""(model, images) to its predictions, as `Calibration.forward`."""
 
 
 class Suffix:
@@ -22,10 +25,11 @@ class Suffix:
     call finds out; elsewhere (a detector's neck needs the results of all stages) they run again, without gradients.
     """
 
-    def __init__(self, twin: Explicit, calibration: Calibration, plan: UnitPlan) -> None:
+    def __init__(self, twin: Explicit, calibration: Calibration, plan: UnitPlan, forward: Forward) -> None:
         if len(plan.entries) != len({entry.batch for entry in plan.entries}):
             raise Unsupported(f"{plan.name} runs several times per image: what follows it is not one function")
-        self.twin, self.calibration, self.plan = twin, calibration, plan
+        self.twin, self.plan, self.forward = twin, plan, forward
+        self.device = calibration.device
         self.batches = [batch.cpu() for batch in calibration.batches()]
         self.first = [entry.first for entry in plan.entries]
         names = [name for name, _ in twin.blocks()]
@@ -35,7 +39,7 @@ class Suffix:
     def __call__(self, tensors: Sequence[Tensor], indices: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the predictions for the images with these numbers, the unit putting out `tensors`."""
         images, group = self._images(indices)
-        images = images.to(self.calibration.device)
+        images = images.to(self.device)
         output = self.plan.calls[group].outputs.join(list(tensors))
         if self._chain is None:
             self._chain = self._is_chain(images, output)
@@ -58,7 +62,7 @@ class Suffix:
         for module, forward in modules:
             vars(module)["forward"] = forward
         try:
-            return self.calibration.forward(self.twin.model, images)
+            return self.forward(self.twin.model, images)
         finally:
             for module, _ in modules:
                 del vars(module)["forward"]

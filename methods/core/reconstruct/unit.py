@@ -18,7 +18,7 @@ from methods.core.operands import Operand
 from methods.core.reconstruct.cache import Samples
 from methods.core.reconstruct.losses import Seen
 from methods.core.reconstruct.plan import UnitPlan
-from methods.core.reconstruct.suffix import Suffix
+from methods.core.reconstruct.suffix import Forward, Suffix
 
 
 @dataclass
@@ -68,9 +68,12 @@ class Unit:
             self.module.get_submodule(name)
         self.taps += [name for name in names if name not in self.taps]
 
-    def suffix(self) -> Suffix:
-        """Return the frozen float model behind this unit, differentiable in the unit's output."""
-        return Suffix(self.twin, self.calibration, self.plan)
+    def suffix(self, forward: Forward | None = None) -> Suffix:
+        """Return the frozen float model behind this unit, differentiable in the unit's output.
+
+        `forward` says what a model predicts for a batch of images; by default what the task says.
+        """
+        return Suffix(self.twin, self.calibration, self.plan, forward or self.calibration.forward)
 
     def run(self, module: nn.Module, group: int, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Return the output tensors of the quantised or float unit for input tensors of one group."""
