@@ -51,12 +51,14 @@ class Activation(Training):
     """One activation slot in training: drops, and gives a uniform grid's scale its gradient if that is learned.
 
     Of another quantizer, the buffers named in its attribute `learned` are trained; its `quantise` must have a
-    gradient for them.
+    gradient for them. `nonnegative`: no value is below 0, as behind a softmax, which saves the backward pass a tensor.
     """
 
-    def __init__(self, inner: Quantizer, keep: float, generator: torch.Generator, *, learn: bool) -> None:
+    def __init__(
+        self, inner: Quantizer, keep: float, generator: torch.Generator, *, learn: bool, nonnegative: bool = False
+    ) -> None:
         super().__init__(inner)
-        self.keep, self.generator = keep, generator
+        self.keep, self.generator, self.nonnegative = keep, generator, nonnegative
         self.low: Any = 0
         self.high: Any = 0
         if isinstance(inner, Uniform):
@@ -81,7 +83,7 @@ class Activation(Training):
         if isinstance(low, Tensor):
             low, high = grid._like(x, low), grid._like(x, high)
         # cast: an autograd function's apply is untyped
-        return cast(Tensor, _Quantise.apply(x, grid._like(x, grid.scale), low, high, chosen))
+        return cast(Tensor, _Quantise.apply(x, grid._like(x, grid.scale), low, high, chosen, self.nonnegative))
 
     @torch.no_grad()
     def guard(self) -> None:
@@ -96,21 +98,24 @@ class Activation(Training):
             parameter.grad = None
 
 
+NO_GRADIENTS = (None,) * 5
+"""For scale, ends, mask and `nonnegative`."""
+
+
 class _Quantise(torch.autograd.Function):
     """Values on the grid where the mask is 1; straight-through for x, LSQ for the scale.
 
     Each pass costs as much as fetching its tensors from memory, so there are few of them, and what the backward pass
     fetches is one tensor: dx^/ds, in steps. It is at most half a step where a value was rounded, 0 where it was
-    dropped, and the clipped code elsewhere; so it also says where no gradient passes, if both ends of the grid are a
-    step or more away from 0.
+    dropped, and the clipped code elsewhere; so it also says where no gradient passes, if the ends of the grid that
+    values go beyond are a step or more away from 0.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, low: Any, high: Any, mask: Tensor | None) -> Tensor:
-        # `out`, because a view into queries, keys and values would hand its strides on
-        code = torch.mul(x, scale.reciprocal(), out=torch.empty(x.shape, dtype=x.dtype, device=x.device))
-        if mask is not None:
-            code.mul_(mask)  # a dropped value is as good as 0 from here on
+    def forward(
+        ctx: Any, x: Tensor, scale: Tensor, low: Any, high: Any, mask: Tensor | None, nonnegative: bool
+    ) -> Tensor:
+        code = _quotient(x, scale, mask)
         hard = code.round().clamp_(low, high)
         ctx.of_scale, ctx.shape = ctx.needs_input_grad[1], scale.shape
         # between which quotients nothing is clipped; ties at the ends count as clipped
@@ -121,7 +126,7 @@ class _Quantise(torch.autograd.Function):
             edges = ctx.edges = math.ceil(low) - 0.5, math.floor(high) + 0.5
             if not ctx.of_scale:
                 ctx.save_for_backward(code)
-            elif low <= -1 and high >= 1:
+            elif (low <= -1 or nonnegative) and high >= 1:
                 slope = _between(code, code, *edges, out=code)
                 ctx.save_for_backward(torch.sub(hard, slope, out=slope))
                 ctx.edges = -0.75, 0.75
@@ -132,15 +137,26 @@ class _Quantise(torch.autograd.Function):
         return hard if mask is None else torch.lerp(x, hard, mask, out=hard)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         gradient = grads[0].contiguous()
         first, slope = ctx.saved_tensors[0], ctx.saved_tensors[-1]
         through = gradient * first if ctx.edges is None else _between(gradient, first, *ctx.edges)
         if not ctx.of_scale:
-            return through, None, None, None, None
+            return through, *NO_GRADIENTS
         if ctx.shape:
-            return through, (gradient * slope).sum_to_size(ctx.shape), None, None, None
-        return through, torch.dot(gradient.view(-1), slope.view(-1)), None, None, None
+            return through, (gradient * slope).sum_to_size(ctx.shape), *NO_GRADIENTS[1:]
+        return through, torch.dot(gradient.view(-1), slope.view(-1)), *NO_GRADIENTS[1:]
+
+
+def _quotient(x: Tensor, scale: Tensor, mask: Tensor | None) -> Tensor:
+    """Return x / scale, contiguous, and 0 where a value is dropped: it is as good as 0 from here on."""
+    # `out`, because a view into queries, keys and values would hand its strides on
+    out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    if mask is None:
+        return torch.mul(x, scale.reciprocal(), out=out)
+    if x.device.type == "cpu" and not scale.ndim:  # one pass; a GPU would have to wait for the number
+        return torch.addcmul(x.new_zeros(()), x, mask, value=1 / scale.item(), out=out)
+    return torch.mul(x, scale.reciprocal(), out=out).mul_(mask)
 
 
 def _by_comparison(code: Tensor, hard: Tensor, low: Any, high: Any, mask: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -61,10 +61,11 @@ def power_error(power: float) -> LossFor:
         def loss(seen: Seen) -> Tensor:
             errors = []
             for out, target in zip(seen.outputs, seen.targets, strict=True):
-                difference = out - target
-                # dot products instead of pow: no copy of the size of the output
-                total = difference.square() if power == 2 else difference.abs().pow(power)
-                errors.append(total.sum() / (total.numel() / total.shape[channel_axis(total, unit.module)]))
+                if power == 2:  # one pass forward, one backward
+                    total = nn.functional.mse_loss(out, target, reduction="sum")
+                else:
+                    total = (out - target).abs().pow(power).sum()
+                errors.append(total / (out.numel() / out.shape[channel_axis(out, unit.module)]))
             return torch.stack(errors).mean()
 
         return loss

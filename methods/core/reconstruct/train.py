@@ -58,10 +58,13 @@ class Trainer:
                 continue
             assert not isinstance(quantizer, Training), f"{operand.name} is in training already"
             if operand.role != "weight":
-                self.dropped[operand] = Activation(
-                    quantizer, self.settings.keep, self.generator, learn=self.settings.scales
+                self.dropped[operand] = operand.quantizer = Activation(
+                    quantizer,
+                    self.settings.keep,
+                    self.generator,
+                    learn=self.settings.scales,
+                    nonnegative=operand.role == "softmax",
                 )
-                operand.quantizer = self.dropped[operand]
             elif self.settings.weights == "adaround":
                 self.rounded[operand] = AdaRound(quantizer, self.unit.net.weight(operand).detach())
                 operand.quantizer = self.rounded[operand]

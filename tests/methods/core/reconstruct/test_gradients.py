@@ -53,6 +53,7 @@ def test_regulariser(beta: float) -> None:
 GRIDS = {
     "both signs": (torch.tensor(0.37), torch.tensor(3.0), None),
     "no code below 0": (torch.tensor(0.37), torch.tensor(0.0), None),
+    "no value below 0": (torch.tensor(0.37), torch.tensor(0.0), None),
     "zero point between codes": (torch.tensor(0.37), torch.tensor(0.4), None),
     "no code for 0": (torch.tensor(0.37), torch.tensor(-2.0), None),
     "per head": (torch.tensor([0.3, 0.4, 0.6]), torch.tensor([3.0, 0.0, -1.0]), 1),
@@ -65,8 +66,10 @@ def test_learned_scale(name: str, keep: float) -> None:
     """LSQ: with the rounding error in steps held fixed, x^ = x + s e where rounded, and s times the code at an end."""
     scale, zero, axis = GRIDS[name]
     grid = Uniform(3, scale, zero, axis=axis).double()
-    x, upstream = drawn(4, 3, 50, seed=5).requires_grad_(), drawn(4, 3, 50, seed=9)
-    form = Activation(grid, keep, torch.Generator().manual_seed(2), learn=True)
+    nonnegative = name == "no value below 0"
+    x, upstream = drawn(4, 3, 50, seed=5), drawn(4, 3, 50, seed=9)
+    x = (1.5 * x.abs() if nonnegative else x).requires_grad_()
+    form = Activation(grid, keep, torch.Generator().manual_seed(2), learn=True, nonnegative=nonnegative)
     out = form(x)
     (out * upstream).sum().backward()
     chosen = torch.ones_like(x) if keep == 1 else mask(x, keep, torch.Generator().manual_seed(2))
