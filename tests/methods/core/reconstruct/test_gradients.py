@@ -145,10 +145,9 @@ def test_local_distances_of_mgrq(name: Any) -> None:
 
 
 def test_predictions_of_mgrq() -> None:
-    logits = drawn(4, 6, seed=1)
-    assert torch.autograd.gradcheck(
-        lambda x: mgrq.predictions_apart(x, logits, 4), drawn(4, 6, seed=2).requires_grad_()
-    )
+    logits = (drawn(4, 6, seed=1),)
+    given = drawn(4, 6, seed=2).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: mgrq.predictions_apart((x,), logits), given)
     maps = (drawn(2, 3, 4, seed=3), drawn(2, 5, seed=4))
-    given = (drawn(2, 3, 4, seed=5).requires_grad_(), drawn(2, 5, seed=6).requires_grad_())
-    assert torch.autograd.gradcheck(lambda *x: mgrq.predictions_apart(x, maps, 2), given)
+    pair = (drawn(2, 3, 4, seed=5).requires_grad_(), drawn(2, 5, seed=6).requires_grad_())
+    assert torch.autograd.gradcheck(lambda *x: mgrq.predictions_apart(x, maps), pair)

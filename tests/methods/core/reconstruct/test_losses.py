@@ -125,7 +125,7 @@ def test_gradient_through_the_suffix_against_finite_differences() -> None:
 
     twin = explicit(model, BITS)
     (found,) = plan(twin, Double(), ["blocks.0"])
-    suffix = Suffix(twin, Double(), found)
+    suffix = Suffix(twin, Double(), found, Double().forward)
     x = torch.randn(2, 17, 32, dtype=torch.float64, requires_grad=True)
     direction = torch.randn_like(x)
     value = suffix([x], torch.arange(2)).square().sum()  # type: ignore[union-attr]
