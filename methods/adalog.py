@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -10,13 +11,13 @@ from torch import Tensor, nn
 
 from bench.bits import BitSpec
 from bench.protocol import Calibration, Method
-from methods.core.adaptive_log import BASES, GELU_DEPTH, AdaptiveLog, as_candidates, fold_shift
+from methods.core.adaptive_log import BASES, GELU_DEPTH, AdaptiveLog, fold_shift, on_grids
 from methods.core.explicit import Explicit, explicit
 from methods.core.operands import Layer, Linear, MatMul
 from methods.core.product_search import (
-    Apply,
     FirstImages,
     Operator,
+    Prepare,
     Reads,
     each_operator,
     input_error,
@@ -151,7 +152,7 @@ class _LogSearch:
         slot = product.left_operand
         q = bases(reads.first[0])
         own_side(product, reads, self.progress, left=False)
-        error = side_error(product, reads, left=True, apply=self._apply(slot.bits, 0.0))
+        error = side_error(product, reads, left=True, prepare=self._grids(slot.bits, 0.0))
         ones = torch.ones_like(q)
         for _ in range(self.rounds):
             best = error(ones[None], q[None]).argmin()
@@ -167,8 +168,8 @@ class _LogSearch:
         ceiling = ceilings[-2]
         rounds = self.rounds if isinstance(layer, Linear) else 1
         for _ in range(rounds):
-            apply = self._apply(slot.bits, shift)
-            error = input_error(layer, values, apply) if isinstance(layer, Linear) else _own_error(values, apply)
+            grids = self._grids(slot.bits, shift)
+            error = input_error(layer, values, grids) if isinstance(layer, Linear) else _own_error(values, grids)
             ceiling, q = self._base_and_ceiling(values, ceiling, shift, error)
             slot.quantizer = AdaptiveLog(slot.bits, ceiling, q, shift=shift, zero_code=self.zero_code)
             if isinstance(layer, Linear):
@@ -189,11 +190,8 @@ class _LogSearch:
         found = progressive(Candidates(pairs[None, :, 0], pairs[None, :, 1], step[None]), error, progress)
         return found[0][0], found[1][0]
 
-    def _apply(self, bits: int, shift: float) -> Apply:
-        def apply(x: Tensor, ceilings: Tensor, q: Tensor) -> Tensor:
-            return as_candidates(x + shift, ceilings, q, bits, self.zero_code) - shift
-
-        return apply
+    def _grids(self, bits: int, shift: float) -> Prepare:
+        return partial(on_grids, bits=bits, shift=shift, zero_code=self.zero_code)
 
 
 def bases(like: Tensor) -> Tensor:
@@ -212,10 +210,11 @@ def ceiling_candidates(values: Tensor, shift: float, count: int) -> Tensor:
     return low + (high - low) * way + shift
 
 
-def _own_error(values: Tensor, apply: Apply) -> Error:
+def _own_error(values: Tensor, prepare: Prepare) -> Error:
     """Return the squared error of the values themselves, for convolutions."""
+    on_grids = prepare(values)
     return lambda ceilings, q: torch.stack(
-        [(apply(values, s[None], k[None])[0] - values).square().mean() for s, k in zip(ceilings[0], q[0], strict=True)]
+        [(on_grids(s[None], k[None])[0] - values).square().mean() for s, k in zip(ceilings[0], q[0], strict=True)]
     )[None]
 
 

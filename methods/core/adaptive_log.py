@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from bench.protocol import Quantizer
 from methods.core.operands import Linear
-from methods.core.quantizers import SCALE_FLOOR, ZeroCode
+from methods.core.progressive import OnGrids
+from methods.core.quantizers import SCALE_FLOOR, ZeroCode, looked_up
 
 STEPS = 37
 """The base is 2^(q / 37): q = 37 is base 2, the finest is q = 10, the coarsest q = 137."""
@@ -35,10 +36,9 @@ def decoded(q: Tensor, bits: int, zero_code: ZeroCode = "last") -> Tensor:
     return torch.cat([values, values.new_zeros(*q.shape, 1)], dim=-1)
 
 
-def codes_of(x: Tensor, ceiling: Tensor, q: Tensor, last: int) -> Tensor:
-    """Return round(-log2(x / S) 37 / q), within 0 and `last` (which also stands for everything that is not above 0)."""
-    log = (x / ceiling).clamp(0, 1).log2().mul(-STEPS / q).round()
-    return torch.fmax(log, log.new_zeros(())).clamp_max(last)
+def places(x: Tensor, ceiling: Tensor, q: Tensor) -> Tensor:
+    """Return round(-log2(x / S) 37 / q), before it is clipped: infinite for what is not above 0."""
+    return (x / ceiling).clamp_(0, 1).log2_().mul_(-STEPS / q).round_()
 
 
 class AdaptiveLog(Quantizer):
@@ -101,10 +101,8 @@ class _Decode(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, ceiling: Tensor, q: Tensor, unit: Tensor) -> Tensor:
-        codes = codes_of(x, ceiling, q, len(unit) - 1).to(torch.int32)
         # a table, because exp2 of the same code may differ in the last bit between vector and scalar lanes
-        out = (unit * ceiling).index_select(0, codes.reshape(-1)).reshape(x.shape)
-        out = out.masked_fill_(x.isnan(), torch.nan).to(x.dtype)  # a diverged model must not look healthy
+        out = looked_up(unit * ceiling, places(x, ceiling, q)).to(x.dtype)
         if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
             inside = (x >= 0) & (x <= ceiling)
             ctx.save_for_backward(inside, x, out, ceiling)
@@ -131,9 +129,18 @@ def fold_shift(layer: Linear) -> None:
     quantizer.folded.fill_(True)
 
 
-def as_candidates(x: Tensor, ceilings: Tensor, q: Tensor, bits: int, zero_code: ZeroCode = "last") -> Tensor:
-    """Return `x` on K grids, (K, *x.shape); `ceilings` and `q` are (K,), `x` is shifted already."""
+def on_grids(x: Tensor, bits: int, shift: float, zero_code: ZeroCode = "last") -> OnGrids:
+    """Return what puts `x` on K grids, given ceilings and q (K,): (K, *x.shape). The logarithm is taken once."""
+    log = (x + shift).clamp_min_(0).log2_().nan_to_num_(-torch.inf, neginf=-torch.inf)
     shape = (-1, *[1] * x.ndim)
-    tables = decoded(q, bits, zero_code).to(x.dtype) * ceilings[:, None]  # (K, codes)
-    codes = codes_of(x, ceilings.reshape(shape), q.reshape(shape), tables.shape[1] - 1).long()
-    return tables.gather(1, codes.flatten(1)).reshape(codes.shape)
+
+    def on(ceilings: Tensor, q: Tensor) -> Tensor:
+        tables = decoded(q, bits, zero_code).to(x.dtype) * ceilings[:, None] - shift  # (K, codes)
+        rate = -STEPS / q
+        codes = (log * rate.reshape(shape)).sub_((ceilings.log2() * rate).reshape(shape)).round_()
+        codes.clamp_(0, tables.shape[1] - 1)
+        starts = torch.arange(len(q), device=x.device, dtype=x.dtype) * tables.shape[1]
+        flat = codes.add_(starts.reshape(shape)).to(torch.int32).reshape(-1)
+        return tables.reshape(-1).index_select(0, flat).reshape(codes.shape)
+
+    return on

@@ -7,7 +7,9 @@ nothing cancels at 8 bits.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +20,9 @@ from bench.errors import Unsupported
 from bench.protocol import Calibration, Quantizer, report
 from methods.core.explicit import Explicit
 from methods.core.operands import Conv2d, ConvTranspose2d, Layer, Linear, MatMul
-from methods.core.progressive import Error
+from methods.core.progressive import Error, OnGrids
 from methods.core.quantizers import Uniform
+from methods.core.traces import Enough
 
 ROWS = 16_384
 """Rows of a linear layer's input that a search looks at, evenly spread over all images and positions."""
@@ -29,12 +32,12 @@ VALUES = 200_000
 """Values of a convolution's input that a search looks at."""
 TOGETHER = 8
 """Operators recorded in one pass over the images."""
-STEP = {"cpu": 2**20, "cuda": 2**26}
+STEP = {"cpu": 2**18, "cuda": 2**26}
 """Values of the largest tensor of a step: on a CPU what its cache holds, which is several times faster."""
 
 Operator = Layer | MatMul
-Apply = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(x, scales (K,), zero points (K,)) to x on K grids, (K, *x.shape)."""
+Prepare = Callable[[Tensor], OnGrids]
+"""A part of an operand to what puts it on grids; what does not depend on the grid is computed here."""
 
 
 class FirstImages(Calibration):
@@ -71,62 +74,96 @@ class Reads:
 
 def each_operator(net: Explicit, calibration: Calibration) -> Iterator[tuple[str, Operator, Reads]]:
     """Yield (name, operator, what it reads) in execution order; operators are recorded a few at a time."""
-    order = _order(net, calibration)
-    done = 0
-    for start in range(0, len(order), TOGETHER):
-        names = list(order)[start : start + TOGETHER]
-        found = recorded(net, calibration, {name: order[name] for name in names})
-        for name in names:
-            report("scale search", done, len(order))
-            done += 1
-            yield name, order[name], found.pop(name)
+    calls = calls_in_a_pass(net, calibration)
+    names = list(calls)
+    for done, (name, operator, reads) in enumerate(each_recorded(net, calibration, names, calls)):
+        report("scale search", done, len(names))
+        yield name, operator, reads
 
 
-def _order(net: Explicit, calibration: Calibration) -> dict[str, Operator]:
-    """Return the operators in the order in which they run; all that have slots must run."""
-    found: dict[str, Operator] = {}
+def each_recorded(
+    net: Explicit, calibration: Calibration, names: Sequence[str], calls: Mapping[str, int]
+) -> Iterator[tuple[str, Operator, Reads]]:
+    """Yield (name, operator, what it reads in float) for operators named in execution order, recorded a few at a time.
+
+    `calls` are those of `calls_in_a_pass`: a pass over the images ends where the last of a few has run.
+    """
+    for start in range(0, len(names), TOGETHER):
+        some = {name: net.model.get_submodule(name) for name in names[start : start + TOGETHER]}
+        found = _recorded(net, calibration, some, calls)  # type: ignore[arg-type]
+        for name, operator in some.items():
+            yield name, operator, found.pop(name)  # type: ignore[misc]
+
+
+def calls_in_a_pass(net: Explicit, calibration: Calibration) -> dict[str, int]:
+    """Return how often each operator runs on the first image, in execution order; all that have slots must run.
+
+    Operators that run on another image only come last, with no calls.
+    """
     names: dict[nn.Module, str] = {m: n for n, m in net.model.named_modules() if isinstance(m, Layer | MatMul)}
 
+    calls: Counter[str] = Counter()
+    missing = set(names.values())
+
     def enter(module: Any, args: Any) -> None:
+        calls[names[module]] += 1
         if all(x.numel() for x in args):  # a detector without proposals runs its heads on nothing
-            found[names[module]] = module
+            missing.discard(names[module])
 
     _hooked(net, FirstImages(calibration, 1), list(names), enter)
-    missing = set(names.values()) - set(found)
+    first = dict(calls)
     if missing:  # rare: only now look at all images
         _hooked(net, calibration, list(names), enter)
-        missing = set(names.values()) - set(found)
     if missing:
         raise Unsupported(f"{min(missing)} did not run on the calibration set, so it has no range")
-    return found
+    return dict.fromkeys(calls, 0) | first
 
 
 @torch.no_grad()
 def _hooked(
-    net: Explicit, calibration: Calibration, modules: Sequence[nn.Module], enter: Callable[[Any, Any], None]
+    net: Explicit,
+    calibration: Calibration,
+    modules: Sequence[nn.Module],
+    enter: Callable[[Any, Any], None],
+    enough: int = 0,
 ) -> None:
-    """Run the float model with a hook in front of some modules."""
+    """Run the float model with a hook in front of some modules; with `enough`, a pass ends after so many calls."""
+    left = 0
+
+    def hook(module: Any, args: Any) -> None:
+        nonlocal left
+        enter(module, args)
+        left -= 1
+        if left == 0:
+            raise Enough
+
     net.switch(False)
-    handles = [module.register_forward_pre_hook(enter) for module in modules]
+    handles = [module.register_forward_pre_hook(hook) for module in modules]
     try:
         for batch in calibration.batches():
-            calibration.forward(net.model, batch)
+            left = enough
+            with suppress(Enough):
+                calibration.forward(net.model, batch)
     finally:
         for handle in handles:
             handle.remove()
 
 
-def recorded(net: Explicit, calibration: Calibration, operators: Mapping[str, Operator]) -> dict[str, Reads]:
+def _recorded(
+    net: Explicit, calibration: Calibration, operators: Mapping[str, Operator], calls: Mapping[str, int]
+) -> dict[str, Reads]:
     """Return what some operators read in float, thinned evenly."""
-    calls: dict[nn.Module, list[tuple[Tensor, ...]]] = {module: [] for module in operators.values()}
+    read: dict[nn.Module, list[tuple[Tensor, ...]]] = {module: [] for module in operators.values()}
     batches = sum(1 for _ in calibration.batches())
+    known = all(calls[name] for name in operators)
 
     def enter(module: Any, args: tuple[Tensor, ...]) -> None:
         if all(x.numel() for x in args):
-            calls[module].append(_thinned(module, args, batches))
+            read[module].append(_thinned(module, args, batches))
 
-    _hooked(net, calibration, list(operators.values()), enter)
-    return {name: _joined(module, calls[module]) for name, module in operators.items()}
+    enough = sum(calls[name] for name in operators) if known else 0
+    _hooked(net, calibration, list(operators.values()), enter, enough)
+    return {name: _joined(module, read[module]) for name, module in operators.items()}
 
 
 def _thinned(module: Operator, args: tuple[Tensor, ...], batches: int) -> tuple[Tensor, ...]:
@@ -197,21 +234,20 @@ def affine(x: Tensor, scale: Tensor, zero: Tensor, bits: int) -> Tensor:
     return torch.minimum(torch.maximum(codes, -zero), levels - zero).mul_(scale)
 
 
-def uniform_inputs(bits: int) -> Apply:
-    """Return what puts x on K uniform grids, given `scale` and `zero` (K,): (K, *x.shape)."""
+def uniform_grids(bits: int) -> Prepare:
+    """Return what prepares a tensor for uniform grids."""
 
-    def apply(x: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+    def prepare(x: Tensor) -> OnGrids:
         shape = (-1, *[1] * x.ndim)
-        return affine(x[None], scale.reshape(shape), zero.reshape(shape), bits)
+        return lambda scale, zero: affine(x[None], scale.reshape(shape), zero.reshape(shape), bits)
 
-    return apply
+    return prepare
 
 
-def input_error(layer: Linear, rows: Tensor, apply: Apply) -> Error:
+def input_error(layer: Linear, rows: Tensor, prepare: Prepare) -> Error:
     """Return the output error of grids for the layer's input, one group, at its weight as it is quantised now.
 
-    `apply(rows, scale, zero)` puts the rows on K grids. Where there are more outputs than inputs, ||W^ e + c||^2 with
-    e = x^ - x is computed from W^'W^, which is smaller.
+    Where there are more outputs than inputs, ||W^ e + c||^2 with e = x^ - x is computed from W^'W^, which is smaller.
     """
     weight = layer.weight.detach()
     quantised = rounded(layer.weight_operand.quantizer, weight)
@@ -220,24 +256,30 @@ def input_error(layer: Linear, rows: Tensor, apply: Apply) -> Error:
     square, slope = (quantised.T @ quantised, rest @ quantised) if wide else (quantised.T, rest)
     constant = rest.square().sum()
 
-    def one(e: Tensor) -> Tensor:
+    width = max(square.shape)
+    size = _together(width, rows)
+    parts = [(x, prepare(x), c) for x, c in zip(rows.split(size), slope.split(size), strict=True)]
+
+    def one(e: Tensor, slope: Tensor) -> Tensor:
         if wide:
-            return ((e @ square) * e).sum((-1, -2)) + 2 * (e * slope).sum((-1, -2)) + constant
-        return (e @ square + slope).square().sum((-1, -2))
+            return (e @ square).add_(slope, alpha=2).mul_(e).sum((-1, -2))
+        return (e @ square).add_(slope).square_().sum((-1, -2))
 
     def error(scale: Tensor, zero: Tensor) -> Tensor:
-        at_once = _together(len(rows) * max(square.shape), rows)
-        pairs = zip(scale[0].split(at_once), zero[0].split(at_once), strict=True)
-        return (torch.cat([one(apply(rows, s, z) - rows) for s, z in pairs]) / len(rows))[None]  # (1, K)
+        total = torch.zeros_like(scale[0])
+        for x, on_grids, c in parts:
+            at_once = _together(len(x) * width, x)
+            pairs = zip(scale[0].split(at_once), zero[0].split(at_once), strict=True)
+            total += torch.cat([one(on_grids(s, z).sub_(x), c) for s, z in pairs])
+        return ((total + constant if wide else total) / len(rows))[None]  # (1, K)
 
     return error
 
 
-def side_error(product: MatMul, reads: Reads, *, left: bool, apply: Apply | None = None) -> Error:
+def side_error(product: MatMul, reads: Reads, *, left: bool, prepare: Prepare | None = None) -> Error:
     """Return the output error of grids for one side of a product, at its other side as it is quantised now.
 
-    Uniform grids per head: `scale` and `zero` are (heads, K). With `apply(x, scale, zero)`, which puts x on K grids,
-    one group for all heads.
+    Uniform grids per head: `scale` and `zero` are (heads, K). With `prepare`, one group for all heads.
     """
     operand, other = product.left_operand, product.right_operand
     if not left:
@@ -248,25 +290,33 @@ def side_error(product: MatMul, reads: Reads, *, left: bool, apply: Apply | None
         x, y = (a, b) if left else (b, a)
         return x @ (y.transpose(-2, -1) if product.transpose else y)
 
-    def by_head(x: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
-        scale, zero = (values.T[:, None, :, None, None] for values in (scale, zero))
-        return affine(x[None], scale, zero, operand.bits)
+    def by_head(x: Tensor) -> OnGrids:
+        def on_grids(scale: Tensor, zero: Tensor) -> Tensor:
+            scale, zero = (values.T[:, None, :, None, None] for values in (scale, zero))
+            return affine(x[None], scale, zero, operand.bits)
+
+        return on_grids
+
+    parts = []
+    for call in zip(varied, fixed, strict=True):
+        target = multiply(*call)
+        size = _together(max(call[0][0].numel(), target[0].numel()), target)
+        for x, y, t in zip(*(tensor.split(size) for tensor in (*call, target)), strict=True):
+            parts.append((y, t, (prepare or by_head)(x), _together(max(x.numel(), t.numel()), t)))
+    samples = sum(len(x) for x in varied)
 
     @torch.no_grad()
     def error(scale: Tensor, zero: Tensor) -> Tensor:
-        total: Tensor | None = None
-        samples = sum(len(x) for x in varied)
-        for x, y in zip(varied, fixed, strict=True):
-            target, given = multiply(x, y), rounded(other.quantizer, y)
-            at_once = _together(max(x.numel(), target.numel()), x)
+        """Return (groups, K)."""
+        total = torch.zeros_like(scale)
+        for y, target, on_grids, at_once in parts:
+            given = rounded(other.quantizer, y)[None]
             found = []
             for s, z in zip(scale.split(at_once, dim=1), zero.split(at_once, dim=1), strict=True):
-                grids = by_head(x, s, z) if apply is None else apply(x, s[0], z[0])  # (k, N, heads, T, d)
-                each = (multiply(grids, given[None]) - target).square().mean((-1, -2)).sum(1)  # (k, heads)
-                found.append(each if apply is None else each.mean(1, keepdim=True))
-            part = torch.cat(found).T / samples
-            total = part if total is None else total + part
-        assert total is not None
+                grids = on_grids(s, z) if prepare is None else on_grids(s[0], z[0])  # (k, N, heads, T, d)
+                each = multiply(grids, given).sub_(target).square_().mean((-1, -2)).sum(1)  # (k, heads)
+                found.append(each if prepare is None else each.mean(1, keepdim=True))
+            total += torch.cat(found).T / samples
         return total
 
     return error

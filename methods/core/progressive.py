@@ -16,6 +16,9 @@ from methods.core.ranges import SortedValues, percentile
 Error = Callable[[Tensor, Tensor], Tensor]
 """(scales, zero points), each (groups, K), to errors (groups, K)."""
 
+OnGrids = Callable[[Tensor, Tensor], Tensor]
+"""(scales, zero points), each (K,), to a certain tensor on K grids, (K, *its shape)."""
+
 ZERO_POINTS = 16
 INNER = 0.9
 """The narrowest range goes from the quantile 1 - INNER to the quantile INNER."""

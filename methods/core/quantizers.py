@@ -115,6 +115,17 @@ class _FakeQuantize(torch.autograd.Function):
         return grads[0] * inside, None, None, None
 
 
+def looked_up(table: Tensor, places: Tensor) -> Tensor:
+    """Return `table` (codes,) at rounded places (any shape, floats, overwritten), clipped to its codes.
+
+    NaN stays NaN: a diverged model must not look healthy. It gets an entry of its own, because looking for it in the
+    tensor is a pass that costs as much as all others together.
+    """
+    codes = places.clamp_(0, len(table) - 1).nan_to_num_(len(table)).to(torch.int32)
+    table = torch.cat([table, table.new_full((1,), torch.nan)])
+    return table.index_select(0, codes.reshape(-1)).reshape(places.shape)
+
+
 class Logarithmic(Quantizer):
     """Grid of S * 2^(-k / steps_per_octave) for values in [0, S], per tensor.
 
@@ -144,18 +155,18 @@ class Logarithmic(Quantizer):
     def quantise(self, x: Tensor) -> Tensor:
         """Return `x` on the grid; straight-through gradient up to the ceiling."""
         with torch.no_grad():
-            values = self.table.index_select(0, self.codes(x).reshape(-1)).reshape(x.shape)
-            values = values.masked_fill_(x.isnan(), torch.nan)  # a diverged model must not look healthy
-            values = values.to(x.dtype)
+            values = looked_up(self.table, self._places(x)).to(x.dtype)
         if not x.requires_grad:
             return values
         return values + (x.clamp_max(self.ceiling) - x.clamp_max(self.ceiling).detach())
 
     def codes(self, x: Tensor) -> Tensor:
         """Return the codes of `x` (same shape, int32); the last one decodes to 0, also for negative values."""
-        log = (x / self.ceiling).clamp_min_(0).log2_().mul_(-self.steps_per_octave).round_()
-        log = torch.fmax(log, log.new_zeros(()), out=log)  # unlike clamp, turns NaN into a code that exists
-        return log.clamp_max_(len(self.table) - 1).to(torch.int32)
+        return self._places(x).clamp_(0, len(self.table) - 1).nan_to_num_(0).to(torch.int32)
+
+    def _places(self, x: Tensor) -> Tensor:
+        """Return the codes before clipping."""
+        return (x / self.ceiling).clamp_min_(0).log2_().mul_(-self.steps_per_octave).round_()
 
     def grid(self) -> Tensor:
         """Return every representable value, ascending, shape (1, levels)."""

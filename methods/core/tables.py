@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.protocol import Quantizer
+from methods.core.quantizers import looked_up
 
 
 class Table(Quantizer):
@@ -41,12 +42,12 @@ class Table(Quantizer):
 
     def codes(self, x: Tensor) -> Tensor:
         """Return the codes of `x` (same shape, int32)."""
-        return self._rounded(x)[1].to(torch.int32)
+        return self._rounded(x)[1].nan_to_num_(0).to(torch.int32)
 
     def _rounded(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the rounded places of `x`, and the codes: the same, clipped; NaN gets code 0."""
+        """Return the rounded places of `x`, and the codes: the same, clipped."""
         places = self.place(x).round_()
-        return places, torch.fmax(places, places.new_zeros(())).clamp_max_(len(self.table) - 1)
+        return places, places.clamp(0, len(self.table) - 1)
 
     def quantise(self, x: Tensor) -> Tensor:
         """Return `x` on the grid."""
@@ -68,10 +69,11 @@ class _Decode(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, grid: Table) -> Tensor:
         places, codes = grid._rounded(x)
-        out = grid.table.index_select(0, codes.to(torch.int32).reshape(-1)).reshape(x.shape).to(x.dtype)
-        if ctx.needs_input_grad[0]:
-            ctx.save_for_backward(grid.slope(x, out) * (places == codes))
-        return out.masked_fill_(x.isnan(), torch.nan)  # a diverged model must not look healthy
+        inside = places == codes if ctx.needs_input_grad[0] else None
+        out = looked_up(grid.table, codes).to(x.dtype)
+        if inside is not None:
+            ctx.save_for_backward(grid.slope(x, out) * inside)
+        return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:

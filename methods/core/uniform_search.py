@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.bits import FLOAT_BITS
 from bench.errors import Unsupported
@@ -15,14 +15,15 @@ from methods.core.operands import Conv2d, ConvTranspose2d, Linear, MatMul
 from methods.core.product_search import (
     Operator,
     Reads,
+    calls_in_a_pass,
+    each_recorded,
     heads_first,
     input_error,
     per_head,
     per_row,
-    recorded,
     side_error,
     some_values,
-    uniform_inputs,
+    uniform_grids,
     weight_error,
 )
 from methods.core.progressive import (
@@ -53,11 +54,15 @@ def fold_norms(net: Explicit, calibration: Calibration, progress: Progress) -> N
     The readers' inputs get the grid s~ = mean(s), z~ = round(mean(z)), whose codes are those of the per-channel grids
     of least squared error.
     """
-    for norm, readers in net.norm_readers():
-        first = readers[0]
-        (reads,) = recorded(net, calibration, {"": first}).values()
+    calls = calls_in_a_pass(net, calibration)
+    norms: dict[nn.Module, tuple[nn.LayerNorm, tuple[Linear, ...]]] = {
+        r[0]: (norm, r) for norm, r in net.norm_readers()
+    }
+    names = [name for name in calls if net.model.get_submodule(name) in norms]
+    for _, first, reads in each_recorded(net, calibration, names, calls):
+        norm, readers = norms[first]
         channels = reads.second[0].T.contiguous()  # (D, rows)
-        bits = first.input_operand.bits
+        bits = readers[0].input_operand.bits
         candidates = uniform_candidates(channels, bits, progress.candidates, holds_zero=False, floor=ACTIVATION_FLOOR)
         scale, zero = progressive(candidates, own_error(channels, bits), progress, floor=ACTIVATION_FLOOR)
         mean_scale, mean_zero = scale.mean(), zero.mean().round()
@@ -115,7 +120,7 @@ def _alternate_input(
 ) -> None:
     quantizer = layer.input_operand.quantizer
     assert isinstance(quantizer, Uniform)
-    error = input_error(layer, values, uniform_inputs(quantizer.bits))
+    error = input_error(layer, values, uniform_grids(quantizer.bits))
     joined = candidates.joined(quantizer.scale, quantizer.zero_point)
     found = progressive(joined, error, progress, floor=ACTIVATION_FLOOR)
     layer.input_operand.quantizer = Uniform(quantizer.bits, *found)

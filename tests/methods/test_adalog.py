@@ -76,5 +76,5 @@ def test_convolutions_behind_a_gelu_keep_the_shift() -> None:
 def test_the_search_finds_the_base_that_the_values_have() -> None:
     values = AdaptiveLog(4, torch.ones(()), torch.tensor(23.0))(torch.rand(4000))
     search = _LogSearch(Progress(32, steps=1), 1, "last")
-    _, q = search._base_and_ceiling(values, torch.ones(()), 0.0, _own_error(values, search._apply(4, 0.0)))
+    _, q = search._base_and_ceiling(values, torch.ones(()), 0.0, _own_error(values, search._grids(4, 0.0)))
     assert q.item() == 23

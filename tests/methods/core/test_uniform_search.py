@@ -20,7 +20,7 @@ from methods.core.product_search import (
     per_head,
     per_row,
     side_error,
-    uniform_inputs,
+    uniform_grids,
     weight_error,
 )
 from methods.core.progressive import Progress, own_error, progressive, uniform_candidates
@@ -95,7 +95,7 @@ def test_errors_of_a_linear_layer_are_those_of_its_output(outputs: int) -> None:
         torch.testing.assert_close(found[:, k], (layer(rows) - target).square().mean(0))
 
     scale, zero = grids(1, 4)
-    found = input_error(layer, rows, uniform_inputs(4))(scale, zero)
+    found = input_error(layer, rows, uniform_grids(4))(scale, zero)
     for k in range(4):
         layer.input_operand.quantizer = Uniform(4, scale[:, k], zero[:, k])
         torch.testing.assert_close(found[0, k], (layer(rows) - target).square().sum(1).mean())
