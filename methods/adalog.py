@@ -214,7 +214,7 @@ def _own_error(values: Tensor, prepare: Prepare) -> Error:
     """Return the squared error of the values themselves, for convolutions."""
     on_grids = prepare(values)
     return lambda ceilings, q: torch.stack(
-        [(on_grids(s[None], k[None])[0] - values).square().mean() for s, k in zip(ceilings[0], q[0], strict=True)]
+        [(on_grids(s, k) - values).square().mean() for s, k in zip(ceilings[0], q[0], strict=True)]
     )[None]
 
 

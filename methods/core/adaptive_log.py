@@ -130,17 +130,15 @@ def fold_shift(layer: Linear) -> None:
 
 
 def on_grids(x: Tensor, bits: int, shift: float, zero_code: ZeroCode = "last") -> OnGrids:
-    """Return what puts `x` on K grids, given ceilings and q (K,): (K, *x.shape). The logarithm is taken once."""
+    """Return what puts `x` on grids, given their ceilings and q, shaped to broadcast. The logarithm is taken once."""
     log = (x + shift).clamp_min_(0).log2_().nan_to_num_(-torch.inf, neginf=-torch.inf)
-    shape = (-1, *[1] * x.ndim)
 
     def on(ceilings: Tensor, q: Tensor) -> Tensor:
-        tables = decoded(q, bits, zero_code).to(x.dtype) * ceilings[:, None] - shift  # (K, codes)
+        tables = decoded(q, bits, zero_code).to(x.dtype) * ceilings[..., None] - shift  # (*q.shape, codes)
         rate = -STEPS / q
-        codes = (log * rate.reshape(shape)).sub_((ceilings.log2() * rate).reshape(shape)).round_()
-        codes.clamp_(0, tables.shape[1] - 1)
-        starts = torch.arange(len(q), device=x.device, dtype=x.dtype) * tables.shape[1]
-        flat = codes.add_(starts.reshape(shape)).to(torch.int32).reshape(-1)
+        codes = (log * rate).sub_(ceilings.log2() * rate).round_().clamp_(0, tables.shape[-1] - 1)
+        starts = torch.arange(q.numel(), device=x.device, dtype=x.dtype).reshape(q.shape) * tables.shape[-1]
+        flat = codes.add_(starts).to(torch.int32).reshape(-1)
         return tables.reshape(-1).index_select(0, flat).reshape(codes.shape)
 
     return on

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,6 +35,9 @@ TOGETHER = 8
 """Operators recorded in one pass over the images."""
 STEP = {"cpu": 2**18, "cuda": 2**26}
 """Values of the largest tensor of a step: on a CPU what its cache holds, which is several times faster."""
+
+STACKED = 8
+"""Grids of a product's side that are computed as one product, where so many fit a step."""
 
 Operator = Layer | MatMul
 Prepare = Callable[[Tensor], OnGrids]
@@ -229,19 +233,15 @@ def _together(size: int, like: Tensor) -> int:
 
 def affine(x: Tensor, scale: Tensor, zero: Tensor, bits: int) -> Tensor:
     """Return `x` on unsigned uniform grids that broadcast against it, as `Uniform` puts it out."""
-    levels = 2**bits - 1
     codes = (x * scale.reciprocal()).round_()
-    return torch.minimum(torch.maximum(codes, -zero), levels - zero).mul_(scale)
+    torch.maximum(codes, -zero, out=codes)
+    torch.minimum(codes, 2**bits - 1 - zero, out=codes)
+    return codes.mul_(scale)
 
 
 def uniform_grids(bits: int) -> Prepare:
     """Return what prepares a tensor for uniform grids."""
-
-    def prepare(x: Tensor) -> OnGrids:
-        shape = (-1, *[1] * x.ndim)
-        return lambda scale, zero: affine(x[None], scale.reshape(shape), zero.reshape(shape), bits)
-
-    return prepare
+    return lambda x: partial(affine, x, bits=bits)
 
 
 def input_error(layer: Linear, rows: Tensor, prepare: Prepare) -> Error:
@@ -258,7 +258,7 @@ def input_error(layer: Linear, rows: Tensor, prepare: Prepare) -> Error:
 
     width = max(square.shape)
     size = _together(width, rows)
-    parts = [(x, prepare(x), c) for x, c in zip(rows.split(size), slope.split(size), strict=True)]
+    parts = [(x, prepare(x[None]), c) for x, c in zip(rows.split(size), slope.split(size), strict=True)]
 
     def one(e: Tensor, slope: Tensor) -> Tensor:
         if wide:
@@ -269,11 +269,23 @@ def input_error(layer: Linear, rows: Tensor, prepare: Prepare) -> Error:
         total = torch.zeros_like(scale[0])
         for x, on_grids, c in parts:
             at_once = _together(len(x) * width, x)
-            pairs = zip(scale[0].split(at_once), zero[0].split(at_once), strict=True)
+            pairs = zip(*(values[0, :, None, None].split(at_once) for values in (scale, zero)), strict=True)
             total += torch.cat([one(on_grids(s, z).sub_(x), c) for s, z in pairs])
         return ((total + constant if wide else total) / len(rows))[None]  # (1, K)
 
     return error
+
+
+def _stackable(product: MatMul, first: Tensor, second: Tensor, left: bool) -> tuple[Tensor, Tensor]:
+    """Return (varied, fixed) whose product is that of both sides, or its transpose: candidates can stand on each other.
+
+    Then K grids are one product with K times the rows, which is up to twice as fast as K products.
+    """
+    if left:
+        varied, fixed = first, second.transpose(-2, -1) if product.transpose else second
+    else:
+        varied, fixed = second if product.transpose else second.transpose(-2, -1), first.transpose(-2, -1)
+    return varied.contiguous(), fixed
 
 
 def side_error(product: MatMul, reads: Reads, *, left: bool, prepare: Prepare | None = None) -> Error:
@@ -281,42 +293,31 @@ def side_error(product: MatMul, reads: Reads, *, left: bool, prepare: Prepare | 
 
     Uniform grids per head: `scale` and `zero` are (heads, K). With `prepare`, one group for all heads.
     """
-    operand, other = product.left_operand, product.right_operand
-    if not left:
-        operand, other = other, operand
-    varied, fixed = (reads.first, reads.second) if left else (reads.second, reads.first)
-
-    def multiply(a: Tensor, b: Tensor) -> Tensor:
-        x, y = (a, b) if left else (b, a)
-        return x @ (y.transpose(-2, -1) if product.transpose else y)
-
-    def by_head(x: Tensor) -> OnGrids:
-        def on_grids(scale: Tensor, zero: Tensor) -> Tensor:
-            scale, zero = (values.T[:, None, :, None, None] for values in (scale, zero))
-            return affine(x[None], scale, zero, operand.bits)
-
-        return on_grids
-
+    operand, other = (product.left_operand, product.right_operand)[:: 1 if left else -1]
+    prepare = prepare or uniform_grids(operand.bits)
     parts = []
-    for call in zip(varied, fixed, strict=True):
-        target = multiply(*call)
-        size = _together(max(call[0][0].numel(), target[0].numel()), target)
-        for x, y, t in zip(*(tensor.split(size) for tensor in (*call, target)), strict=True):
-            parts.append((y, t, (prepare or by_head)(x), _together(max(x.numel(), t.numel()), t)))
-    samples = sum(len(x) for x in varied)
+    for first, second in zip(reads.first, reads.second, strict=True):
+        varied, fixed = _stackable(product, first, second, left)
+        target = varied @ fixed
+        size = max(varied[0].numel(), target[0].numel())
+        for x, y, t in zip(*(z.split(_together(STACKED * size, target)) for z in (varied, fixed, target)), strict=True):
+            parts.append((prepare(x[:, :, None]), y, t[:, :, None], _together(len(x) * size, t)))
+    samples = sum(len(x) for x in reads.first)
 
     @torch.no_grad()
     def error(scale: Tensor, zero: Tensor) -> Tensor:
         """Return (groups, K)."""
         total = torch.zeros_like(scale)
-        for y, target, on_grids, at_once in parts:
-            given = rounded(other.quantizer, y)[None]
+        for on_grids, y, target, at_once in parts:
+            given = rounded(other.quantizer, y)
             found = []
-            for s, z in zip(scale.split(at_once, dim=1), zero.split(at_once, dim=1), strict=True):
-                grids = on_grids(s, z) if prepare is None else on_grids(s[0], z[0])  # (k, N, heads, T, d)
-                each = multiply(grids, given).sub_(target).square_().mean((-1, -2)).sum(1)  # (k, heads)
-                found.append(each if prepare is None else each.mean(1, keepdim=True))
-            total += torch.cat(found).T / samples
+            pairs = (values[None, :, :, None, None].split(at_once, dim=2) for values in (scale, zero))
+            for s, z in zip(*pairs, strict=True):
+                grids = on_grids(s, z)  # (N, heads, k, rows, columns)
+                out = (grids.flatten(2, 3) @ given).view(*grids.shape[:4], -1).sub_(target)
+                each = torch.linalg.vector_norm(out.flatten(3), dim=-1).square_().sum(0)  # (heads, k)
+                found.append(each if len(scale) == len(each) else each.mean(0, keepdim=True))
+            total += torch.cat(found, dim=1) / (samples * target[0, 0].numel())
         return total
 
     return error

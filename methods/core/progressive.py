@@ -17,7 +17,7 @@ Error = Callable[[Tensor, Tensor], Tensor]
 """(scales, zero points), each (groups, K), to errors (groups, K)."""
 
 OnGrids = Callable[[Tensor, Tensor], Tensor]
-"""(scales, zero points), each (K,), to a certain tensor on K grids, (K, *its shape)."""
+"""(scales, zero points), shaped so that they broadcast against a certain tensor, to that tensor on these grids."""
 
 ZERO_POINTS = 16
 INNER = 0.9
