@@ -136,9 +136,11 @@ def on_grids(x: Tensor, bits: int, shift: float, zero_code: ZeroCode = "last") -
     def on(ceilings: Tensor, q: Tensor) -> Tensor:
         tables = decoded(q, bits, zero_code).to(x.dtype) * ceilings[..., None] - shift  # (*q.shape, codes)
         rate = -STEPS / q
-        codes = (log * rate).sub_(ceilings.log2() * rate).round_().clamp_(0, tables.shape[-1] - 1)
-        starts = torch.arange(q.numel(), device=x.device, dtype=x.dtype).reshape(q.shape) * tables.shape[-1]
-        flat = codes.add_(starts).to(torch.int32).reshape(-1)
+        # half a code more, so that the conversion to integers, which cuts, rounds
+        codes = (log * rate).sub_(ceilings.log2() * rate - 0.5).clamp_(0, tables.shape[-1] - 1)
+        if q.numel() > 1:
+            codes.floor_().add_(torch.arange(q.numel(), device=x.device).reshape(q.shape) * tables.shape[-1])
+        flat = codes.to(torch.int32).reshape(-1)
         return tables.reshape(-1).index_select(0, flat).reshape(codes.shape)
 
     return on

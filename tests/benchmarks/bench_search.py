@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from itertools import product
 from typing import Any
 
@@ -18,10 +18,13 @@ from torch import Tensor, nn
 
 from bench import registry
 from bench.bits import BitSpec
+from methods.core.adaptive_log import on_grids
 from methods.core.explicit import explicit
 from methods.core.fisher import normalised, output_gradients
 from methods.core.objective import CHANNELS, POSITIONS, Cosine, Objective, SquaredError
-from methods.core.operands import Conv2d, MatMul
+from methods.core.operands import Conv2d, Linear, MatMul
+from methods.core.product_search import Reads, each_operator, input_error, side_error, uniform_grids
+from methods.core.progressive import Error
 from methods.core.ranges import least_error, uniform
 from methods.core.search import MEGABYTE, grouping, multiples, search
 from methods.core.traces import Rows, Side, Trace, canonical, on_first_batch, operators, record, sides
@@ -228,3 +231,42 @@ def plain(x: Tensor, lows: Tensor, highs: Tensor) -> int:
     pairs = zip(lows[0], highs[0], strict=True)
     errors = [(uniform(low[None], high[None], 4)(x) - x).square().mean() for low, high in pairs]
     return int(torch.stack(errors).argmin())
+
+
+@pytest.mark.parametrize("side", ["left", "right", "input", "input on logarithms"])
+@pytest.mark.parametrize("model", ["mini_vit", "mini_swin"])
+def bench_search_of_grids(benchmark: Any, model: str, side: str) -> None:
+    """100 grids of every input of a linear layer, or of every side of an attention product: at most 1.5 x the products.
+
+    As AdaLog and APHQ-ViT search them. `extra_info` has the processor time of search and products, in milliseconds.
+    """
+    benchmark.group = f"grids, {side}, {model}"
+    net, calibration = prepared(model)
+    wanted = Linear if side.startswith("input") else MatMul
+    found = [(op, reads) for _, op, reads in each_operator(net, calibration) if isinstance(op, wanted)]
+    seconds = {"search": 0.0, "products": 0.0}
+
+    @torch.no_grad()
+    def every() -> None:
+        for operator, reads in found:
+            error, groups, multiply = grids_of(operator, reads, side)
+            scale, zero = torch.linspace(0.1, 0.5, CANDIDATES).expand(groups, -1), torch.full((groups, CANDIDATES), 7.0)
+            error(scale, zero)  # the first run pays for memory
+            seconds["search"] += processor_time(lambda error=error, s=scale, z=zero: error(s, z))
+            seconds["products"] += processor_time(lambda multiply=multiply: [multiply() for _ in range(CANDIDATES)])
+
+    benchmark.pedantic(every, rounds=1)
+    benchmark.extra_info |= {key: round(1000 * value) for key, value in seconds.items()}
+
+
+def grids_of(operator: Any, reads: Reads, side: str) -> tuple[Error, int, Callable[[], object]]:
+    """Return the error of one side's grids, its groups, and one product, the smaller one where there are two forms."""
+    if isinstance(operator, MatMul):
+        pairs = list(zip(reads.first, reads.second, strict=True))
+        heads = reads.first[0].shape[1]
+        return side_error(operator, reads, left=side == "left"), heads, lambda: [operator(*pair) for pair in pairs]
+    (rows,) = reads.second
+    weight = operator.weight.detach()
+    matrix = weight.T @ weight if len(weight) > weight.shape[1] else weight.T
+    prepare = partial(on_grids, bits=4, shift=0.0) if "log" in side else uniform_grids(4)
+    return input_error(operator, rows, prepare), 1, lambda: rows @ matrix
