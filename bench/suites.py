@@ -17,7 +17,7 @@ from bench.errors import BadInput, UnknownName
 from bench.protocol import Method, Task
 
 FOLDER = Path(__file__).parent / "suites"
-FILTERS = ("task", "edition", "model", "family", "method", "bits", "track", "seed", "id")
+FILTERS = ("task", "edition", "model", "family", "method", "bits", "track", "seed", "calibration_size", "id")
 AtLeastOne = Annotated[list[str], Field(min_length=1)]
 
 

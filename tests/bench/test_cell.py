@@ -99,6 +99,14 @@ def test_filter_without_a_match_says_so(cells: list[Cell]) -> None:
         suites.select(cells, ["method=minmax,minmux"])
 
 
+def test_filter_by_the_number_of_calibration_images(tiny: None, tmp_path: Path) -> None:
+    group = '[[cells]]\ntask = "tiny"\nedition = "test"\nmodels = ["vit"]\nmethods = ["minmax"]\nbits = ["W8A8"]\n'
+    path = tmp_path / "s.toml"
+    path.write_text(f'title = "t"\n{group}{group}calibration_size = 64\n')
+    kept = suites.select(suites.load(str(path)), ["calibration_size=64"])
+    assert [(cell.method, cell.calibration_size) for cell in kept] == [("float", 0), ("minmax", 64)]
+
+
 def test_filter_by_the_beginning_of_an_id(cells: list[Cell]) -> None:
     assert [cell.id for cell in suites.select(cells, [f"id={cells[-1].id[:16]}"])] == [cells[0].id, cells[-1].id]
 
