@@ -212,9 +212,9 @@ def ceiling_candidates(values: Tensor, shift: float, count: int) -> Tensor:
 
 def _own_error(values: Tensor, prepare: Prepare) -> Error:
     """Return the squared error of the values themselves, for convolutions."""
-    on_grids = prepare(values)
+    grids = prepare(values)
     return lambda ceilings, q: torch.stack(
-        [(on_grids(s, k) - values).square().mean() for s, k in zip(ceilings[0], q[0], strict=True)]
+        [(grids(s, k) - values).square().mean() for s, k in zip(ceilings[0], q[0], strict=True)]
     )[None]
 
 
