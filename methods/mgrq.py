@@ -30,7 +30,7 @@ from methods.core.reconstruct import (
 )
 from methods.core.reconstruct.base import reduced
 from methods.core.reconstruct.cache import Memory
-from methods.core.reconstruct.losses import Terms
+from methods.core.reconstruct.losses import LossFor, Terms
 from methods.core.reconstruct.settings import Autocast
 from methods.core.reconstruct.suffix import Forward
 from methods.repq_vit import RepQViT
@@ -108,11 +108,15 @@ class MGRQ(Method):
             autocast=self.autocast, memory=self.memory_mb * 2**20 * (PREDICTIONS_SHARE - 1) // PREDICTIONS_SHARE,
             seed=torch.initial_seed(),
         )  # fmt: skip
-        forward = image_outputs if has_proposals(twin.model) else calibration.forward
-        predictions = self.predictions(twin, calibration, forward) if self.global_weight else None
-        loss = partial(self.loss, blocks=frozenset(block_units(net)), forward=forward, predictions=predictions)
+        loss = self.losses(net, twin, calibration)
         reconstruct(net, twin, calibration, settings, loss=loss, units=all_units(net))
         return net.model
+
+    def losses(self, net: Explicit, twin: Explicit, calibration: Calibration) -> LossFor:
+        """Return what makes the loss of a unit; the float model's predictions are computed here, once."""
+        forward = image_outputs if has_proposals(twin.model) else calibration.forward
+        predictions = self.predictions(twin, calibration, forward) if self.global_weight else None
+        return partial(self.loss, blocks=frozenset(block_units(net)), forward=forward, predictions=predictions)
 
     def steps(self, bits: BitSpec) -> int:
         """Return the steps per unit."""

@@ -12,7 +12,7 @@ from bench.bits import BitSpec
 from bench.contract import RandomImages, two_block_models
 from methods import mgrq
 from methods.core.explicit import explicit
-from methods.core.reconstruct import Settings, block_units, reconstruct
+from methods.core.reconstruct import Settings, reconstruct
 from methods.mgrq import MGRQ
 from tests.methods.core import openmmlab_models
 from tests.methods.core.openmmlab_models import Images
@@ -25,13 +25,7 @@ def terms_of(method: MGRQ, name: str, bits: BitSpec, settings: Settings = STEPS)
     """Return (before, after) of each term, per unit, for a model whose operands are off."""
     model, calibration = two_block_models()[name], RandomImages()
     net, twin = explicit(model, bits), explicit(model, bits)
-    blocks = frozenset(block_units(net))
-
-    def loss(unit):
-        known = method.predictions(twin, calibration, calibration.forward) if method.global_weight else None
-        return method.loss(unit, blocks=blocks, forward=calibration.forward, predictions=known)
-
-    return reconstruct(net, twin, calibration, settings, loss=loss)
+    return reconstruct(net, twin, calibration, settings, loss=method.losses(net, twin, calibration))
 
 
 @pytest.mark.parametrize("name", ["ViT", "Swin"])
@@ -54,17 +48,12 @@ def test_training_lowers_the_sum_of_the_terms_over_their_first_values(name):
     method = MGRQ(iterations=40, rate=1e-3, batch=8)
     model = two_block_models()[name]
     net, twin = mgrq.RepQViT().calibrated(model, calibration, bits), explicit(model, bits)
-    blocks = frozenset(block_units(net))
     settings = Settings(
         iterations=40, batch=8, weights="ste", weight_rate=1e-3, weight_schedule="cosine", biases=True,
         scales=False, input="quantised", keep=1.0, normalise=1.0,
     )  # fmt: skip
 
-    def loss(unit):
-        known = method.predictions(twin, calibration, calibration.forward) if method.global_weight else None
-        return method.loss(unit, blocks=blocks, forward=calibration.forward, predictions=known)
-
-    for result in reconstruct(net, twin, calibration, settings, loss=loss):
+    for result in reconstruct(net, twin, calibration, settings, loss=method.losses(net, twin, calibration)):
         assert result.kept
         ratios = [result.after[term] / result.before[term] for term in result.before]
         assert sum(ratios) < len(ratios), result
@@ -142,16 +131,19 @@ def test_a_detector_is_supervised_on_whole_images_and_its_heads_behind_the_propo
     ran = []
     for head in (twin.model.roi_head.bbox_head, twin.model.roi_head.mask_head):
         head.register_forward_hook(lambda *_: ran.append(True))
-    known = method.predictions(twin, calibration, mgrq.image_outputs)
     net = mgrq.RepQViT().calibrated(model, calibration, W4A4)
+    losses = method.losses(net, twin, calibration)
+    assert not ran
     (batch,) = calibration.batches()
     seen: list[Tensor] = []
 
     def loss(unit):
-        own = method.loss(unit, blocks=frozenset([unit.name]), forward=mgrq.image_outputs, predictions=known)
+        own = losses(unit)
 
         def value(found):
+            ran.clear()  # of the engine's plan
             terms = own(found)
+            assert not ran
             if found.indices.tolist() == [0, 1]:
                 seen.append(terms["global"])
                 same = unit.suffix(mgrq.image_outputs)(found.targets, found.indices)
@@ -159,15 +151,12 @@ def test_a_detector_is_supervised_on_whole_images_and_its_heads_behind_the_propo
                 assert len(same) == 15 and all(len(x) == 2 for x in same)
                 for a, b in zip(same, expected, strict=True):
                     torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-                ran.clear()  # of the whole model, just above
             return terms
 
         return value
 
-    ran.clear()
     reconstruct(net, twin, calibration, replace(STEPS, iterations=0), loss=loss, units=["backbone.stages.1.blocks.0"])
     assert seen and all(term > 0 for term in seen)
-    assert not ran
 
 
 def test_six_bits_take_fewer_steps():

@@ -98,10 +98,6 @@ class Activation(Training):
             parameter.grad = None
 
 
-NO_GRADIENTS = (None,) * 5
-"""For scale, ends, mask and `nonnegative`."""
-
-
 class _Quantise(torch.autograd.Function):
     """Values on the grid where the mask is 1; straight-through for x, LSQ for the scale.
 
@@ -141,11 +137,12 @@ class _Quantise(torch.autograd.Function):
         gradient = grads[0].contiguous()
         first, slope = ctx.saved_tensors[0], ctx.saved_tensors[-1]
         through = gradient * first if ctx.edges is None else _between(gradient, first, *ctx.edges)
-        if not ctx.of_scale:
-            return through, *NO_GRADIENTS
-        if ctx.shape:
-            return through, (gradient * slope).sum_to_size(ctx.shape), *NO_GRADIENTS[1:]
-        return through, torch.dot(gradient.view(-1), slope.view(-1)), *NO_GRADIENTS[1:]
+        of_scale = None
+        if ctx.of_scale and ctx.shape:
+            of_scale = (gradient * slope).sum_to_size(ctx.shape)
+        elif ctx.of_scale:
+            of_scale = torch.dot(gradient.view(-1), slope.view(-1))
+        return through, of_scale, None, None, None, None
 
 
 def _quotient(x: Tensor, scale: Tensor, mask: Tensor | None) -> Tensor:
