@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bench.bits import BitSpec
 from bench.protocol import Calibration, Method
+from methods.core import fisher
 from methods.core.explicit import Explicit, explicit
 from methods.core.fisher import are_logits, outputs
 from methods.core.openmmlab import has_proposals, image_outputs
@@ -210,6 +211,6 @@ DISTANCES: dict[Local, Distance] = {
 def predictions_apart(actual: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> Tensor:
     """Return how far predictions are apart: KL for logits; for maps the squared difference over the float variance."""
     if are_logits(expected):
-        return nn.functional.kl_div(actual[0].log_softmax(-1), expected[0].softmax(-1), reduction="batchmean")
+        return fisher.divergence(actual, expected)
     pairs = zip(actual, expected, strict=True)
     return torch.stack([(a - e).square().mean() / e.var().clamp_min(VARIANCE_FLOOR) for a, e in pairs]).sum()

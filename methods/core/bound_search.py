@@ -21,7 +21,7 @@ class BoundSearch:
 
     def __init__(self, product: MatMul, reads: Reads, *, left: bool, count: int) -> None:
         """Prepare `count` + 1 candidates of each bound."""
-        self.product, self.reads, self.left = product, reads, left
+        self.error = side_error(product, reads, left=left)
         self.slot = product.left_operand if left else product.right_operand
         heads = heads_first(reads.first if left else reads.second)
         (inner_low, inner_high), (outer_low, outer_high) = percentile(heads, INNER), percentile(heads, OUTER)
@@ -38,7 +38,7 @@ class BoundSearch:
         uppers = torch.cat([uppers, self.high[:, None]], dim=1)
         lowers = torch.cat([lowers, self.low[:, None]], dim=1)
         scale, zero = self._grids(lowers, uppers)
-        errors = side_error(self.product, self.reads, left=self.left)(scale, zero)
+        errors = self.error(scale, zero)
         place = errors.argmin(dim=1, keepdim=True)
         self.low, self.high = lowers.gather(1, place)[:, 0], uppers.gather(1, place)[:, 0]
         self.slot.quantizer = per_head(self.slot.bits, *self._grids(self.low, self.high))

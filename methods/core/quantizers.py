@@ -160,12 +160,8 @@ class Logarithmic(Quantizer):
             return values
         return values + (x.clamp_max(self.ceiling) - x.clamp_max(self.ceiling).detach())
 
-    def codes(self, x: Tensor) -> Tensor:
-        """Return the codes of `x` (same shape, int32); the last one decodes to 0, also for negative values."""
-        return self._places(x).clamp_(0, len(self.table) - 1).nan_to_num_(0).to(torch.int32)
-
     def _places(self, x: Tensor) -> Tensor:
-        """Return the codes before clipping."""
+        """Return the codes before clipping: infinite for what is not above 0, so that the last one, 0, is its code."""
         return (x / self.ceiling).clamp_min_(0).log2_().mul_(-self.steps_per_octave).round_()
 
     def grid(self) -> Tensor:
