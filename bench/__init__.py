@@ -1,1 +1,4 @@
-"""The harness: cells, records, the store, the float gate, the audit, costs, the board and the command line."""
+"""The harness: contracts, cells and their records, runs, the board, the website and the command line.
+
+It knows no method and no task by name: the registry finds them.
+"""

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.errors import BadInput, UnknownName
+from vitptq.bench.errors import BadInput, UnknownName
 
 Role = Literal["weight", "input", "gelu", "stem_input", "query", "key", "value", "softmax"]
 """What a tensor is to the product that reads it. `stem_input` is the image at the patch embedding, `gelu` what leaves a

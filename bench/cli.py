@@ -16,12 +16,12 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from bench.errors import UnknownName, VitptqError
+from vitptq.bench.errors import UnknownName, VitptqError
 
 if TYPE_CHECKING:  # torch takes seconds to import, so commands import what they need
-    from bench.board import Board, MethodCard
-    from bench.cell import Cell
-    from bench.record import Record
+    from vitptq.bench.board.board import Board, MethodCard
+    from vitptq.bench.results.cell import Cell
+    from vitptq.bench.results.record import Record
 
 app = typer.Typer(
     name="vitptq",
@@ -102,7 +102,7 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
 @command
 def doctor(results: Results = DEFAULT_RESULTS) -> None:
     """Show versions, devices, data sets and checkpoints, and what to do about what is missing."""
-    from bench.doctor import report
+    from vitptq.bench.doctor import report
 
     for what, finding, fine in report(results):
         print(f"{'ok     ' if fine else 'missing'}  {what}: {finding}")
@@ -116,7 +116,7 @@ def data(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to write it.")],
 ) -> None:
     """Generate the embedded data set in the real formats; set VITPTQ_DATA to DIR to use it from there."""
-    from bench import registry
+    from vitptq.bench import registry
 
     if edition != "mini":
         raise UnknownName("generated edition", edition, ["mini"])
@@ -134,10 +134,11 @@ def check(
     method: Annotated[str, typer.Argument(metavar="METHOD", help="A method's name, or a path to a Python file.")],
 ) -> None:
     """Try an adapter against the contract, on small random models; takes well under a minute."""
-    from bench import contract, registry
+    from vitptq.bench import registry
+    from vitptq.bench.run import adapter_check
 
     failures = 0
-    for finding in contract.check(registry.method(method)):
+    for finding in adapter_check.check(registry.method(method)):
         failures += not finding.ok
         print(
             f"{'ok    ' if finding.ok else 'FAILED'}  {finding.rule}{': ' if finding.problem else ''}{finding.problem}",
@@ -157,9 +158,9 @@ def plan(
     adapter: Adapters = None,
 ) -> None:
     """Show a suite's cells, which are done, and how long the rest will take."""
-    from bench.cell import labels
-    from bench.estimate import clock, estimate
-    from bench.store import Store
+    from vitptq.bench.results.cell import labels
+    from vitptq.bench.results.store import Store
+    from vitptq.bench.run.time_estimate import clock, estimate
 
     cells = _cells(suite, only, method, adapter)
     records = {record.id: record for record in Store(results).readable()}
@@ -190,11 +191,12 @@ def run(
     limit: Annotated[float, typer.Option(min=0.01, help="Minutes after which a cell counts as hung.")] = 240,
 ) -> None:
     """Measure a suite's cells. Kill it when you like: the same command goes on where it was."""
-    from bench import registry, suites
-    from bench.estimate import estimate
-    from bench.progress import RunProgress
-    from bench.schedule import Plan, run_cells
-    from bench.store import Store
+    from vitptq.bench import registry
+    from vitptq.bench.results import suites
+    from vitptq.bench.results.store import Store
+    from vitptq.bench.run.progress import RunProgress
+    from vitptq.bench.run.schedule import Plan, run_cells
+    from vitptq.bench.run.time_estimate import estimate
 
     cells = _cells(suite, only, method, adapter)
     cells = suites.shard(cells, shard) if shard else cells
@@ -225,7 +227,7 @@ def status(
     adapter: Adapters = None,
 ) -> None:
     """Count a suite's cells: done, failed, missing; and say why cells failed."""
-    from bench.store import Store
+    from vitptq.bench.results.store import Store
 
     store = Store(results)
     _summary(suite, [store.record(cell) for cell in _cells(suite, only, method, adapter)])
@@ -236,8 +238,8 @@ def verify(results: Results = DEFAULT_RESULTS, adapter: Adapters = None) -> None
     """Recompute every score from its evidence and report each difference."""
     from rich.progress import track
 
-    from bench.store import Store
-    from bench.verify import verify as verdicts
+    from vitptq.bench.results.store import Store
+    from vitptq.bench.results.verify import verify as verdicts
 
     _load(adapter)
     store = Store(results)
@@ -261,7 +263,7 @@ def board(
     adapter: Adapters = None,
 ) -> None:
     """Print the aggregated results."""
-    from bench.exports import render
+    from vitptq.bench.board.exports import render
 
     _load(adapter)
     print(render(_board(results), format.value), end="")
@@ -277,8 +279,8 @@ def compare(
     adapter: Adapters = None,
 ) -> None:
     """Print every method's difference to one of them, on the same images and calibration draws."""
-    from bench.compare import Reference, as_markdown
-    from bench.store import Store
+    from vitptq.bench.board.compare import Reference, as_markdown
+    from vitptq.bench.results.store import Store
 
     _load(adapter)
     print(as_markdown(_board(results), Store(results), Reference.parse(reference)), end="")
@@ -291,8 +293,8 @@ def site(
     adapter: Adapters = None,
 ) -> None:
     """Build the static leaderboard and print the path of its first page."""
-    from bench import provenance
-    from bench.website import build
+    from vitptq.bench.run import provenance
+    from vitptq.bench.website.pages import build
 
     _load(adapter)
     head, dirty = provenance.commit()
@@ -315,7 +317,7 @@ def _advance(bars: Progress, bar: TaskID, done: int, total: int) -> None:
 
 
 def _cells(suite: str, only: list[str] | None, methods: list[str] | None, adapters: list[Path] | None) -> list[Cell]:
-    from bench import suites
+    from vitptq.bench.results import suites
 
     _load(adapters)
     return suites.select(suites.load(suite, methods or []), only or [])
@@ -328,7 +330,7 @@ def _command(*words: str, methods: list[str] | None, adapters: list[Path] | None
 
 
 def _load(adapters: list[Path] | None) -> None:
-    from bench import registry
+    from vitptq.bench import registry
 
     for adapter in adapters or []:
         registry.add_file(adapter)
@@ -337,11 +339,11 @@ def _load(adapters: list[Path] | None) -> None:
 def _templates() -> Path:
     """Return the folder of the templates: in a clone at the top, in an installed package beside this file."""
     in_clone = Path(__file__).resolve().parent.parent / "site"
-    return in_clone if (in_clone / "base.html").is_file() else Path(__file__).resolve().parent / "_site"
+    return in_clone if (in_clone / "base.html").is_file() else Path(__file__).resolve().parent.parent / "_site"
 
 
 def _methods() -> list[str]:
-    from bench import registry
+    from vitptq.bench import registry
 
     return [
         f"{name:<14} {cls.title:<12} {cls.category}, fidelity {cls.fidelity}  {cls.paper}"
@@ -350,13 +352,13 @@ def _methods() -> list[str]:
 
 
 def _tasks() -> list[str]:
-    from bench import registry
+    from vitptq.bench import registry
 
     return [f"{f'{name}/{edition}':<16} {task.title}" for (name, edition), task in sorted(registry.tasks().items())]
 
 
 def _models() -> list[str]:
-    from bench import registry
+    from vitptq.bench import registry
 
     return [
         f"{f'{name}/{edition}':<16} {card.name:<30} {card.family:<10} float "
@@ -367,14 +369,14 @@ def _models() -> list[str]:
 
 
 def _suites() -> list[str]:
-    from bench import suites
+    from vitptq.bench.results import suites
 
     return [f"{name:<10} {title}" for name, title in suites.names().items()]
 
 
 def _board(results: Path) -> Board:
-    from bench.board import Board
-    from bench.store import Store
+    from vitptq.bench.board.board import Board
+    from vitptq.bench.results.store import Store
 
     store = Store(results)
     for problem in store.problems():
@@ -383,8 +385,8 @@ def _board(results: Path) -> Board:
 
 
 def _method_cards() -> dict[str, MethodCard]:
-    from bench import registry
-    from bench.board import MethodCard
+    from vitptq.bench import registry
+    from vitptq.bench.board.board import MethodCard
 
     return {
         name: MethodCard(
@@ -415,7 +417,7 @@ def _summary(suite: str, records: list[Record | None], *, again: str = "") -> No
 
     `again` is the command of the run, for the hint on how to try the failed cells again.
     """
-    from bench.cell import labels
+    from vitptq.bench.results.cell import labels
 
     names = labels([r.cell for r in records if r is not None])
     done = [r for r in records if r is not None and r.status == "ok"]

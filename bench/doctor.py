@@ -9,9 +9,10 @@ from pathlib import Path
 import psutil
 import torch
 
-from bench import provenance, registry
-from bench.costs import MIB
-from bench.errors import VitptqError
+from vitptq.bench import registry
+from vitptq.bench.errors import VitptqError
+from vitptq.bench.run import provenance
+from vitptq.bench.run.costs import MIB
 
 
 def report(results: Path) -> Iterator[tuple[str, str, bool]]:
@@ -43,6 +44,6 @@ def _compiled_operators() -> Iterator[tuple[str, str, bool]]:
     try:
         from mmcv.ops import nms  # noqa: F401
     except ImportError as error:
-        yield "mmcv operators", f"not usable ({error}); run: python -m tasks.openmmlab_setup", False
+        yield "mmcv operators", f"not usable ({error}); run: python -m vitptq.tasks.openmmlab.install_mmcv", False
     else:
         yield "mmcv operators", "compiled and importable", True

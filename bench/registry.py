@@ -17,11 +17,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bench import datafree
-from bench.errors import BadInput, UnknownName
-from bench.protocol import Method, Task
+import vitptq
+from vitptq.bench.contracts.method import Method
+from vitptq.bench.contracts.task import Task
+from vitptq.bench.errors import BadInput, UnknownName
+from vitptq.bench.run import image_guard
 
 METHODS, TASKS = "vitptq.methods", "vitptq.tasks"
+TASK_ROOMS = ("classification", "detection", "segmentation", "mini")
 
 
 _files_named: dict[Path, ModuleType] = {}
@@ -30,7 +33,7 @@ _files_named: dict[Path, ModuleType] = {}
 @cache
 def methods() -> dict[str, type[Method]]:
     """Return every method by name: from `methods/`, third parties' entry points, and files named by the user."""
-    modules = [*_folder("methods"), *_entry_points(METHODS), *_files_named.values()]
+    modules = [*_modules("vitptq.methods"), *_entry_points(METHODS), *_files_named.values()]
     found: dict[str, type[Method]] = {}
     for cls in (cls for module in modules for cls in _classes(module, Method)):
         if cls.name in found and found[cls.name] is not cls:
@@ -41,13 +44,14 @@ def methods() -> dict[str, type[Method]]:
 
 def tasks() -> dict[tuple[str, str], Task]:
     """Return every task by (name, edition), from the same three places; closed to data-free methods."""
-    datafree.refuse("asked the registry for tasks")
+    image_guard.refuse("asked the registry for tasks")
     return _tasks()
 
 
 @cache
 def _tasks() -> dict[tuple[str, str], Task]:
-    modules = [*_folder("tasks"), *_folder("tasks.mini"), *_entry_points(TASKS), *_files_named.values()]
+    rooms = [module for room in TASK_ROOMS for module in _modules(f"vitptq.tasks.{room}")]
+    modules = [*rooms, *_entry_points(TASKS), *_files_named.values()]
     found: dict[tuple[str, str], Task] = {}
     for cls in (cls for module in modules for cls in _classes(module, Task)):
         key = (cls.name, cls.edition)
@@ -145,12 +149,12 @@ def _sources(cls: type[Method]) -> dict[str, bytes]:
         if key in found:
             continue
         found[key] = path.read_bytes()
-        packages = {"methods", cls.__module__.split(".")[0]}
+        packages = (METHODS, cls.__module__ if cls.__module__.startswith(METHODS) else cls.__module__.split(".")[0])
         waiting += [m for imported in _imports(found[key], name, packages) for m in _files(imported)]
     return found
 
 
-def _imports(source: bytes, module: str, packages: set[str]) -> Iterator[str]:
+def _imports(source: bytes, module: str, packages: tuple[str, ...]) -> Iterator[str]:
     """Yield the modules of `packages` that a source names, and what is imported from them: that may be modules too."""
     for node in ast.walk(ast.parse(source)):
         names: list[str] = []
@@ -160,7 +164,9 @@ def _imports(source: bytes, module: str, packages: set[str]) -> Iterator[str]:
             above = module.split(".")[: -node.level] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
             names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
-        yield from (name for name in names if name.split(".")[0] in packages)
+            if base == vitptq.__name__:  # the public surface: what is behind each name
+                names += [f"{base}.{vitptq.SOURCES[a.name]}" for a in node.names if a.name in vitptq.SOURCES]
+        yield from (name for name in names if any(name == p or name.startswith(f"{p}.") for p in packages))
 
 
 def _files(name: str) -> Iterator[tuple[str, Path]]:
@@ -177,7 +183,7 @@ def _files(name: str) -> Iterator[tuple[str, Path]]:
             yield f"{name}.{path.stem}", path
 
 
-def _folder(package_name: str) -> Iterator[ModuleType]:
+def _modules(package_name: str) -> Iterator[ModuleType]:
     package = importlib.import_module(package_name)
     for info in pkgutil.iter_modules(package.__path__):
         if not info.ispkg:

@@ -9,12 +9,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from bench.bits import BitSpec
-from bench.protocol import Calibration, Method
-from methods.core.adaptive_log import BASES, GELU_DEPTH, AdaptiveLog, fold_shift, on_grids
-from methods.core.explicit import Explicit, explicit
-from methods.core.operands import Layer, Linear, MatMul
-from methods.core.product_search import (
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.contracts.method import Calibration, Method
+from vitptq.methods.core.model.operands import Layer, Linear, MatMul
+from vitptq.methods.core.model.prepare import Explicit, explicit
+from vitptq.methods.core.quantizers.adaptive_log import BASES, GELU_DEPTH, AdaptiveLog, fold_shift, on_grids
+from vitptq.methods.core.quantizers.log import ZeroCode
+from vitptq.methods.core.ranges.estimation import percentile
+from vitptq.methods.core.reconstruct import Loss, Seen, Settings, Unit, all_units, divergence, reconstruct
+from vitptq.methods.core.reconstruct.base import reduced
+from vitptq.methods.core.reconstruct.settings import Autocast
+from vitptq.methods.core.search.product_search import (
     FirstImages,
     Operator,
     Prepare,
@@ -24,13 +29,8 @@ from methods.core.product_search import (
     side_error,
     some_values,
 )
-from methods.core.progressive import Candidates, Error, Progress, progressive
-from methods.core.quantizers import ZeroCode
-from methods.core.ranges import percentile
-from methods.core.reconstruct import Loss, Seen, Settings, Unit, all_units, divergence, reconstruct
-from methods.core.reconstruct.base import reduced
-from methods.core.reconstruct.settings import Autocast
-from methods.core.uniform_search import (
+from vitptq.methods.core.search.progressive import Candidates, Error, Progress, progressive
+from vitptq.methods.core.search.uniform_search import (
     alternate_side,
     alternate_weight,
     fold_norms,

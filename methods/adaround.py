@@ -8,11 +8,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import nn
 
-from bench.bits import BitSpec
-from bench.protocol import Calibration, Method
-from methods.core.reconstruct import Settings, all_units, layer_units, reconstruct
-from methods.core.reconstruct.base import calibrated, reduced
-from methods.core.reconstruct.settings import Autocast
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.contracts.method import Calibration, Method
+from vitptq.methods.core.reconstruct import Settings, all_units, layer_units, reconstruct
+from vitptq.methods.core.reconstruct.base import calibrated, reduced
+from vitptq.methods.core.reconstruct.settings import Autocast
 
 ITERATIONS = 20_000
 

@@ -10,16 +10,12 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor, nn
 
-from bench.bits import BitSpec
-from bench.protocol import Calibration, Method, note, note_details
-from methods.core.bound_search import search_bounds
-from methods.core.explicit import Explicit, explicit
-from methods.core.fisher import fisher_mc
-from methods.core.importance import agreement, average_perturbation_hessian, growth, relative, statistics
-from methods.core.operands import MatMul
-from methods.core.product_search import FirstImages, each_operator
-from methods.core.progressive import Progress
-from methods.core.reconstruct import (
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.contracts.method import Calibration, Method
+from vitptq.bench.contracts.reporting import note, note_details
+from vitptq.methods.core.model.operands import MatMul
+from vitptq.methods.core.model.prepare import Explicit, explicit
+from vitptq.methods.core.reconstruct import (
     Loss,
     LossFor,
     Seen,
@@ -30,11 +26,22 @@ from methods.core.reconstruct import (
     reconstruct,
     squared_error,
 )
-from methods.core.reconstruct.base import reduced
-from methods.core.reconstruct.losses import Terms
-from methods.core.reconstruct.settings import Autocast
-from methods.core.relu_mlp import mlps_of, reconstruct_mlps
-from methods.core.uniform_search import fold_norms, refuse_float_sides, search_layer
+from vitptq.methods.core.reconstruct.base import reduced
+from vitptq.methods.core.reconstruct.losses import Terms
+from vitptq.methods.core.reconstruct.relu_mlp import mlps_of, reconstruct_mlps
+from vitptq.methods.core.reconstruct.settings import Autocast
+from vitptq.methods.core.search.bound_search import search_bounds
+from vitptq.methods.core.search.product_search import FirstImages, each_operator
+from vitptq.methods.core.search.progressive import Progress
+from vitptq.methods.core.search.uniform_search import fold_norms, refuse_float_sides, search_layer
+from vitptq.methods.core.sensitivity.fisher import fisher_mc
+from vitptq.methods.core.sensitivity.perturbation_hessian import (
+    agreement,
+    average_perturbation_hessian,
+    growth,
+    relative,
+    statistics,
+)
 
 ITERATIONS = 20_000
 FIRST_LOSS = 2.0

@@ -9,10 +9,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from bench.bits import FLOAT_BITS, BitSpec
-from bench.protocol import Calibration, Method
-from methods.core.fisher import output_gradient_parts
-from methods.core.reconstruct import (
+from vitptq.bench.bits import FLOAT_BITS, BitSpec
+from vitptq.bench.contracts.method import Calibration, Method
+from vitptq.methods.core.reconstruct import (
     LossFor,
     PerSample,
     Settings,
@@ -22,9 +21,10 @@ from methods.core.reconstruct import (
     reconstruct,
     squared_error,
 )
-from methods.core.reconstruct.base import calibrated, reduced
-from methods.core.reconstruct.losses import channel_axis
-from methods.core.reconstruct.settings import Autocast
+from vitptq.methods.core.reconstruct.base import calibrated, reduced
+from vitptq.methods.core.reconstruct.losses import channel_axis
+from vitptq.methods.core.reconstruct.settings import Autocast
+from vitptq.methods.core.sensitivity.fisher import output_gradient_parts
 
 ITERATIONS = 20_000
 Weighting = Literal["diagonal", "none"]

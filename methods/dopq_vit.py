@@ -9,14 +9,14 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from bench.bits import BitSpec
-from bench.protocol import Calibration, Method
-from methods.core.reconstruct.base import reduced
-from methods.core.reconstruct.settings import Autocast
-from methods.core.shift_log import shift_uniform_log2
-from methods.core.smooth import AfterSoftmax, Smooth
-from methods.core.tangent import tangent
-from methods.is_vit import ITERATIONS, SHARED_INFERRED, settings, steps
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.contracts.method import Calibration, Method
+from vitptq.methods.core.quantizers.shift_uniform_log2 import shift_uniform_log2
+from vitptq.methods.core.quantizers.tangent import tangent
+from vitptq.methods.core.reconstruct.base import reduced
+from vitptq.methods.core.reconstruct.settings import Autocast
+from vitptq.methods.core.reconstruct.smooth_optimisation import AfterSoftmax, Smooth
+from vitptq.methods.is_vit import ITERATIONS, SHARED_INFERRED, settings, steps
 
 Rule = Literal["median", "mean"]
 

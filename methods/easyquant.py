@@ -9,14 +9,24 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from bench.bits import BitSpec
-from bench.protocol import Calibration, Method
-from methods.core.alternate import Scales, alternate
-from methods.core.explicit import Explicit, explicit
-from methods.core.objective import ALL_POSITIONS, CHANNELS, POSITIONS, Cosine
-from methods.core.operands import Convolution, Operand
-from methods.core.search import MEGABYTE, Grouping, grouping, search
-from methods.core.traces import SIDES, Operator, Side, Trace, in_batches, operators, record, record_all, sides
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.contracts.method import Calibration, Method
+from vitptq.methods.core.model.operands import Convolution, Operand
+from vitptq.methods.core.model.prepare import Explicit, explicit
+from vitptq.methods.core.search.alternating import Scales, alternate
+from vitptq.methods.core.search.objective import ALL_POSITIONS, CHANNELS, POSITIONS, Cosine
+from vitptq.methods.core.search.recording import (
+    SIDES,
+    Operator,
+    Side,
+    Trace,
+    in_batches,
+    operators,
+    record,
+    record_all,
+    sides,
+)
+from vitptq.methods.core.search.side_search import MEGABYTE, Grouping, grouping, search
 
 
 @dataclass(frozen=True)

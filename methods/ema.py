@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from bench.bits import BitSpec
-from bench.protocol import Calibration, Method
-from methods.core.explicit import explicit
-from methods.core.observe import Observer, observe_activations, observe_weights
-from methods.core.ranges import Range, min_max
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.contracts.method import Calibration, Method
+from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.ranges.estimation import Range, min_max
+from vitptq.methods.core.ranges.observers import Observer, observe_activations, observe_weights
 
 
 class MovingAverage(Observer):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from bench.bits import BitSpec
-from bench.protocol import Calibration, Method
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.contracts.method import Calibration, Method
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from bench.bits import BitSpec
-from bench.protocol import Calibration, Method
-from methods.core.explicit import explicit
-from methods.core.integer import integer_norms, integer_softmaxes
-from methods.core.observe import RunningMinMax, observe_activations, observe_weights
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.contracts.method import Calibration, Method
+from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.quantizers.integer import integer_norms, integer_softmaxes
+from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
 
 
 @dataclass(frozen=True)

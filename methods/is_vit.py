@@ -9,15 +9,17 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from bench.bits import BitSpec
-from bench.protocol import Calibration, Method, Quantizer
-from methods.core.quantizers import Log2, Uniform
-from methods.core.reconstruct import Settings
-from methods.core.reconstruct.base import reduced
-from methods.core.reconstruct.settings import Autocast
-from methods.core.shift_log import ETAS, Form, shift_uniform_log2
-from methods.core.smooth import ACTIVATION_PERCENTILES, AfterSoftmax, Smooth
-from methods.repq_vit import least_error_affine
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.contracts.method import Calibration, Method
+from vitptq.bench.contracts.quantizer import Quantizer
+from vitptq.methods.core.quantizers.log import Log2
+from vitptq.methods.core.quantizers.shift_uniform_log2 import ETAS, Form, shift_uniform_log2
+from vitptq.methods.core.quantizers.uniform import Uniform
+from vitptq.methods.core.ranges.percentile_error import least_error_affine
+from vitptq.methods.core.reconstruct import Settings
+from vitptq.methods.core.reconstruct.base import reduced
+from vitptq.methods.core.reconstruct.settings import Autocast
+from vitptq.methods.core.reconstruct.smooth_optimisation import ACTIVATION_PERCENTILES, AfterSoftmax, Smooth
 
 ITERATIONS, ITERATIONS_FROM_6_BITS = 1000, 200
 

@@ -10,14 +10,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from bench.bits import BitSpec
-from bench.protocol import Calibration, Method
-from methods.core import fisher
-from methods.core.explicit import Explicit, explicit
-from methods.core.fisher import are_logits, outputs
-from methods.core.openmmlab import has_proposals, image_outputs
-from methods.core.operands import Linear, MatMul
-from methods.core.reconstruct import (
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.contracts.method import Calibration, Method
+from vitptq.methods.core.model.openmmlab import has_proposals, image_outputs
+from vitptq.methods.core.model.operands import Linear, MatMul
+from vitptq.methods.core.model.prepare import Explicit, explicit
+from vitptq.methods.core.reconstruct import (
     Loss,
     PerSample,
     Seen,
@@ -29,12 +27,14 @@ from methods.core.reconstruct import (
     reconstruct,
     squared_error,
 )
-from methods.core.reconstruct.base import reduced
-from methods.core.reconstruct.cache import Memory
-from methods.core.reconstruct.losses import LossFor, Terms
-from methods.core.reconstruct.settings import Autocast
-from methods.core.reconstruct.suffix import Forward
-from methods.repq_vit import RepQViT
+from vitptq.methods.core.reconstruct.base import reduced
+from vitptq.methods.core.reconstruct.cache import Memory
+from vitptq.methods.core.reconstruct.float_tail import Forward
+from vitptq.methods.core.reconstruct.losses import LossFor, Terms
+from vitptq.methods.core.reconstruct.settings import Autocast
+from vitptq.methods.core.sensitivity import fisher
+from vitptq.methods.core.sensitivity.fisher import are_logits, outputs
+from vitptq.methods.repq_vit import RepQViT
 
 Local = Literal["channels", "moments", "squared"]
 Distance = Callable[[Tensor, Tensor], Tensor]

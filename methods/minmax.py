@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from bench.bits import BitSpec
-from bench.protocol import Calibration, Method
-from methods.core.explicit import explicit
-from methods.core.observe import RunningMinMax, observe_activations, observe_weights
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.contracts.method import Calibration, Method
+from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
 
 
 @dataclass(frozen=True)

@@ -6,27 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
-from bench.bits import BitSpec
-from bench.protocol import Calibration, Method
-from methods.core.explicit import explicit
-from methods.core.observe import RunningMinMax, observe_activations, observe_weights
-from methods.core.ranges import Range, least_error, min_max
-
-CANDIDATES = 90
-
-
-def shrunk(low: Tensor, high: Tensor) -> Range:
-    """Return the candidates: both ends times 1, 0.99, ..., 0.11; shapes (groups,) to (groups, 90)."""
-    factors = 1 - 0.01 * torch.arange(CANDIDATES, device=low.device)
-    return low[:, None] * factors, high[:, None] * factors
-
-
-def least_error_range(x: Tensor, bits: int, *, symmetric: bool = False) -> Range:
-    """Return the shrunk min-max range with the least squared error on `x` (groups, values)."""
-    return least_error(x, *shrunk(*min_max(x)), bits, symmetric=symmetric)
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.contracts.method import Calibration, Method
+from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.ranges.estimation import Range, least_error
+from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
+from vitptq.methods.core.ranges.shrunk import least_error_range, shrunk
 
 
 class LeastError(RunningMinMax):

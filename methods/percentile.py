@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from bench.bits import BitSpec
-from bench.protocol import Calibration, Method
-from methods.core.explicit import explicit
-from methods.core.observe import observe_activations, observe_weights
-from methods.core.ranges import Range, percentile
-from methods.ema import MovingAverage
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.contracts.method import Calibration, Method
+from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.ranges.estimation import Range, percentile
+from vitptq.methods.core.ranges.observers import observe_activations, observe_weights
+from vitptq.methods.ema import MovingAverage
 
 
 class MovingPercentile(MovingAverage):

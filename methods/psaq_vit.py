@@ -7,13 +7,13 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from bench.bits import BitSpec
-from bench.protocol import Calibration, DataFree, Method
-from methods.core.datafree.generate import Generated, Recipe, generate
-from methods.core.datafree.keep import drawn_once
-from methods.core.datafree.similarity import Entropy
-from methods.core.explicit import Explicit, explicit
-from methods.core.observe import RunningMinMax, observe_activations, observe_weights
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.contracts.method import Calibration, DataFree, Method
+from vitptq.methods.core.datafree.generate import Generated, Recipe, generate
+from vitptq.methods.core.datafree.keep import drawn_once
+from vitptq.methods.core.datafree.similarity import Entropy
+from vitptq.methods.core.model.prepare import Explicit, explicit
+from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
 
 
 @dataclass(frozen=True)

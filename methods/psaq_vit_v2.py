@@ -8,13 +8,14 @@ from typing import ClassVar
 from pydantic import JsonValue
 from torch import Tensor, nn
 
-from bench.bits import BitSpec
-from bench.protocol import Calibration, DataFree, Method, note_details
-from methods.core.datafree.game import Rules, play, set_ranges
-from methods.core.datafree.generate import Recipe
-from methods.core.datafree.keep import drawn_once
-from methods.core.datafree.similarity import Entropy
-from methods.core.explicit import Explicit, explicit
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.contracts.method import Calibration, DataFree, Method
+from vitptq.bench.contracts.reporting import note_details
+from vitptq.methods.core.datafree.adversarial import Rules, play, set_ranges
+from vitptq.methods.core.datafree.generate import Recipe
+from vitptq.methods.core.datafree.keep import drawn_once
+from vitptq.methods.core.datafree.similarity import Entropy
+from vitptq.methods.core.model.prepare import Explicit, explicit
 
 SETTINGS = ("batch", "cycles", "first_steps", "later_steps", "learn_steps")
 

@@ -7,17 +7,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from bench.bits import BitSpec
-from bench.protocol import Calibration, Method, Quantizer
-from methods.core.alternate import Options, Scales, alternate
-from methods.core.contests import Candidates
-from methods.core.explicit import Explicit, explicit
-from methods.core.fisher import GradientPoint, normalised, output_gradients
-from methods.core.objective import SquaredError
-from methods.core.operands import Operand
-from methods.core.quantizers import SCALE_FLOOR
-from methods.core.search import MEGABYTE, grouping, multiples
-from methods.core.traces import (
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.contracts.method import Calibration, Method
+from vitptq.bench.contracts.quantizer import Quantizer
+from vitptq.methods.core.model.operands import Operand
+from vitptq.methods.core.model.prepare import Explicit, explicit
+from vitptq.methods.core.quantizers.twin_uniform import TwinForm, TwinGelu, TwinSoftmax, negative_step, twin_gelu
+from vitptq.methods.core.quantizers.uniform import SCALE_FLOOR
+from vitptq.methods.core.search.alternating import Options, Scales, alternate
+from vitptq.methods.core.search.candidate_losses import Candidates
+from vitptq.methods.core.search.objective import SquaredError
+from vitptq.methods.core.search.recording import (
     SIDES,
     Operator,
     Rows,
@@ -29,7 +29,8 @@ from methods.core.traces import (
     record_all,
     sides,
 )
-from methods.core.twin import TwinForm, TwinGelu, TwinSoftmax, negative_step, twin_gelu
+from vitptq.methods.core.search.side_search import MEGABYTE, grouping, multiples
+from vitptq.methods.core.sensitivity.fisher import GradientPoint, normalised, output_gradients
 
 SPLITS = 20
 """Splits of the softmax output that are tried: 2^0 to 2^-19."""

@@ -9,19 +9,17 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from bench.bits import BitSpec
-from bench.protocol import Calibration, Method, Quantizer
-from methods.core.bridge import BlockContest, BridgeRun
-from methods.core.explicit import Explicit, explicit
-from methods.core.families import Bridge
-from methods.core.fisher import normalised, output_gradients
-from methods.core.grids import Grid, asymmetric_grid, symmetric_grid
-from methods.core.integer import integer_norms, integer_softmaxes
-from methods.core.objective import SquaredError
-from methods.core.operands import Conv2d, MatMul, Operand
-from methods.core.race import Best, race
-from methods.core.search import MEGABYTE, Grouping, grouping, search, step_size
-from methods.core.traces import (
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.contracts.method import Calibration, Method
+from vitptq.bench.contracts.quantizer import Quantizer
+from vitptq.methods.core.model.families import Bridge
+from vitptq.methods.core.model.operands import Conv2d, MatMul, Operand
+from vitptq.methods.core.model.prepare import Explicit, explicit
+from vitptq.methods.core.quantizers.integer import integer_norms, integer_softmaxes
+from vitptq.methods.core.search.bridge import BlockContest, BridgeRun
+from vitptq.methods.core.search.elimination import Best, race
+from vitptq.methods.core.search.objective import SquaredError
+from vitptq.methods.core.search.recording import (
     SIDES,
     Operator,
     Rows,
@@ -33,6 +31,9 @@ from methods.core.traces import (
     record_all,
     sides,
 )
+from vitptq.methods.core.search.scale_grids import Grid, asymmetric_grid, symmetric_grid
+from vitptq.methods.core.search.side_search import MEGABYTE, Grouping, grouping, search, step_size
+from vitptq.methods.core.sensitivity.fisher import normalised, output_gradients
 
 FULL_MODE_BITS = 8
 """Width of what enters and leaves a LayerNorm in full mode."""

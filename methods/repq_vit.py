@@ -7,17 +7,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bench.bits import FLOAT_BITS, BitSpec
-from bench.errors import Unsupported
-from bench.protocol import Calibration, Method, Quantizer
-from methods.core.explicit import Explicit, explicit
-from methods.core.observe import watching
-from methods.core.operands import Linear, Operand
-from methods.core.quantizers import SCALE_FLOOR, Granularity, LogSqrt2, Uniform, ZeroCode
-from methods.core.ranges import percentile
-
-CONSTANT = 1e-4
-"""A channel whose range is smaller than this share of its values is taken as constant."""
+from vitptq.bench.bits import FLOAT_BITS, BitSpec
+from vitptq.bench.contracts.method import Calibration, Method
+from vitptq.bench.contracts.quantizer import Quantizer
+from vitptq.bench.errors import Unsupported
+from vitptq.methods.core.model.layer_norm import fold
+from vitptq.methods.core.model.operands import Linear, Operand
+from vitptq.methods.core.model.prepare import Explicit, explicit
+from vitptq.methods.core.quantizers.log import ZeroCode
+from vitptq.methods.core.quantizers.uniform import Granularity, Uniform
+from vitptq.methods.core.ranges.observers import watching
+from vitptq.methods.core.ranges.percentile_error import least_error_affine, least_error_log_sqrt2
 
 
 @dataclass(frozen=True)
@@ -107,64 +107,3 @@ class RepQViT(Method):
         fold(norm, readers, r1=scale / mean_scale, shift=scale * (zero - mean_zero))
         for reader in readers:
             reader.input_operand.quantizer = Uniform(quantizer.bits, mean_scale, mean_zero)
-
-
-def fold(norm: nn.LayerNorm, readers: tuple[Linear, ...], r1: Tensor, shift: Tensor) -> None:
-    """Make `norm` put out (x + shift) / r1 and let its readers undo it: the float function stays as it was.
-
-    gamma' = gamma / r1, beta' = (beta + shift) / r1, W' = W * r1, b' = b - W shift; `r1`, `shift`: (D,). Where zeros
-    are padded between `norm` and its readers, they are to become shift / r1 too, so that is added behind the padding.
-    """
-    padded = any(reader.behind_padding for reader in readers)
-    norm.weight.copy_(norm.weight / r1)
-    norm.bias.copy_((norm.bias if padded else norm.bias + shift) / r1)
-    for reader in readers:
-        if padded:
-            reader.shift = (shift if reader.shift is None else reader.shift + shift) / r1
-        correction = reader.weight @ shift
-        bias: nn.Parameter | None = reader.bias  # Swin's patch merging has none
-        if bias is None:
-            reader.bias = nn.Parameter(-correction, requires_grad=False)
-        else:
-            bias.copy_(bias - correction)
-        reader.weight.copy_(reader.weight * r1)
-
-
-def least_error_affine(rows: Tensor, bits: int, percentiles: tuple[float, ...]) -> tuple[Tensor, Tensor]:
-    """Return, per row of (groups, values), scale and zero point of the percentile range with the least squared error.
-
-    s = (hi - lo) / L and z = round(-lo / s); z is not clamped, so a one-sided channel has it outside the code range.
-    """
-    levels = 2**bits - 1
-    best: tuple[Tensor, Tensor, Tensor] | None = None
-    for fraction in percentiles:
-        low, high = percentile(rows, fraction)
-        scale, zero = _covering(low, high, levels)
-        error = (Uniform(bits, scale, zero, axis=0)(rows) - rows).square().mean(dim=1)
-        if best is None:
-            best = error, scale, zero
-        else:
-            better = error < best[0]
-            best = (error.minimum(best[0]), scale.where(better, best[1]), zero.where(better, best[2]))
-    assert best is not None
-    return best[1], best[2]
-
-
-def _covering(low: Tensor, high: Tensor, levels: int) -> tuple[Tensor, Tensor]:
-    """Return scale and zero point for the range; a constant channel gets a grid that holds 0 and its value.
-
-    The paper's form would divide by a floor there, and the zero point of one such channel, in the millions, would
-    spoil the mean over all channels.
-    """
-    constant = high - low < CONSTANT * torch.maximum(low.abs(), high.abs()).clamp_min(SCALE_FLOOR)
-    scale = torch.where(constant, torch.maximum(low.abs(), high.abs()), high - low) / levels
-    scale = scale.clamp_min(SCALE_FLOOR)
-    zero = torch.where(constant, torch.where(high < 0, float(levels), 0.0), (-low / scale).round())
-    return scale, zero
-
-
-def least_error_log_sqrt2(x: Tensor, bits: int, percentiles: tuple[float, ...], zero_code: ZeroCode) -> LogSqrt2:
-    """Return the log-sqrt2 quantizer whose ceiling, of the given percentiles of `x`, has the least squared error."""
-    candidates = [LogSqrt2(bits, percentile(x.reshape(1, -1), p)[1], zero_code=zero_code) for p in percentiles]
-    errors = torch.stack([(candidate(x) - x).square().mean() for candidate in candidates])
-    return candidates[int(errors.argmin())]

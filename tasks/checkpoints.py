@@ -7,7 +7,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-from bench.errors import Missing
+from vitptq.bench.errors import Missing
 
 
 def sha256_of(path: Path) -> str:

@@ -13,8 +13,9 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from bench.errors import BadInput, Missing, UnknownName
-from bench.protocol import Calibration, InputSpec, ModelCard, Task
+from vitptq.bench.contracts.method import Calibration, InputSpec
+from vitptq.bench.contracts.task import ModelCard, Task
+from vitptq.bench.errors import BadInput, Missing, UnknownName
 
 CACHE_BYTES = 512 * 2**20
 Outputs = TypeVar("Outputs", Tensor, tuple[Tensor, ...])

@@ -1,1 +1,4 @@
-"""What the methods share: quantizers, range estimation, operands, families of models."""
+"""What the methods share, in wings; no adapter is imported here.
+
+A method itself is one file in `methods/`.
+"""

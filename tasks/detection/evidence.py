@@ -22,10 +22,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.errors import BadInput, Missing
-from bench.protocol import Evidence, Metric
-from tasks.detection import masks
-from tasks.detection.ground_truth import Annotations
+from vitptq.bench.contracts.task import Evidence, Metric
+from vitptq.bench.errors import BadInput, Missing
+from vitptq.tasks.detection import masks
+from vitptq.tasks.detection.ground_truth import Annotations
 
 Kind = Literal["bbox", "segm"]
 Arrays = dict[str, NDArray[Any]]

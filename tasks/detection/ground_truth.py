@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.errors import BadInput, Missing
-from tasks.detection.masks import packed, rle
+from vitptq.bench.errors import BadInput, Missing
+from vitptq.tasks.detection.masks import packed, rle
 
 IMAGES = (".jpeg", ".jpg", ".png")
 SHOWN = 3
@@ -31,7 +31,7 @@ class Annotations:
     """Height and width, shape (images, 2)."""
     names: tuple[str, ...]
     truth: dict[str, NDArray[Any]]
-    """See `tasks.detection.evidence`."""
+    """See `vitptq.tasks.detection.evidence`."""
 
 
 def read(file: Path, classes: Sequence[str]) -> Annotations:

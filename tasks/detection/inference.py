@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tasks.detection.evidence import Detections
-from tasks.detection.masks import encoded
+from vitptq.tasks.detection.evidence import Detections
+from vitptq.tasks.detection.masks import encoded
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.errors import BadInput
+from vitptq.bench.errors import BadInput
 
 
 def rle(segmentation: Any, height: int, width: int) -> bytes:

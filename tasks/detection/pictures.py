@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.protocol import Drawing, Evidence, Scene
-from tasks.detection.masks import decoded, unpacked
+from vitptq.bench.contracts.task import Drawing, Evidence, Scene
+from vitptq.tasks.detection.masks import decoded, unpacked
 
 SHOWN = 6
 CONFIDENT = 0.5

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from bench.protocol import ModelCard
-from tasks import openmmlab
+from vitptq.bench.contracts.task import ModelCard
+from vitptq.tasks.openmmlab import runtime as openmmlab
 
 TOLERANCE = 0.2
 """Published scores have one decimal; the rest is for other versions of the compiled operators and of the decoder."""

@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from bench.cell import canonical_json, sha256
-from bench.protocol import ModelCard
-from tasks import family_groups
-from tasks.classification import ClassificationTask
-from tasks.mini import data, models
-from tasks.mini.edition import TOLERANCE, MiniTask
-from tasks.mini.material import CLASSES
+from vitptq.bench.contracts.task import ModelCard
+from vitptq.bench.results.cell import canonical_json, sha256
+from vitptq.tasks import family_groups
+from vitptq.tasks.classification.task import ClassificationTask
+from vitptq.tasks.mini import data, models
+from vitptq.tasks.mini.edition import TOLERANCE, MiniTask
+from vitptq.tasks.mini.material import CLASSES
 
 
 class MiniImageNet(MiniTask, ClassificationTask):

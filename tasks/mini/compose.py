@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.mini.material import DIGIT_SIDE, Bytes, Digits, Ints, Pool, digits, photographs
+from vitptq.tasks.mini.material import DIGIT_SIDE, Bytes, Digits, Ints, Pool, digits, photographs
 
 Floats = npt.NDArray[np.floating[Any]]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.mini.compose import (
+from vitptq.tasks.mini.compose import (
     Difficulty,
     blend,
     contrasting_colours,
@@ -16,7 +16,7 @@ from tasks.mini.compose import (
     digit_alpha,
     photographs_at_scales,
 )
-from tasks.mini.material import DIGIT_SIDE, Bytes, Digits, Ints, Pool
+from vitptq.tasks.mini.material import DIGIT_SIDE, Bytes, Digits, Ints, Pool
 
 Masks = npt.NDArray[np.bool_]
 

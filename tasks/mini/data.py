@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tasks.mini.compose import compose
-from tasks.mini.folder import DataError as DataError
-from tasks.mini.folder import build_once, compare, write_manifest
-from tasks.mini.folder import read_manifest as read_manifest
-from tasks.mini.material import CLASSES, DIGITS_PER_CLASS, Bytes, Ints, Pool
+from vitptq.tasks.mini.compose import compose
+from vitptq.tasks.mini.folder import DataError as DataError
+from vitptq.tasks.mini.folder import build_once, compare, write_manifest
+from vitptq.tasks.mini.folder import read_manifest as read_manifest
+from vitptq.tasks.mini.material import CLASSES, DIGITS_PER_CLASS, Bytes, Ints, Pool
 
 SCHEMA = 1
 SIDE = 32

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from bench.protocol import Evidence, Scene
-from tasks.coco import CocoTask
-from tasks.detection import pictures
-from tasks.mini import scene_models, scenes
-from tasks.mini.compose_scene import SIDE
-from tasks.mini.scene_task import BATCH, SceneTask
+from vitptq.bench.contracts.task import Evidence, Scene
+from vitptq.tasks.detection import pictures
+from vitptq.tasks.detection.coco import CocoTask
+from vitptq.tasks.mini import scene_models, scenes
+from vitptq.tasks.mini.compose_scene import SIDE
+from vitptq.tasks.mini.scene_task import BATCH, SceneTask
 
 
 class MiniCoco(SceneTask, CocoTask):

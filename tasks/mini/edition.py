@@ -12,13 +12,13 @@ from typing import Any, ClassVar, Protocol
 
 from torch import nn
 
-from bench.errors import BadInput, Missing, UnknownName
-from bench.protocol import ModelCard, Progress
-from tasks import data_root
-from tasks.files import FileTask
-from tasks.mini import compose, material
-from tasks.mini.folder import DataError
-from tasks.mini.models import WeightsError
+from vitptq.bench.contracts.task import ModelCard, Progress
+from vitptq.bench.errors import BadInput, Missing, UnknownName
+from vitptq.tasks import data_root
+from vitptq.tasks.files import FileTask
+from vitptq.tasks.mini import compose, material
+from vitptq.tasks.mini.folder import DataError
+from vitptq.tasks.mini.models import WeightsError
 
 TOLERANCE = 0.3
 

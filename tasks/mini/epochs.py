@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from tasks.mini.compose import HARD, STANDARD, compose
-from tasks.mini.material import Bytes, Digits, Ints, digits
+from vitptq.tasks.mini.compose import HARD, STANDARD, compose
+from vitptq.tasks.mini.material import Bytes, Digits, Ints, digits
 
 Epoch = tuple[Bytes, Ints]
 T = TypeVar("T")

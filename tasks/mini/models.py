@@ -20,8 +20,8 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from tasks.mini.material import CLASSES
-from tasks.mini.outlier import Plan, widen
+from vitptq.tasks.mini.material import CLASSES
+from vitptq.tasks.mini.outlier import Plan, widen
 
 WEIGHTS = Path(__file__).parent / "weights"
 
@@ -215,17 +215,19 @@ def facts(name: str) -> dict[str, Any]:
     """Return what training wrote about the weights: hash, accuracy, recipe, widened channels."""
     path = WEIGHTS / f"{name}.json"
     if not path.exists():
-        raise WeightsError(f"{path} is missing; train the model with: python -m tasks.mini.train {name}")
+        raise WeightsError(f"{path} is missing; train the model with: python -m vitptq.tasks.mini.train {name}")
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content
 
 
 def _check(entry: MiniModel) -> None:
     if not entry.weights.exists():
-        raise WeightsError(f"{entry.weights} is missing; train it with: python -m tasks.mini.train {entry.trained_as}")
+        raise WeightsError(
+            f"{entry.weights} is missing; train it with: python -m vitptq.tasks.mini.train {entry.trained_as}"
+        )
     found = hashlib.sha256(entry.weights.read_bytes()).hexdigest()
     if found != entry.sha256:
         raise WeightsError(
             f"{entry.weights} has sha256 {found}, expected {entry.sha256}; restore the file or train again with: "
-            f"python -m tasks.mini.train {entry.trained_as}"
+            f"python -m vitptq.tasks.mini.train {entry.trained_as}"
         )

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tasks.mini.compose_scene import HARD, STANDARD, Scene, compose_scene
-from tasks.mini.epochs import warp
-from tasks.mini.material import Bytes, Digits, digits
-from tasks.mini.models import MEAN, STD
-from tasks.mini.scenes import random_count, select
+from vitptq.tasks.mini.compose_scene import HARD, STANDARD, Scene, compose_scene
+from vitptq.tasks.mini.epochs import warp
+from vitptq.tasks.mini.material import Bytes, Digits, digits
+from vitptq.tasks.mini.models import MEAN, STD
+from vitptq.tasks.mini.scenes import random_count, select
 
 _GAIN = 0.15
 

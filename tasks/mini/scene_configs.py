@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.mini.material import CLASSES
-from tasks.mini.models import MEAN, STD
-from tasks.mini.scenes import SEGMENT_CLASSES
+from vitptq.tasks.mini.material import CLASSES
+from vitptq.tasks.mini.models import MEAN, STD
+from vitptq.tasks.mini.scenes import SEGMENT_CLASSES
 
 Config = dict[str, Any]
 

@@ -17,9 +17,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tasks.mini.models import WEIGHTS, WeightsError
-from tasks.mini.scene_configs import Config, cascade_mask_rcnn_swin, mask_rcnn_swin, upernet_swin
-from tasks.openmmlab import Scope, build
+from vitptq.tasks.mini.models import WEIGHTS, WeightsError
+from vitptq.tasks.mini.scene_configs import Config, cascade_mask_rcnn_swin, mask_rcnn_swin, upernet_swin
+from vitptq.tasks.openmmlab.runtime import Scope, build
 
 Task = Literal["coco", "ade20k"]
 _SCOPES: dict[Task, Scope] = {"coco": "mmdet", "ade20k": "mmseg"}
@@ -78,7 +78,7 @@ def facts(name: str) -> dict[str, Any]:
     """Return what training wrote about the weights: hash, scores, recipe."""
     path = WEIGHTS / f"{name}.json"
     if not path.exists():
-        raise WeightsError(f"{path} is missing; train the model with: python -m tasks.mini.train_scenes {name}")
+        raise WeightsError(f"{path} is missing; train the model with: python -m vitptq.tasks.mini.train_scenes {name}")
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content
 
@@ -99,7 +99,7 @@ def widened(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _check(entry: SceneModel) -> None:
-    hint = f"python -m tasks.mini.train_scenes {entry.name}"
+    hint = f"python -m vitptq.tasks.mini.train_scenes {entry.name}"
     if not entry.weights.exists():
         raise WeightsError(f"{entry.weights} is missing; train it with: {hint}")
     found = hashlib.sha256(entry.weights.read_bytes()).hexdigest()

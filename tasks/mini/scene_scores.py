@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from tasks.mini.compose_scene import SIDE, Scene
-from tasks.mini.material import CLASSES
-from tasks.mini.scene_batches import detection_samples, model_input, segmentation_samples
-from tasks.mini.scene_models import Task
-from tasks.mini.scenes import SEGMENT_CLASSES, encode_mask
+from vitptq.tasks.mini.compose_scene import SIDE, Scene
+from vitptq.tasks.mini.material import CLASSES
+from vitptq.tasks.mini.scene_batches import detection_samples, model_input, segmentation_samples
+from vitptq.tasks.mini.scene_models import Task
+from vitptq.tasks.mini.scenes import SEGMENT_CLASSES, encode_mask
 
 
 def scores_on(

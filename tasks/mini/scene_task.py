@@ -8,10 +8,10 @@ from typing import ClassVar
 
 from torch import nn
 
-from bench.protocol import ModelCard
-from tasks.mini import scene_models, scenes
-from tasks.mini.edition import TOLERANCE, MiniTask
-from tasks.mini.scene_models import SceneModel
+from vitptq.bench.contracts.task import ModelCard
+from vitptq.tasks.mini import scene_models, scenes
+from vitptq.tasks.mini.edition import TOLERANCE, MiniTask
+from vitptq.tasks.mini.scene_models import SceneModel
 
 BATCH = 20
 

@@ -19,11 +19,11 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from tasks.mini.compose_scene import DIGITS, SIDE, Scene, compose_scene
-from tasks.mini.data import decode, encode
-from tasks.mini.folder import DataError as DataError
-from tasks.mini.folder import build_once, compare, read_manifest, write_manifest
-from tasks.mini.material import CLASSES, Digits, Ints, Pool, digits
+from vitptq.tasks.mini.compose_scene import DIGITS, SIDE, Scene, compose_scene
+from vitptq.tasks.mini.data import decode, encode
+from vitptq.tasks.mini.folder import DataError as DataError
+from vitptq.tasks.mini.folder import build_once, compare, read_manifest, write_manifest
+from vitptq.tasks.mini.material import CLASSES, Digits, Ints, Pool, digits
 
 SCHEMA = 1
 Split = Literal["train", "val"]

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tasks.mini import scene_models, scenes
-from tasks.mini.compose_scene import SIDE
-from tasks.mini.scene_task import BATCH, SceneTask
-from tasks.segmentation.task import Ade20kTask, Config
+from vitptq.tasks.mini import scene_models, scenes
+from vitptq.tasks.mini.compose_scene import SIDE
+from vitptq.tasks.mini.scene_task import BATCH, SceneTask
+from vitptq.tasks.segmentation.task import Ade20kTask, Config
 
 PICTURES = 6
 

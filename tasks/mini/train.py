@@ -1,4 +1,4 @@
-"""Train a model of the embedded edition: `python -m tasks.mini.train mini_vit`.
+"""Train a model of the embedded edition: `python -m vitptq.tasks.mini.train mini_vit`.
 
 Every epoch draws new composites from the fit pool. What an epoch does depends on the seed, its number and the
 checkpoint before it only, so on a CPU a killed run that is started again ends with the weights of an undisturbed one.
@@ -29,12 +29,12 @@ from timm.layers.config import set_fused_attn
 from torch import nn
 from torch.nn import functional
 
-from tasks.mini import outlier
-from tasks.mini.data import Split, generate, read_split
-from tasks.mini.epochs import Epoch, Recipe, ahead, epoch_images
-from tasks.mini.material import Bytes
-from tasks.mini.models import MEAN, MODELS, STD, WEIGHTS
-from tasks.mini.training import (
+from vitptq.tasks.mini import outlier
+from vitptq.tasks.mini.data import Split, generate, read_split
+from vitptq.tasks.mini.epochs import Epoch, Recipe, ahead, epoch_images
+from vitptq.tasks.mini.material import Bytes
+from vitptq.tasks.mini.models import MEAN, MODELS, STD, WEIGHTS
+from vitptq.tasks.mini.training import (
     checkpoint_file,
     choose_device,
     choose_workers,

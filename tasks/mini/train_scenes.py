@@ -1,4 +1,4 @@
-"""Train a detector or segmenter of the embedded edition: `python -m tasks.mini.train_scenes mini_mask_rcnn_swin`.
+"""Train an embedded detector or segmenter: `python -m vitptq.tasks.mini.train_scenes mini_mask_rcnn_swin`.
 
 The backbone starts from the embedded classification Swin. Every step draws new scenes from the fit pool. What a step
 does depends on the seed, its number and the weights before it only, so on a CPU a killed run that is started again ends
@@ -26,18 +26,18 @@ import typer
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from tasks.mini.compose_scene import Scene
-from tasks.mini.detection import MiniCoco
-from tasks.mini.epochs import ahead
-from tasks.mini.models import WEIGHTS
-from tasks.mini.scene_batches import Batch, detection_samples, fit_batch, model_input, segmentation_samples
-from tasks.mini.scene_models import SCENE_MODELS, SceneModel, halved, widened
-from tasks.mini.scene_models import facts as facts_of
-from tasks.mini.scene_scores import scores_on
-from tasks.mini.scenes import STANDARD, scenes
-from tasks.mini.segmentation import MiniAde20k
-from tasks.mini.swin_conversion import openmmlab_swin_state
-from tasks.mini.training import (
+from vitptq.tasks.mini.compose_scene import Scene
+from vitptq.tasks.mini.detection import MiniCoco
+from vitptq.tasks.mini.epochs import ahead
+from vitptq.tasks.mini.models import WEIGHTS
+from vitptq.tasks.mini.scene_batches import Batch, detection_samples, fit_batch, model_input, segmentation_samples
+from vitptq.tasks.mini.scene_models import SCENE_MODELS, SceneModel, halved, widened
+from vitptq.tasks.mini.scene_models import facts as facts_of
+from vitptq.tasks.mini.scene_scores import scores_on
+from vitptq.tasks.mini.scenes import STANDARD, scenes
+from vitptq.tasks.mini.segmentation import MiniAde20k
+from vitptq.tasks.mini.swin_conversion import openmmlab_swin_state
+from vitptq.tasks.mini.training import (
     checkpoint_file,
     choose_device,
     choose_workers,
@@ -49,8 +49,8 @@ from tasks.mini.training import (
     replace_file,
     write_checkpoint,
 )
-from tasks.openmmlab import library
-from tasks.openmmlab_ops import ensure_ops
+from vitptq.tasks.openmmlab.operators import ensure_ops
+from vitptq.tasks.openmmlab.runtime import library
 
 _CHECKPOINT_SECONDS = 60.0
 _ROW = 50

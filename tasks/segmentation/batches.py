@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from tasks import openmmlab
-from tasks.openmmlab import Item
-from tasks.segmentation.label_maps import Pair
+from vitptq.tasks.openmmlab import runtime as openmmlab
+from vitptq.tasks.openmmlab.runtime import Item
+from vitptq.tasks.segmentation.label_maps import Pair
 
 WAITING = 64
 """Images that may wait for others of their size."""

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.errors import BadInput
-from bench.protocol import Evidence
+from vitptq.bench.contracts.task import Evidence
+from vitptq.bench.errors import BadInput
 
 IGNORED = 255
 LARGEST_CLASS_COUNT = 254

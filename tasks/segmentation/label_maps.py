@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench.errors import BadInput, Missing
-from tasks.openmmlab import refuse_truncated
+from vitptq.bench.errors import BadInput, Missing
+from vitptq.tasks.openmmlab.runtime import refuse_truncated
 
 IMAGE, LABELS = ".jpg", ".png"
 NO_LABEL = (0, 255)

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from bench.errors import BadInput, VitptqError
-from bench.protocol import Drawing, Evidence, InputSpec, Metric, Progress, Scene
-from tasks import openmmlab
-from tasks.checkpoints import sha256_of
-from tasks.files import FileTask, TensorCalibration, files_digest, plain
-from tasks.openmmlab import Item
-from tasks.segmentation import batches, iou, label_maps
+from vitptq.bench.contracts.method import InputSpec
+from vitptq.bench.contracts.task import Drawing, Evidence, Metric, Progress, Scene
+from vitptq.bench.errors import BadInput, VitptqError
+from vitptq.tasks.checkpoints import sha256_of
+from vitptq.tasks.files import FileTask, TensorCalibration, files_digest, plain
+from vitptq.tasks.openmmlab import runtime as openmmlab
+from vitptq.tasks.openmmlab.runtime import Item
+from vitptq.tasks.segmentation import batches, iou, label_maps
 
 BATCH = 8
 FEW_PIXELS = 25_000_000

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import registry, suites
-from bench.cell import Cell
-from bench.cellrun import Run
-from bench.store import Store
+from vitptq.bench import registry
+from vitptq.bench.results import suites
+from vitptq.bench.results.cell import Cell
+from vitptq.bench.results.store import Store
+from vitptq.bench.run.cell_run import Run
 
 HERE = Path(__file__).parent
 TINY = HERE / "tiny_task.py"

@@ -19,11 +19,14 @@ import torchvision
 from PIL import Image
 from torch import Tensor, nn
 
-from bench import protocol, registry
-from bench.bits import BitSpec
-from bench.protocol import Calibration, DataFree, Method, Quantizer, keep_images
-from methods.core.explicit import Explicit, explicit
-from methods.core.observe import RunningMinMax, observe_activations, observe_weights
+from vitptq.bench import registry
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.contracts import reporting
+from vitptq.bench.contracts.method import Calibration, DataFree, Method
+from vitptq.bench.contracts.quantizer import Quantizer
+from vitptq.bench.contracts.reporting import keep_images
+from vitptq.methods.core.model.prepare import Explicit, explicit
+from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
 
 
 def _minmax(model: nn.Module, calibration: Calibration, bits: BitSpec) -> Explicit:
@@ -282,7 +285,7 @@ class _Found(Calibration):
 
 def _any_image() -> Path:
     """Return where an evaluation image lies; the guard acts on the name, so it need not exist."""
-    from tasks.mini.classification import MiniImageNet
+    from vitptq.tasks.mini.classification import MiniImageNet
 
     return MiniImageNet().folder / "val" / "0" / "0000.jpg"
 
@@ -298,21 +301,21 @@ def _from_registry() -> Tensor:
 
 
 def _with_the_loader() -> Tensor:
-    from tasks import classification
-    from tasks.mini.models import DATA_CONFIG
+    from vitptq.tasks.classification import task as classification
+    from vitptq.tasks.mini.models import DATA_CONFIG
 
     steps = classification.transform(DATA_CONFIG)
     return next(iter(classification.decoded([_any_image()], steps, batch_size=1, workers=0)))
 
 
 def _from_memory() -> Tensor:
-    from tasks import classification
+    from vitptq.tasks.classification import task as classification
 
     return next(iter(classification._DECODED.values()))
 
 
 def _from_the_generator() -> Tensor:
-    from tasks.mini import material
+    from vitptq.tasks.mini import material
 
     return _as_tensor(Image.fromarray(material.photographs("evaluation")[0]))
 
@@ -424,12 +427,12 @@ class Tells(Planted):
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Report, note, and leave a file in the work folder."""
-        folder = protocol.work_folder()
+        folder = reporting.work_folder()
         assert folder is not None
         folder.mkdir(parents=True, exist_ok=True)
-        protocol.report("block 1/2, loss 0.5", 1, 2)
-        protocol.note("told twice")
-        protocol.note("told twice")
-        protocol.note_details("finished before", [path.name for path in sorted(folder.iterdir())])
+        reporting.report("block 1/2, loss 0.5", 1, 2)
+        reporting.note("told twice")
+        reporting.note("told twice")
+        reporting.note_details("finished before", [path.name for path in sorted(folder.iterdir())])
         (folder / "block-1").write_text("state")
         return _minmax(model, calibration, bits).model

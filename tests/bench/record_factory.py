@@ -6,9 +6,19 @@ import zlib
 from collections.abc import Iterable
 from typing import Any
 
-from bench.board import Board, MethodCard
-from bench.cell import Cell, sha256
-from bench.record import Audit, Costs, EvidenceRef, Failure, FailureKind, Gate, OperandAudit, Provenance, Record
+from vitptq.bench.board.board import Board, MethodCard
+from vitptq.bench.results.cell import Cell, sha256
+from vitptq.bench.results.record import (
+    Audit,
+    Costs,
+    EvidenceRef,
+    Failure,
+    FailureKind,
+    Gate,
+    OperandAudit,
+    Provenance,
+    Record,
+)
 
 FLOAT_SCORES = {"vit_mini": 94.1, "swin_mini": 95.3, "mobilevit_mini": 93.2}
 METHODS = {

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bench import registry
-from bench.cell import Cell
-from bench.cellrun import Run, run_cell
-from bench.cli import app
+from vitptq.bench import registry
+from vitptq.bench.cli import app
+from vitptq.bench.results.cell import Cell
+from vitptq.bench.run.cell_run import Run, run_cell
 
 TINY = ["--adapter", str(Path(__file__).parent / "tiny_task.py")]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.record import Record
-from bench.store import Store
+from vitptq.bench.results.record import Record
+from vitptq.bench.results.store import Store
 
 HERE = Path(__file__).parent
 SUITE = """
@@ -30,7 +30,17 @@ PATIENCE_S = 300
 
 
 def started(suite: Path, results: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "bench.cli", "run", str(suite), "--results", str(results), "--device", "cpu"]
+    command = [
+        sys.executable,
+        "-m",
+        "vitptq.bench.cli",
+        "run",
+        str(suite),
+        "--results",
+        str(results),
+        "--device",
+        "cpu",
+    ]
     command += ["--adapter", str(HERE / "tiny_task.py")]
     with (results.parent / f"{results.name}.log").open("ab") as log:
         # a session of its own: the workers can be killed with it

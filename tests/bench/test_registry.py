@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import registry
-from bench.errors import BadInput, UnknownName
+from vitptq.bench import registry
+from vitptq.bench.errors import BadInput, UnknownName
 
 ADAPTER = (Path(__file__).parents[2] / "methods" / "minmax.py").read_text()
 
@@ -31,7 +31,7 @@ def test_method_from_a_file_is_known_inside_only(tmp_path: Path) -> None:
     [
         ("x = 1", "must define exactly one Method; it defines none"),
         ("import nonsense_that_is_not_there", "cannot be imported: ModuleNotFoundError"),
-        (ADAPTER, 'two methods are called "minmax": methods.minmax.MinMax and'),
+        (ADAPTER, 'two methods are called "minmax": vitptq.methods.minmax.MinMax and'),
     ],
 )
 def test_bad_file_is_refused_and_forgotten(tmp_path: Path, text: str, words: str) -> None:
@@ -60,12 +60,17 @@ def test_unknown_task_names_the_known_ones() -> None:
 
 def test_source_hash_follows_shared_code(monkeypatch: pytest.MonkeyPatch) -> None:
     sources = registry._sources(registry.method("omse"))
-    assert {"adapter", "methods.core.ranges", "methods.core.quantizers", "methods.core.families.swin"} <= set(sources)
-    assert "methods.repq_vit" not in sources
+    assert {
+        "adapter",
+        "vitptq.methods.core.ranges.estimation",
+        "vitptq.methods.core.quantizers.uniform",
+        "vitptq.methods.core.model.families.swin",
+    } <= set(sources)
+    assert "vitptq.methods.repq_vit" not in sources
 
 
 def test_bench_names_no_method_and_no_task() -> None:
     folder = Path(registry.__file__).parent
-    for path in folder.glob("*.py"):
-        for name in registry._imports(path.read_bytes(), f"bench.{path.stem}", {"methods", "tasks"}):
-            pytest.fail(f"{path.name} imports {name}")
+    for path in folder.rglob("*.py"):
+        for name in registry._imports(path.read_bytes(), f"bench.{path.stem}", ("vitptq.methods", "vitptq.tasks")):
+            pytest.fail(f"{path} imports {name}")

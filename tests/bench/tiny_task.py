@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.contract import two_block_models
-from bench.protocol import Calibration, Evidence, InputSpec, Metric, ModelCard, Progress, Task
+from vitptq.bench.contracts.method import Calibration, InputSpec
+from vitptq.bench.contracts.task import Evidence, Metric, ModelCard, Progress, Task
+from vitptq.bench.run.adapter_check import two_block_models
 
 IMAGES = 64
 SPEC = InputSpec((3, 32, 32), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))

@@ -16,12 +16,12 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from bench.bits import BitSpec
-from bench.contract import RandomImages
-from methods.core.explicit import explicit
-from methods.core.observe import RunningMinMax, observe_activations, observe_weights
-from methods.core.reconstruct import Settings, Unit, reconstruct, squared_error
-from methods.core.reconstruct.train import Trainer
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.run.adapter_check import RandomImages
+from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
+from vitptq.methods.core.reconstruct import Settings, Unit, reconstruct, squared_error
+from vitptq.methods.core.reconstruct.train import Trainer
 
 DEVICE = torch.device(os.environ.get("VITPTQ_BENCHMARK_DEVICE", "cpu"))
 BITS = BitSpec(4, 4)

@@ -16,18 +16,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench import registry
-from bench.bits import BitSpec
-from methods.core.adaptive_log import on_grids
-from methods.core.explicit import explicit
-from methods.core.fisher import normalised, output_gradients
-from methods.core.objective import CHANNELS, POSITIONS, Cosine, Objective, SquaredError
-from methods.core.operands import Conv2d, Linear, MatMul
-from methods.core.product_search import Reads, each_operator, input_error, side_error, uniform_grids
-from methods.core.progressive import Error
-from methods.core.ranges import least_error, uniform
-from methods.core.search import MEGABYTE, grouping, multiples, search
-from methods.core.traces import Rows, Side, Trace, canonical, on_first_batch, operators, record, sides
+from vitptq.bench import registry
+from vitptq.bench.bits import BitSpec
+from vitptq.methods.core.model.operands import Conv2d, Linear, MatMul
+from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.quantizers.adaptive_log import on_grids
+from vitptq.methods.core.ranges.estimation import least_error, uniform
+from vitptq.methods.core.search.objective import CHANNELS, POSITIONS, Cosine, Objective, SquaredError
+from vitptq.methods.core.search.product_search import Reads, each_operator, input_error, side_error, uniform_grids
+from vitptq.methods.core.search.progressive import Error
+from vitptq.methods.core.search.recording import Rows, Side, Trace, canonical, on_first_batch, operators, record, sides
+from vitptq.methods.core.search.side_search import MEGABYTE, grouping, multiples, search
+from vitptq.methods.core.sensitivity.fisher import normalised, output_gradients
 
 CPU = torch.device("cpu")
 W4A4 = BitSpec(4, 4)

@@ -12,14 +12,16 @@ import pytest
 import torch
 from torch import nn
 
-from bench import registry, suites
-from bench.audit import audit
-from bench.bits import BitSpec
-from bench.cellrun import Run, run_cell
-from bench.protocol import Method, kept_weights
-from bench.store import Store
-from methods.core.ranges import least_error
-from methods.omse import shrunk
+from vitptq.bench import registry
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.contracts.method import Method
+from vitptq.bench.contracts.quantizer import kept_weights
+from vitptq.bench.results import suites
+from vitptq.bench.results.store import Store
+from vitptq.bench.run.audit import audit
+from vitptq.bench.run.cell_run import Run, run_cell
+from vitptq.methods.core.ranges.estimation import least_error
+from vitptq.methods.core.ranges.shrunk import shrunk
 
 CPU = torch.device("cpu")
 BATCH = 250
@@ -118,7 +120,7 @@ def bench_search_over_90_candidates(benchmark: Any, way: str) -> None:
 
 
 def _loop(x: torch.Tensor, lows: torch.Tensor, highs: torch.Tensor, bits: int) -> int:
-    from methods.core.ranges import uniform
+    from vitptq.methods.core.ranges.estimation import uniform
 
     candidates = zip(lows[0], highs[0], strict=True)
     errors = [(uniform(low[None], high[None], bits)(x) - x).square().mean() for low, high in candidates]

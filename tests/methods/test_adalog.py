@@ -6,17 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from bench.audit import audit
-from bench.bits import BitSpec
-from bench.contract import RandomImages, two_block_models
-from methods.adalog import AdaLog, _LogSearch, _own_error, ceiling_candidates
-from methods.core.adaptive_log import GELU_DEPTH, AdaptiveLog
-from methods.core.explicit import explicit
-from methods.core.operands import Conv2d
-from methods.core.product_search import Reads
-from methods.core.progressive import Progress
-from methods.core.quantizers import Uniform
-from tests.methods.core.openmmlab_models import Images, bare_swin
+from tests.methods.core.model.openmmlab_models import Images, bare_swin
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.run.adapter_check import RandomImages, two_block_models
+from vitptq.bench.run.audit import audit
+from vitptq.methods.adalog import AdaLog, _LogSearch, _own_error, ceiling_candidates
+from vitptq.methods.core.model.operands import Conv2d
+from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.quantizers.adaptive_log import GELU_DEPTH, AdaptiveLog
+from vitptq.methods.core.quantizers.uniform import Uniform
+from vitptq.methods.core.search.product_search import Reads
+from vitptq.methods.core.search.progressive import Progress
 
 FAST = AdaLog(reconstruct=False, rounds=1, candidates=32, steps=2)
 

@@ -7,21 +7,21 @@ from typing import Any
 import pytest
 import torch
 
-from bench import protocol
-from bench.audit import audit
-from bench.bits import BitSpec
-from bench.contract import RandomImages, two_block_models
-from bench.errors import Unsupported
-from methods import aphq_vit
-from methods.aphq_vit import APHQViT
-from methods.core.bound_search import BoundSearch
-from methods.core.explicit import explicit
-from methods.core.operands import MatMul
-from methods.core.product_search import Reads
-from methods.core.quantizers import Uniform
-from methods.core.reconstruct import all_units
-from methods.core.reconstruct.train import Trainer
-from tests.methods.core.openmmlab_models import Images, upernet
+from tests.methods.core.model.openmmlab_models import Images, upernet
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.contracts import reporting
+from vitptq.bench.errors import Unsupported
+from vitptq.bench.run.adapter_check import RandomImages, two_block_models
+from vitptq.bench.run.audit import audit
+from vitptq.methods import aphq_vit
+from vitptq.methods.aphq_vit import APHQViT
+from vitptq.methods.core.model.operands import MatMul
+from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.quantizers.uniform import Uniform
+from vitptq.methods.core.reconstruct import all_units
+from vitptq.methods.core.reconstruct.train import Trainer
+from vitptq.methods.core.search.bound_search import BoundSearch
+from vitptq.methods.core.search.product_search import Reads
 
 FAST = APHQViT(iterations=2, mlp_iterations=2, rounds=1, candidates=32, draws=1)
 W4A4 = BitSpec(4, 4)
@@ -48,7 +48,7 @@ def test_the_first_loss_of_every_unit_is_two(name: str, importance: Any, monkeyp
 
 
 def test_the_record_hears_of_the_importance() -> None:
-    with protocol.listening() as heard:
+    with reporting.listening() as heard:
         FAST.quantize(two_block_models()["ViT"], RandomImages(), W4A4)
     told: Any = heard.details["importance"]
     assert told["kind"] == "aph"
@@ -66,7 +66,7 @@ def test_nothing_is_weighted_where_importance_is_nought(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(aphq_vit, "average_perturbation_hessian", nothing)
     monkeypatch.setattr(aphq_vit, "fisher_mc", nothing)
-    with protocol.listening() as heard:
+    with reporting.listening() as heard:
         out = FAST.quantize(two_block_models()["ViT"], RandomImages(), W4A4)
     assert sum("has no importance" in text for text in heard.notes) == 3  # the head needs none
     assert all(p.isfinite().all() for p in out.parameters())

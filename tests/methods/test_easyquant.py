@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from bench.bits import BitSpec
-from bench.contract import RandomImages, two_block_models
-from methods.core.explicit import explicit
-from methods.core.operands import Linear
-from methods.core.quantizers import Uniform
-from methods.core.search import multiples
-from methods.core.traces import Trace, operators, record
-from methods.easyquant import EasyQuant, widened_activations, widened_weights
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.run.adapter_check import RandomImages, two_block_models
+from vitptq.methods.core.model.operands import Linear
+from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.quantizers.uniform import Uniform
+from vitptq.methods.core.search.recording import Trace, operators, record
+from vitptq.methods.core.search.side_search import multiples
+from vitptq.methods.easyquant import EasyQuant, widened_activations, widened_weights
 
 BITS = BitSpec(4, 4)
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.audit import audit
-from bench.bits import BitSpec
-from bench.contract import RandomImages, two_block_models
-from methods.core.integer import (
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.run.adapter_check import RandomImages, two_block_models
+from vitptq.bench.run.audit import audit
+from vitptq.methods.core.quantizers.integer import (
     IntegerLayerNorm,
     LogIntSoftmax,
     as_integer,
@@ -22,8 +22,8 @@ from methods.core.integer import (
     rounded,
     score_scale,
 )
-from methods.core.ranges import asymmetric_parameters
-from methods.fq_vit import FQViT
+from vitptq.methods.core.ranges.estimation import asymmetric_parameters
+from vitptq.methods.fq_vit import FQViT
 
 
 def wide_channels() -> Tensor:

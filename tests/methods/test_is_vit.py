@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.bits import BitSpec
-from bench.contract import RandomImages, two_block_models
-from bench.errors import Unsupported
-from methods.core.explicit import Explicit, explicit
-from methods.core.quantizers import Uniform
-from methods.core.reconstruct import reconstruct
-from methods.core.smooth import Smooth, leading, set_weights
-from methods.dopq_vit import DopQViT, centre
-from methods.is_vit import ISViT
-from tests.methods.core import openmmlab_models
+from tests.methods.core.model import openmmlab_models
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.errors import Unsupported
+from vitptq.bench.run.adapter_check import RandomImages, two_block_models
+from vitptq.methods.core.model.prepare import Explicit, explicit
+from vitptq.methods.core.quantizers.uniform import Uniform
+from vitptq.methods.core.reconstruct import reconstruct
+from vitptq.methods.core.reconstruct.smooth_optimisation import Smooth, leading, set_weights
+from vitptq.methods.dopq_vit import DopQViT, centre
+from vitptq.methods.is_vit import ISViT
 
 BITS = BitSpec(4, 4)
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.bits import BitSpec
-from bench.contract import RandomImages, two_block_models
-from methods import mgrq
-from methods.core.explicit import explicit
-from methods.core.reconstruct import Settings, reconstruct
-from methods.mgrq import MGRQ
-from tests.methods.core import openmmlab_models
-from tests.methods.core.openmmlab_models import Images
+from tests.methods.core.model import openmmlab_models
+from tests.methods.core.model.openmmlab_models import Images
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.run.adapter_check import RandomImages, two_block_models
+from vitptq.methods import mgrq
+from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.reconstruct import Settings, reconstruct
+from vitptq.methods.mgrq import MGRQ
 
 W4A4 = BitSpec(4, 4)
 STEPS = Settings(iterations=1, weights="ste", weight_rate=0.0, input="quantised", keep=1.0, scales=False, normalise=1.0)

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from bench.audit import audit
-from bench.bits import BitSpec
-from bench.contract import RandomImages, two_block_models
-from methods.core.explicit import explicit
-from methods.core.fisher import normalised, output_gradients
-from methods.core.traces import operators
-from methods.core.twin import TwinGelu, TwinSoftmax
-from methods.ptq4vit import PTQ4ViT
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.run.adapter_check import RandomImages, two_block_models
+from vitptq.bench.run.audit import audit
+from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.quantizers.twin_uniform import TwinGelu, TwinSoftmax
+from vitptq.methods.core.search.recording import operators
+from vitptq.methods.core.sensitivity.fisher import normalised, output_gradients
+from vitptq.methods.ptq4vit import PTQ4ViT
 
 BITS = BitSpec(4, 4)
 

@@ -11,22 +11,22 @@ from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
 from timm.models.efficientformer_v2 import EfficientFormerV2
 from torch import Tensor, nn
 
-from bench.audit import audit
-from bench.bits import BitSpec
-from bench.contract import RandomImages, two_block_models
-from bench.protocol import Calibration
-from methods.core.bridge import BlockContest, BridgeRun, switched_on
-from methods.core.explicit import Explicit, explicit
-from methods.core.families import Bridge
-from methods.core.fisher import output_gradients
-from methods.core.grids import asymmetric_grid, symmetric_grid
-from methods.core.integer import IntegerLayerNorm, LogIntSoftmax
-from methods.core.operands import Conv2d
-from methods.core.race import race
-from methods.core.search import Grouping
-from methods.core.traces import Side, Trace, operators, record_all
-from methods.ptq4vit import PTQ4ViT
-from methods.q_hyvit import QHyViT, slot_of
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.contracts.method import Calibration
+from vitptq.bench.run.adapter_check import RandomImages, two_block_models
+from vitptq.bench.run.audit import audit
+from vitptq.methods.core.model.families import Bridge
+from vitptq.methods.core.model.operands import Conv2d
+from vitptq.methods.core.model.prepare import Explicit, explicit
+from vitptq.methods.core.quantizers.integer import IntegerLayerNorm, LogIntSoftmax
+from vitptq.methods.core.search.bridge import BlockContest, BridgeRun, switched_on
+from vitptq.methods.core.search.elimination import race
+from vitptq.methods.core.search.recording import Side, Trace, operators, record_all
+from vitptq.methods.core.search.scale_grids import asymmetric_grid, symmetric_grid
+from vitptq.methods.core.search.side_search import Grouping
+from vitptq.methods.core.sensitivity.fisher import output_gradients
+from vitptq.methods.ptq4vit import PTQ4ViT
+from vitptq.methods.q_hyvit import QHyViT, slot_of
 
 BITS = BitSpec(4, 4)
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench import protocol
-from bench.audit import audit
-from bench.bits import BitSpec
-from bench.contract import RandomImages, two_block_models
-from methods.adaround import AdaRound
-from methods.brecq import BRECQ
-from methods.core.reconstruct.base import calibrated
-from methods.qdrop import QDrop
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.contracts import reporting
+from vitptq.bench.run.adapter_check import RandomImages, two_block_models
+from vitptq.bench.run.audit import audit
+from vitptq.methods.adaround import AdaRound
+from vitptq.methods.brecq import BRECQ
+from vitptq.methods.core.reconstruct.base import calibrated
+from vitptq.methods.qdrop import QDrop
 
 BITS = BitSpec(3, 3)
 FAST = {"iterations": 12, "batch": 4, "weight_rate": 0.05}
@@ -32,7 +32,7 @@ METHODS = [
 
 
 def quantised(method: Any) -> tuple[nn.Module, dict[str, Any]]:
-    with protocol.listening() as heard:
+    with reporting.listening() as heard:
         model = method.quantize(two_block_models()["ViT"], RandomImages(), BITS)
     return model, heard.details
 
@@ -78,9 +78,9 @@ def test_fewer_steps_than_the_papers_are_noted(cls: Any) -> None:
 
 
 def test_brecq_weights_have_a_mean_square_of_one_and_leave_the_switches() -> None:
-    from methods.brecq import gradients
-    from methods.core.reconstruct.plan import plan
-    from methods.core.reconstruct.unit import Unit
+    from vitptq.methods.brecq import gradients
+    from vitptq.methods.core.reconstruct.plan import plan
+    from vitptq.methods.core.reconstruct.unit import Unit
 
     net, twin = calibrated(two_block_models()["ViT"], RandomImages(), BITS)
     for operand in net.activations.values():

@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.bits import BitSpec
-from bench.contract import RandomImages, two_block_models
-from methods.core.explicit import explicit
-from methods.core.quantizers import Uniform
-from methods.repq_vit import RepQViT, fold, least_error_affine, least_error_log_sqrt2
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.run.adapter_check import RandomImages, two_block_models
+from vitptq.methods.core.model.layer_norm import fold
+from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.quantizers.uniform import Uniform
+from vitptq.methods.core.ranges.percentile_error import least_error_affine, least_error_log_sqrt2
+from vitptq.methods.repq_vit import RepQViT
 
 
 @pytest.fixture(params=["ViT", "Swin"])
@@ -99,7 +101,7 @@ def test_inputs_behind_a_norm_end_with_one_scale(model: nn.Module) -> None:
 
 
 def test_wide_channels_hurt_repq_less_than_minmax() -> None:
-    from methods.minmax import MinMax
+    from vitptq.methods.minmax import MinMax
 
     model = two_block_models()["ViT"]
     with torch.no_grad():

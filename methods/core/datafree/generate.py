@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from bench.errors import Unsupported
-from bench.protocol import Calibration, DataFree, InputSpec, report
-from methods.core.datafree.pictures import (
+from vitptq.bench.contracts.method import Calibration, DataFree, InputSpec
+from vitptq.bench.contracts.reporting import report
+from vitptq.bench.errors import Unsupported
+from vitptq.methods.core.datafree.images import (
     box,
     from_bytes,
     largest_shift,
@@ -21,9 +22,9 @@ from methods.core.datafree.pictures import (
     total_variation,
     variation_target,
 )
-from methods.core.datafree.similarity import Entropy
-from methods.core.explicit import Explicit
-from methods.core.operands import MatMul
+from vitptq.methods.core.datafree.similarity import Entropy
+from vitptq.methods.core.model.operands import MatMul
+from vitptq.methods.core.model.prepare import Explicit
 
 Outputs = tuple[Tensor, ...]
 Extra = Callable[[Tensor, Outputs], Tensor]

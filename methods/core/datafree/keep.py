@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.errors import BadInput, Missing
-from bench.protocol import DataFree, keep_images, note, note_details
-from methods.core.datafree.pictures import from_bytes, to_bytes
+from vitptq.bench.contracts.method import DataFree
+from vitptq.bench.contracts.reporting import keep_images, note, note_details
+from vitptq.bench.errors import BadInput, Missing
+from vitptq.methods.core.datafree.images import from_bytes, to_bytes
 
 NAME = "generated"
 

@@ -5,8 +5,9 @@ The engine serves AdaRound (arXiv 2004.10568), BRECQ (arXiv 2102.05426), QDrop (
 them.
 """
 
-from methods.core.reconstruct.engine import Result, reconstruct
-from methods.core.reconstruct.losses import (
+from vitptq.methods.core.reconstruct.engine import Result, reconstruct
+from vitptq.methods.core.reconstruct.float_tail import Suffix
+from vitptq.methods.core.reconstruct.losses import (
     Loss,
     LossFor,
     PerSample,
@@ -16,10 +17,9 @@ from methods.core.reconstruct.losses import (
     squared_error,
     weighted_error,
 )
-from methods.core.reconstruct.plan import all_units, block_units, layer_units
-from methods.core.reconstruct.settings import Settings
-from methods.core.reconstruct.suffix import Suffix
-from methods.core.reconstruct.unit import Unit
+from vitptq.methods.core.reconstruct.plan import all_units, block_units, layer_units
+from vitptq.methods.core.reconstruct.settings import Settings
+from vitptq.methods.core.reconstruct.unit import Unit
 
 __all__ = [
     "Loss",

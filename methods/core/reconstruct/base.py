@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bench.bits import BitSpec
-from bench.protocol import Calibration
-from methods.core.explicit import Explicit, explicit
-from methods.core.observe import RunningMinMax, observe_activations, observe_weights
-from methods.core.ranges import least_error
-from methods.omse import least_error_range, shrunk
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.contracts.method import Calibration
+from vitptq.methods.core.model.prepare import Explicit, explicit
+from vitptq.methods.core.ranges.estimation import least_error
+from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
+from vitptq.methods.core.ranges.shrunk import least_error_range, shrunk
 
 SAMPLED = 200_000
 """How many values the search looks at, evenly spread; sorting more takes long and moves the range little."""

@@ -14,9 +14,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from bench.protocol import Quantizer
-from methods.core.quantizers import SCALE_FLOOR, Uniform
-from methods.core.reconstruct.rounding import Training
+from vitptq.bench.contracts.quantizer import Quantizer
+from vitptq.methods.core.quantizers.uniform import SCALE_FLOOR, Uniform
+from vitptq.methods.core.reconstruct.rounding import Training
 
 
 def mask(like: Tensor, keep: float, generator: torch.Generator) -> Tensor:

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bench import protocol
-from bench.protocol import Calibration
-from methods.core.explicit import Explicit
-from methods.core.reconstruct.cache import Entry, Memory, Samples
-from methods.core.reconstruct.losses import Loss, LossFor, squared_error
-from methods.core.reconstruct.plan import UnitPlan, block_units, calls_of, check_names, plan
-from methods.core.reconstruct.rounding import Training
-from methods.core.reconstruct.settings import Settings
-from methods.core.reconstruct.state import Finished, Shelf, fingerprint
-from methods.core.reconstruct.train import Trainer, errors
-from methods.core.reconstruct.unit import Unit
+from vitptq.bench.contracts import reporting
+from vitptq.bench.contracts.method import Calibration
+from vitptq.methods.core.model.prepare import Explicit
+from vitptq.methods.core.reconstruct.cache import Entry, Memory, Samples
+from vitptq.methods.core.reconstruct.losses import Loss, LossFor, squared_error
+from vitptq.methods.core.reconstruct.plan import UnitPlan, block_units, calls_of, check_names, plan
+from vitptq.methods.core.reconstruct.rounding import Training
+from vitptq.methods.core.reconstruct.settings import Settings
+from vitptq.methods.core.reconstruct.train import Trainer, errors
+from vitptq.methods.core.reconstruct.unit import Unit
+from vitptq.methods.core.reconstruct.unit_checkpoints import Finished, Shelf, fingerprint
 
 REPORT_EVERY_S = 1.0
 OUT_OF_MEMORY = ("can't allocate memory", "ALLOC_FAILED")
@@ -83,7 +83,7 @@ class _Run:
         self.trained = 0
         """Steps taken by this process, and since when."""
         self.started = self.told = 0.0
-        folder = protocol.work_folder()
+        folder = reporting.work_folder()
         key = ""
         if folder is not None:
             what = (settings, str(net.bits), [p.name for p in plans], tag, torch.__version__, str(calibration.device))
@@ -217,23 +217,23 @@ class _Run:
         done, all_steps = self.steps + step, self.settings.iterations * len(self.plans)
         left = (now - self.started) / self.trained * (all_steps - done)
         where = f"{self.tag}: block {unit.number + 1}/{len(self.plans)}"
-        protocol.report(f"{where}, loss {value.item():.3g}, {left:.0f} s left", done, all_steps)
+        reporting.report(f"{where}, loss {value.item():.3g}, {left:.0f} s left", done, all_steps)
 
     def _record(self, results: list[Result]) -> None:
         """Tell the record what a reader must know of this run."""
         if self.settings.autocast != "off":
-            protocol.note(f"units trained with {self.settings.autocast} autocast")
+            reporting.note(f"units trained with {self.settings.autocast} autocast")
         if self.parts > 1:
-            protocol.note(
+            reporting.note(
                 f"memory ran out: batches of {self.settings.batch} were computed in {self.parts} parts, "
                 "their gradients added"
             )
         table = [{"unit": r.name, "before": dict(r.before), "after": dict(r.after), "kept": r.kept} for r in results]
-        protocol.note_details(self.tag, table)
+        reporting.note_details(self.tag, table)
         if any(r.resumed for r in results):
-            protocol.note_details(f"{self.tag}, resumed units", sum(r.resumed for r in results))
+            reporting.note_details(f"{self.tag}, resumed units", sum(r.resumed for r in results))
         if self.shelf.ignored:
-            protocol.note_details(f"{self.tag}, files of other runs ignored", list(self.shelf.ignored))
+            reporting.note_details(f"{self.tag}, files of other runs ignored", list(self.shelf.ignored))
 
 
 def out_of_memory(error: BaseException) -> bool:

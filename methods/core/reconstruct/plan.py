@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.errors import BadInput, Unsupported
-from bench.protocol import Calibration, note_details
-from methods.core.explicit import Explicit
-from methods.core.operands import Layer
-from methods.core.reconstruct.cache import Entry
-from methods.core.reconstruct.trees import Layout
-from methods.core.traces import Enough
+from vitptq.bench.contracts.method import Calibration
+from vitptq.bench.contracts.reporting import note_details
+from vitptq.bench.errors import BadInput, Unsupported
+from vitptq.methods.core.model.operands import Layer
+from vitptq.methods.core.model.prepare import Explicit
+from vitptq.methods.core.reconstruct.cache import Entry
+from vitptq.methods.core.reconstruct.trees import Layout
+from vitptq.methods.core.search.recording import Enough
 
 
 @dataclass(frozen=True)

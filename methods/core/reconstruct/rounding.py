@@ -11,9 +11,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from bench.errors import Unsupported
-from bench.protocol import Quantizer
-from methods.core.quantizers import Uniform
+from vitptq.bench.contracts.quantizer import Quantizer
+from vitptq.bench.errors import Unsupported
+from vitptq.methods.core.quantizers.uniform import Uniform
 
 ZETA, GAMMA = 1.1, -0.1
 """How far the sigmoid is stretched, so that h reaches 0 and 1."""

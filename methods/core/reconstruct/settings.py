@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bench.errors import BadInput
+from vitptq.bench.errors import BadInput
 
 Rounding = Literal["adaround", "ste", "fixed"]
 Inputs = Literal["float", "quantised", "mixed"]

@@ -10,14 +10,14 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from bench.bits import FLOAT_BITS
-from bench.errors import BadInput
-from methods.core.operands import Layer, Operand
-from methods.core.reconstruct.dropping import Activation, mixed
-from methods.core.reconstruct.losses import Loss, Seen, Terms
-from methods.core.reconstruct.rounding import AdaRound, Fixed, Training, beta_at, regularise
-from methods.core.reconstruct.settings import Settings
-from methods.core.reconstruct.unit import Unit
+from vitptq.bench.bits import FLOAT_BITS
+from vitptq.bench.errors import BadInput
+from vitptq.methods.core.model.operands import Layer, Operand
+from vitptq.methods.core.reconstruct.dropping import Activation, mixed
+from vitptq.methods.core.reconstruct.losses import Loss, Seen, Terms
+from vitptq.methods.core.reconstruct.rounding import AdaRound, Fixed, Training, beta_at, regularise
+from vitptq.methods.core.reconstruct.settings import Settings
+from vitptq.methods.core.reconstruct.unit import Unit
 
 FIRST_FLOOR = 1e-12
 """Smallest first value that a term is divided by."""

@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.errors import Unsupported
-from bench.protocol import Calibration
-from methods.core.explicit import Explicit
-from methods.core.operands import Operand
-from methods.core.reconstruct.cache import Samples
-from methods.core.reconstruct.losses import Seen
-from methods.core.reconstruct.plan import UnitPlan
-from methods.core.reconstruct.suffix import Forward, Suffix
+from vitptq.bench.contracts.method import Calibration
+from vitptq.bench.errors import Unsupported
+from vitptq.methods.core.model.operands import Operand
+from vitptq.methods.core.model.prepare import Explicit
+from vitptq.methods.core.reconstruct.cache import Samples
+from vitptq.methods.core.reconstruct.float_tail import Forward, Suffix
+from vitptq.methods.core.reconstruct.losses import Seen
+from vitptq.methods.core.reconstruct.plan import UnitPlan
 
 
 @dataclass

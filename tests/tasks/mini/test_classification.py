@@ -13,9 +13,9 @@ from PIL import Image
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from bench.errors import BadInput, Missing, UnknownName
-from tasks.mini import data, models
-from tasks.mini.classification import MiniImageNet
+from vitptq.bench.errors import BadInput, Missing, UnknownName
+from vitptq.tasks.mini import data, models
+from vitptq.tasks.mini.classification import MiniImageNet
 
 CPU = torch.device("cpu")
 FEW = data.Counts(train=1024, val=60)

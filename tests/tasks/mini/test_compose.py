@@ -1,7 +1,7 @@
 import numpy as np
 
-from tasks.mini.compose import blend, compose, digit_alpha, draw_digit
-from tasks.mini.material import DIGIT_SIDE, digits
+from vitptq.tasks.mini.compose import blend, compose, digit_alpha, draw_digit
+from vitptq.tasks.mini.material import DIGIT_SIDE, digits
 
 FULL = np.full((DIGIT_SIDE, DIGIT_SIDE), 255, dtype=np.uint8)
 

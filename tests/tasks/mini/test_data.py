@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.mini import data
-from tasks.mini.data import Counts, DataError, calibration_lists, check, generate, read_manifest, read_split
+from vitptq.tasks.mini import data
+from vitptq.tasks.mini.data import Counts, DataError, calibration_lists, check, generate, read_manifest, read_split
 
 FEW = Counts(train=20, val=30)
 

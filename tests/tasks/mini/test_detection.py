@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bench.errors import BadInput, Missing, UnknownName
-from tasks import openmmlab
-from tasks.mini import scene_models, scenes
-from tasks.mini.detection import MiniCoco
+from vitptq.bench.errors import BadInput, Missing, UnknownName
+from vitptq.tasks.mini import scene_models, scenes
+from vitptq.tasks.mini.detection import MiniCoco
+from vitptq.tasks.openmmlab import runtime as openmmlab
 
 CPU = torch.device("cpu")
 COUNTS = scenes.Counts(train=3, val=4)

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from bench.errors import BadInput, Missing
-from tasks.mini import compose, data, models, scene_models, scenes
-from tasks.mini.classification import MiniImageNet
-from tasks.mini.detection import MiniCoco
-from tasks.mini.edition import MiniTask
-from tasks.mini.segmentation import MiniAde20k
+from vitptq.bench.errors import BadInput, Missing
+from vitptq.tasks.mini import compose, data, models, scene_models, scenes
+from vitptq.tasks.mini.classification import MiniImageNet
+from vitptq.tasks.mini.detection import MiniCoco
+from vitptq.tasks.mini.edition import MiniTask
+from vitptq.tasks.mini.segmentation import MiniAde20k
 
 EDITIONS = pytest.mark.parametrize(
     ("cls", "generator", "model"),

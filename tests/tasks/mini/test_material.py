@@ -2,7 +2,7 @@ from itertools import combinations
 
 import numpy as np
 
-from tasks.mini.material import DIGITS_PER_CLASS, PHOTOGRAPHS, digits, photographs
+from vitptq.tasks.mini.material import DIGITS_PER_CLASS, PHOTOGRAPHS, digits, photographs
 
 
 def test_no_digit_is_in_two_pools() -> None:

@@ -5,12 +5,12 @@ import pytest
 import torch
 from timm.data import resolve_data_config
 
-from tasks.mini import models
-from tasks.mini.classification import MiniImageNet
-from tasks.mini.data import generate, read_split
-from tasks.mini.models import DATA_CONFIG, MODELS, WeightsError, load
-from tasks.mini.outlier import channel_ranges, spread
-from tasks.mini.train import evaluate, normalise
+from vitptq.tasks.mini import models
+from vitptq.tasks.mini.classification import MiniImageNet
+from vitptq.tasks.mini.data import generate, read_split
+from vitptq.tasks.mini.models import DATA_CONFIG, MODELS, WeightsError, load
+from vitptq.tasks.mini.outlier import channel_ranges, spread
+from vitptq.tasks.mini.train import evaluate, normalise
 
 CPU = torch.device("cpu")
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from tasks.mini.models import mini_swin, mini_vit
-from tasks.mini.outlier import channel_ranges, pairs, plan, spread, widen
+from vitptq.tasks.mini.models import mini_swin, mini_vit
+from vitptq.tasks.mini.outlier import channel_ranges, pairs, plan, spread, widen
 
 BUILDERS = {"vit": mini_vit, "swin": mini_swin}
 

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.mini import scenes
-from tasks.mini.compose_scene import SIDE
-from tasks.mini.folder import read_manifest
-from tasks.mini.material import digits
-from tasks.mini.scenes import ADE, COCO, Counts, DataError, calibration_lists, generate
+from vitptq.tasks.mini import scenes
+from vitptq.tasks.mini.compose_scene import SIDE
+from vitptq.tasks.mini.folder import read_manifest
+from vitptq.tasks.mini.material import digits
+from vitptq.tasks.mini.scenes import ADE, COCO, Counts, DataError, calibration_lists, generate
 
 # numpy 2 warns about how pycocotools hands over the masks that it decodes.
 run_lengths = pytest.importorskip("pycocotools.mask")

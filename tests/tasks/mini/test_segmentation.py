@@ -14,11 +14,11 @@ from PIL import Image
 from safetensors.torch import save
 from torch import nn
 
-from bench.errors import BadInput, Missing, UnknownName
-from tasks import openmmlab
-from tasks.mini import scene_models, scenes
-from tasks.mini.segmentation import MiniAde20k
-from tasks.segmentation import iou
+from vitptq.bench.errors import BadInput, Missing, UnknownName
+from vitptq.tasks.mini import scene_models, scenes
+from vitptq.tasks.mini.segmentation import MiniAde20k
+from vitptq.tasks.openmmlab import runtime as openmmlab
+from vitptq.tasks.segmentation import iou
 
 pytestmark = pytest.mark.skipif(bool(openmmlab.problems()), reason="OpenMMLab's libraries are not installed")
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from bench import registry
-from bench.bits import BitSpec
-from tasks.mini import data, models
-from tasks.mini.classification import MiniImageNet
-from tasks.mini.train import normalise
+from vitptq.bench import registry
+from vitptq.bench.bits import BitSpec
+from vitptq.tasks.mini import data, models
+from vitptq.tasks.mini.classification import MiniImageNet
+from vitptq.tasks.mini.train import normalise
 
 IMAGES = 600
 CPU = torch.device("cpu")

@@ -6,10 +6,10 @@ from timm.models.swin_transformer import SwinTransformer
 pytest.importorskip("mmdet")
 pytest.importorskip("mmseg")
 
-from tasks.mini.models import WEIGHTS
-from tasks.mini.scene_configs import _backbone
-from tasks.mini.swin_conversion import openmmlab_swin_state, resized_table, unfold_order
-from tasks.openmmlab import Scope, build
+from vitptq.tasks.mini.models import WEIGHTS
+from vitptq.tasks.mini.scene_configs import _backbone
+from vitptq.tasks.mini.swin_conversion import openmmlab_swin_state, resized_table, unfold_order
+from vitptq.tasks.openmmlab.runtime import Scope, build
 
 WINDOW = 4
 

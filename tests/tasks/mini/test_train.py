@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional
 
-from tasks.mini.data import Counts, generate
-from tasks.mini.epochs import Recipe, ahead, epoch_images
-from tasks.mini.models import MODELS
-from tasks.mini.train import normalise, publish, train
+from vitptq.tasks.mini.data import Counts, generate
+from vitptq.tasks.mini.epochs import Recipe, ahead, epoch_images
+from vitptq.tasks.mini.models import MODELS
+from vitptq.tasks.mini.train import normalise, publish, train
 
 CPU = torch.device("cpu")
 TINY = Recipe(epochs=2, images=64, batch=32, warmup=1)

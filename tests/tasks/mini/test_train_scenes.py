@@ -10,11 +10,11 @@ import torch
 pytest.importorskip("mmdet")
 pytest.importorskip("mmseg")
 
-from tasks.mini import scene_models
-from tasks.mini.scene_batches import fit_batch, model_input
-from tasks.mini.scene_models import SCENE_MODELS, halved, widened
-from tasks.mini.train_scenes import Recipe, publish, train
-from tasks.openmmlab import build
+from vitptq.tasks.mini import scene_models
+from vitptq.tasks.mini.scene_batches import fit_batch, model_input
+from vitptq.tasks.mini.scene_models import SCENE_MODELS, halved, widened
+from vitptq.tasks.mini.train_scenes import Recipe, publish, train
+from vitptq.tasks.openmmlab.runtime import build
 
 CPU = torch.device("cpu")
 # Two scenes: the batch norms of UPerNet have one pixel per scene.

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.errors import BadInput
-from tasks.segmentation import iou
+from vitptq.bench.errors import BadInput
+from vitptq.tasks.segmentation import iou
 
 CLASSES = 7
 ABSENT, UNLABELLED = 6, 5

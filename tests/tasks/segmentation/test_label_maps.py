@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.errors import BadInput, Missing
-from tasks.segmentation import label_maps
 from tests.tasks.segmentation.trees import CLASSES, SIZES, save, write_tree
+from vitptq.bench.errors import BadInput, Missing
+from vitptq.tasks.segmentation import label_maps
 
 HINT = "Download it."
 SECOND = "ADE_val_00000002"

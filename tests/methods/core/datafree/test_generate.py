@@ -11,20 +11,21 @@ import pytest
 import torch
 from torch import nn
 
-from bench.bits import BitSpec
-from bench.cellrun import fingerprint, seed_everything
-from bench.contract import CPU, INPUT, two_block_models
-from bench.errors import Unsupported
-from bench.protocol import DataFree, listening
-from methods.core.datafree import game
-from methods.core.datafree.generate import Attended, Recipe, generate
-from methods.core.datafree.pictures import box, total_variation, variation_target
-from methods.core.datafree.similarity import Entropy
-from methods.core.explicit import Explicit, explicit
-from methods.core.operands import Operand
-from methods.psaq_vit import PsaqVit
-from methods.psaq_vit_v2 import PsaqVitV2
-from tests.methods.core.openmmlab_models import mask_rcnn, upernet
+from tests.methods.core.model.openmmlab_models import mask_rcnn, upernet
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.contracts.method import DataFree
+from vitptq.bench.contracts.reporting import listening
+from vitptq.bench.errors import Unsupported
+from vitptq.bench.run.adapter_check import CPU, INPUT, two_block_models
+from vitptq.bench.run.cell_run import fingerprint, seed_everything
+from vitptq.methods.core.datafree import adversarial
+from vitptq.methods.core.datafree.generate import Attended, Recipe, generate
+from vitptq.methods.core.datafree.images import box, total_variation, variation_target
+from vitptq.methods.core.datafree.similarity import Entropy
+from vitptq.methods.core.model.operands import Operand
+from vitptq.methods.core.model.prepare import Explicit, explicit
+from vitptq.methods.psaq_vit import PsaqVit
+from vitptq.methods.psaq_vit_v2 import PsaqVitV2
 
 GIVEN = DataFree(INPUT, CPU)
 QUICK = Recipe(batch=4, steps=4)
@@ -78,8 +79,8 @@ def test_game_without_student_and_gap_makes_the_images_of_v1_without_classes() -
     seed_everything(0)
     alone = generate(net(), GIVEN, replace(QUICK, one_hot=0.0))
     seed_everything(0)
-    rules = game.Rules(replace(QUICK, one_hot=0.0), QUICK, cycles=1, learn_steps=0, weight=0.0)
-    assert torch.equal(game.play(net(), net(), GIVEN, rules).pool[0], alone)
+    rules = adversarial.Rules(replace(QUICK, one_hot=0.0), QUICK, cycles=1, learn_steps=0, weight=0.0)
+    assert torch.equal(adversarial.play(net(), net(), GIVEN, rules).pool[0], alone)
 
 
 def test_student_closes_the_gap_within_every_cycle_and_the_teacher_stays() -> None:
@@ -87,7 +88,9 @@ def test_student_closes_the_gap_within_every_cycle_and_the_teacher_stays() -> No
     teacher, student = net(), net()
     before = fingerprint(teacher.model)
     recipe = replace(QUICK, steps=3, one_hot=0.0)
-    played = game.play(teacher, student, GIVEN, game.Rules(recipe, recipe, cycles=2, learn_steps=30, learn_rate=1e-3))
+    played = adversarial.play(
+        teacher, student, GIVEN, adversarial.Rules(recipe, recipe, cycles=2, learn_steps=30, learn_rate=1e-3)
+    )
     assert all(after < start for start, after in played.history)
     assert len(played.pool) == 2
     assert fingerprint(teacher.model) == before
@@ -97,19 +100,19 @@ def test_gap_term_makes_images_that_widen_the_gap_to_the_student_as_it_is() -> N
     def gap(weight: float) -> float:
         seed_everything(0)
         teacher, student = net(bits="W3A3"), net(bits="W3A3")
-        game.set_ranges(student, GIVEN, [torch.randn(4, *INPUT.shape)])
-        against = game._against(student, weight)
+        adversarial.set_ranges(student, GIVEN, [torch.randn(4, *INPUT.shape)])
+        against = adversarial._against(student, weight)
         images = generate(teacher, GIVEN, replace(QUICK, steps=30, one_hot=0.0), against)
-        return game.mean_discrepancy(teacher, student, [images])
+        return adversarial.mean_discrepancy(teacher, student, [images])
 
     assert gap(100.0) > gap(0.0) + 0.02
 
 
 def test_gradient_of_weights_ignores_rounding_and_clipping() -> None:
     student = net(bits="W3A8")
-    game.set_ranges(student, GIVEN, [torch.randn(2, *INPUT.shape)])
-    with game._trained(student):
-        game._follow(student)
+    adversarial.set_ranges(student, GIVEN, [torch.randn(2, *INPUT.shape)])
+    with adversarial._trained(student):
+        adversarial._follow(student)
         name, operand = next(iter(student.weights.items()))
         weight = student.weight(operand)
         operand(weight).sum().backward()

@@ -13,7 +13,7 @@ from scipy import integrate
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from methods.core.datafree.similarity import BANDWIDTH, LIVE, LOG_FLOOR, Entropy, entropy, grid_of, integral
+from vitptq.methods.core.datafree.similarity import BANDWIDTH, LIVE, LOG_FLOOR, Entropy, entropy, grid_of, integral
 
 
 def outputs(images: int = 2, windows: int = 1, tokens: int = 7) -> Tensor:

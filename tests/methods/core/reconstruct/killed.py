@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench import protocol
-from bench.bits import BitSpec
-from bench.contract import RandomImages, two_block_models
-from methods.core.reconstruct import Settings, Unit, all_units, reconstruct, squared_error
-from methods.core.reconstruct.base import calibrated
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.contracts import reporting
+from vitptq.bench.run.adapter_check import RandomImages, two_block_models
+from vitptq.methods.core.reconstruct import Settings, Unit, all_units, reconstruct, squared_error
+from vitptq.methods.core.reconstruct.base import calibrated
 
 SETTINGS = Settings(iterations=6, batch=4, weight_rate=0.05, scale_rate=1e-2, seed=1)
 
@@ -36,7 +36,7 @@ def until(name: str, steps: int) -> Any:
 def main(folder: Path) -> None:
     """Reconstruct until killed."""
     net, twin = calibrated(two_block_models()["Swin"], RandomImages(), BitSpec(3, 3))
-    with protocol.listening(folder=folder):
+    with reporting.listening(folder=folder):
         reconstruct(net, twin, RandomImages(), SETTINGS, loss=until("layers.1.downsample", 3), units=all_units(net))
 
 

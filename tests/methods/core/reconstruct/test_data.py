@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench import protocol
-from bench.bits import BitSpec
-from bench.contract import CPU, RandomImages, two_block_models
-from methods.core.explicit import Explicit, explicit
-from methods.core.reconstruct import PerSample, Seen, Settings, Unit, all_units, reconstruct, squared_error
-from methods.core.reconstruct.base import calibrated
-from methods.core.reconstruct.cache import Entry, Memory, Samples
-from methods.core.reconstruct.plan import plan
-from methods.core.reconstruct.train import numbers
-from methods.core.reconstruct.trees import Layout
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.contracts import reporting
+from vitptq.bench.run.adapter_check import CPU, RandomImages, two_block_models
+from vitptq.methods.core.model.prepare import Explicit, explicit
+from vitptq.methods.core.reconstruct import PerSample, Seen, Settings, Unit, all_units, reconstruct, squared_error
+from vitptq.methods.core.reconstruct.base import calibrated
+from vitptq.methods.core.reconstruct.cache import Entry, Memory, Samples
+from vitptq.methods.core.reconstruct.plan import plan
+from vitptq.methods.core.reconstruct.train import numbers
+from vitptq.methods.core.reconstruct.trees import Layout
 
 BITS = BitSpec(3, 3)
 FAST = Settings(iterations=4, batch=4, weight_rate=0.05, scale_rate=1e-2, seed=3)
@@ -85,9 +85,9 @@ class Sizes(RandomImages):
 
 def stages(bits: BitSpec = BITS) -> tuple[Explicit, Explicit]:
     """Return the model above with its operands explicit; its family is a ViT's in name only."""
-    from methods.core.explicit import _replace
-    from methods.core.observe import RunningMinMax, observe_activations, observe_weights
-    from methods.core.operands import Operand
+    from vitptq.methods.core.model.operands import Operand
+    from vitptq.methods.core.model.prepare import _replace
+    from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
 
     found = []
     for _ in range(2):
@@ -239,7 +239,7 @@ def test_batches_are_split_where_memory_runs_out(error: Exception) -> None:
         return loss
 
     net, twin = calibrated(two_block_models()["ViT"], RandomImages(), BITS)
-    with protocol.listening() as heard:
+    with reporting.listening() as heard:
         reconstruct(net, twin, RandomImages(), replace(FAST, batch=8), loss=short)
     assert max(sizes[3:]) == 2 and sizes[:3] == [8, 4, 2]
     assert heard.notes == ["memory ran out: batches of 8 were computed in 4 parts, their gradients added"]
@@ -249,8 +249,8 @@ def test_parts_of_a_batch_give_its_gradient() -> None:
     found = []
     for parts in (1, 4):
         net, twin = calibrated(two_block_models()["ViT"], RandomImages(), BITS)
-        from methods.core.reconstruct import engine
-        from methods.core.reconstruct.train import Trainer
+        from vitptq.methods.core.reconstruct import engine
+        from vitptq.methods.core.reconstruct.train import Trainer
 
         def first_gradients(unit: Unit, parts: int = parts) -> Any:
             trainer = Trainer(unit, replace(FAST, batch=8, keep=1.0, input="quantised"), squared_error(unit), parts)

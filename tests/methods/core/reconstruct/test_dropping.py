@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods.core.quantizers import LogSqrt2, Uniform
-from methods.core.reconstruct.dropping import Activation, mask, mixed
+from vitptq.methods.core.quantizers.log import LogSqrt2
+from vitptq.methods.core.quantizers.uniform import Uniform
+from vitptq.methods.core.reconstruct.dropping import Activation, mask, mixed
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench import protocol
-from bench.bits import BitSpec
-from bench.contract import RandomImages, two_block_models
-from methods.core.explicit import Explicit
-from methods.core.reconstruct import Settings, all_units, block_units, layer_units, reconstruct
-from methods.core.reconstruct.base import calibrated
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.contracts import reporting
+from vitptq.bench.run.adapter_check import RandomImages, two_block_models
+from vitptq.methods.core.model.prepare import Explicit
+from vitptq.methods.core.reconstruct import Settings, all_units, block_units, layer_units, reconstruct
+from vitptq.methods.core.reconstruct.base import calibrated
 
 BITS = BitSpec(3, 3)
 FAST = Settings(iterations=20, batch=4, weight_rate=2e-2, scale_rate=1e-3, seed=3)
@@ -126,7 +126,7 @@ def test_layers_inside_windows_are_units() -> None:
 
 def test_the_record_is_told() -> None:
     net, twin = nets()
-    with protocol.listening() as heard:
+    with reporting.listening() as heard:
         reconstruct(net, twin, RandomImages(), FAST)
     assert heard.notes == []
     table: Any = heard.details["reconstruction"]
@@ -134,7 +134,7 @@ def test_the_record_is_told() -> None:
 
 
 def test_unknown_unit_is_refused() -> None:
-    from bench.errors import BadInput
+    from vitptq.bench.errors import BadInput
 
     net, twin = nets()
     with pytest.raises(BadInput, match='no module "blocks.9" to reconstruct; its blocks: blocks.0, blocks.1'):
@@ -160,10 +160,10 @@ def test_a_failing_loss_leaves_no_training_form_behind() -> None:
 
 
 def test_progress_tells_block_loss_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("methods.core.reconstruct.engine.REPORT_EVERY_S", 0.0)
+    monkeypatch.setattr("vitptq.methods.core.reconstruct.engine.REPORT_EVERY_S", 0.0)
     said: list[tuple[str, int, int]] = []
     net, twin = nets()
-    with protocol.listening(lambda *what: said.append(what)):
+    with reporting.listening(lambda *what: said.append(what)):
         reconstruct(net, twin, RandomImages(), FAST)
     assert len(said) == 40
     step, done, total = said[-1]

@@ -14,14 +14,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from methods import mgrq
-from methods.adalog import token_error
-from methods.aphq_vit import weighted_by
-from methods.core.adaptive_log import AdaptiveLog
-from methods.core.quantizers import Uniform
-from methods.core.reconstruct import PerSample, Seen, divergence, power_error, squared_error, weighted_error
-from methods.core.reconstruct.dropping import Activation, mask
-from methods.core.reconstruct.rounding import regularise, regulariser
+from vitptq.methods import mgrq
+from vitptq.methods.adalog import token_error
+from vitptq.methods.aphq_vit import weighted_by
+from vitptq.methods.core.quantizers.adaptive_log import AdaptiveLog
+from vitptq.methods.core.quantizers.uniform import Uniform
+from vitptq.methods.core.reconstruct import PerSample, Seen, divergence, power_error, squared_error, weighted_error
+from vitptq.methods.core.reconstruct.dropping import Activation, mask
+from vitptq.methods.core.reconstruct.rounding import regularise, regulariser
 
 DOUBLE = torch.float64
 

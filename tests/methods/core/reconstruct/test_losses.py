@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.bits import BitSpec
-from bench.contract import RandomImages, two_block_models
-from methods.core.explicit import explicit
-from methods.core.reconstruct import (
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.run.adapter_check import RandomImages, two_block_models
+from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.reconstruct import (
     PerSample,
     Seen,
     Settings,
@@ -24,8 +24,8 @@ from methods.core.reconstruct import (
     squared_error,
     weighted_error,
 )
-from methods.core.reconstruct.base import calibrated
-from methods.core.reconstruct.train import Trainer
+from vitptq.methods.core.reconstruct.base import calibrated
+from vitptq.methods.core.reconstruct.train import Trainer
 
 BITS = BitSpec(3, 3)
 FAST = Settings(iterations=4, batch=4, weight_rate=0.05, seed=3)
@@ -120,8 +120,8 @@ def test_gradient_through_the_suffix_against_finite_differences() -> None:
         def batches(self) -> Any:
             yield images
 
-    from methods.core.reconstruct.plan import plan
-    from methods.core.reconstruct.suffix import Suffix
+    from vitptq.methods.core.reconstruct.float_tail import Suffix
+    from vitptq.methods.core.reconstruct.plan import plan
 
     twin = explicit(model, BITS)
     (found,) = plan(twin, Double(), ["blocks.0"])
@@ -168,12 +168,12 @@ def test_normalised_terms_start_at_their_factor() -> None:
 
 
 def test_bf16_is_noted_and_close() -> None:
-    from bench import protocol
+    from vitptq.bench.contracts import reporting
 
     found = []
     for autocast in ("off", "bf16"):
         net, twin = calibrated(two_block_models()["ViT"], RandomImages(), BITS)
-        with protocol.listening() as heard:
+        with reporting.listening() as heard:
             results = reconstruct(net, twin, RandomImages(), replace(FAST, autocast=autocast))  # type: ignore[arg-type]
         found.append((heard.notes, results[0].after["loss"]))
     assert found[0][0] == [] and found[1][0] == ["units trained with bf16 autocast"]

@@ -14,19 +14,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench import protocol
-from bench.bits import BitSpec
-from bench.contract import RandomImages, two_block_models
-from methods.core.reconstruct import Settings, all_units, reconstruct
-from methods.core.reconstruct.base import calibrated
 from tests.methods.core.reconstruct.killed import SETTINGS
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.contracts import reporting
+from vitptq.bench.run.adapter_check import RandomImages, two_block_models
+from vitptq.methods.core.reconstruct import Settings, all_units, reconstruct
+from vitptq.methods.core.reconstruct.base import calibrated
 
 ROOT = Path(__file__).parents[4]
 
 
 def run(folder: Path | None, settings: Settings = SETTINGS) -> tuple[dict[str, Tensor], dict[str, Any], list[str]]:
     net, twin = calibrated(two_block_models()["Swin"], RandomImages(), BitSpec(3, 3))
-    with protocol.listening(folder=folder) as heard:
+    with reporting.listening(folder=folder) as heard:
         reconstruct(net, twin, RandomImages(), settings, units=all_units(net))
     return net.model.state_dict(), heard.details, heard.notes
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.errors import Unsupported
-from methods.core.quantizers import Log2, Uniform
-from methods.core.reconstruct.rounding import AdaRound, Fixed, beta_at, h, regularise, regulariser, start
+from vitptq.bench.errors import Unsupported
+from vitptq.methods.core.quantizers.log import Log2
+from vitptq.methods.core.quantizers.uniform import Uniform
+from vitptq.methods.core.reconstruct.rounding import AdaRound, Fixed, beta_at, h, regularise, regulariser, start
 
 
 def grid(weight: Tensor, bits: int = 3, *, shrink: float = 1.0) -> Uniform:

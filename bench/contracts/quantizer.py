@@ -1,0 +1,62 @@
+"""Quantizers: the modules through which everything that is quantised goes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+
+
+class Quantizer(nn.Module, ABC):
+    """Tensor in, tensor on the grid out. Everything that is quantised goes through one of these, so it can be audited.
+
+    While the harness evaluates (`kept_weights`), a parameter of the model is quantised once and kept.
+    """
+
+    bits: int
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        self.bits = bits
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x` rounded to the grid (same shape)."""
+        if _keeping is None or not isinstance(x, nn.Parameter):
+            return self.quantise(x)
+        key = (id(self), x.data_ptr())
+        if key not in _keeping:
+            _keeping[key] = self.quantise(x)
+        return _keeping[key]
+
+    @abstractmethod
+    def quantise(self, x: Tensor) -> Tensor:
+        """Return `x` rounded to the grid, with a straight-through gradient where gradients are on."""
+
+    @abstractmethod
+    def grid(self) -> Tensor:
+        """Return every representable value, ascending, shape (groups, levels)."""
+
+    @abstractmethod
+    def groups(self, x: Tensor) -> Tensor:
+        """Arrange `x` as (groups, values), so that row g holds what row g of `grid()` must contain."""
+
+    @property
+    @abstractmethod
+    def granularity(self) -> str:
+        """Name what shares one grid: tensor, channel, head or token."""
+
+
+_keeping: dict[tuple[int, int], Tensor] | None = None
+
+
+@contextmanager
+def kept_weights() -> Iterator[None]:
+    """Quantise each weight only once inside: for evaluation, where no weight and no quantizer changes any more."""
+    global _keeping
+    _keeping = {}
+    try:
+        yield
+    finally:
+        _keeping = None

@@ -1,0 +1,170 @@
+"""A task: models, calibration sets, evaluation that yields evidence, and scores computed from that alone."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vitptq.bench.contracts.method import Calibration, InputSpec
+
+Evidence = Mapping[str, NDArray[Any]]
+"""Named arrays from which a task recomputes its scores without the model."""
+
+
+Progress = Callable[[int, int], None]
+"""Called with (images done, images in all)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A score that a task reports, in percent, higher is better. The first of a task's metrics ranks."""
+
+    name: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """One architecture with one checkpoint, pinned, and the float score that it must reproduce."""
+
+    name: str
+    family: str
+    checkpoint: str
+    """What pins the weights: a sha256, or an exact timm tag."""
+    reference: Mapping[str, float]
+    """Published (or, for embedded models, measured at training) float scores in percent by metric name."""
+    tolerance: float
+    """Largest accepted distance of the measured float score from the reference, in points."""
+    source: str = ""
+    note: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
+    """Wider families that the model belongs to; the filter `family=` finds it by these names too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """What is painted over an image: a class per pixel, and labelled boxes."""
+
+    classes: NDArray[np.uint8]
+    """(height, width); 0 where nothing is painted."""
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
+    """(x, y, width, height) in pixels."""
+    labels: tuple[str, ...] = ()
+    """One per box."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One evaluation image with its ground truth and what a model found, for people to look at."""
+
+    title: str
+    image: NDArray[np.uint8]
+    """(height, width, 3), RGB."""
+    truth: Drawing
+    found: Drawing
+
+
+class Task(ABC):
+    """One task in one edition: models, calibration data, evaluation that yields evidence, and a pure score."""
+
+    name: ClassVar[str]
+    edition: ClassVar[str]
+    title: ClassVar[str]
+    metrics: ClassVar[tuple[Metric, ...]]
+
+    @property
+    @abstractmethod
+    def data_version(self) -> str:
+        """Pin the evaluation data: part of a cell's identity."""
+
+    @abstractmethod
+    def models(self) -> Mapping[str, ModelCard]:
+        """Return the models by name. Reads no data set and loads no weights."""
+
+    @abstractmethod
+    def problems(self, model: str) -> list[str]:
+        """Say what is missing on this machine to run `model`: one sentence each, with the next step."""
+
+    @abstractmethod
+    def prepare(self, progress: Progress | None = None) -> None:
+        """Make the data ready (generate the embedded data; nothing where the data must be downloaded by a person)."""
+
+    def warm(self, model: str) -> None:  # noqa: B027  most tasks have nothing to do
+        """Read into memory what every evaluation needs, so that its time is not measured as a model's."""
+
+    def forget(self) -> None:  # noqa: B027  most tasks keep no image
+        """Drop every image that this process keeps in memory; `warm` reads them again."""
+
+    def image_folders(self) -> Sequence[Path]:
+        """Return the folders that hold images, or what they are made from: closed while a data-free method works."""
+        return ()
+
+    def place(self, model: str) -> str:
+        """Say where data and checkpoint of `model` are on this machine."""
+        return ""
+
+    @abstractmethod
+    def load(self, model: str, device: torch.device) -> nn.Module:
+        """Return the float model in eval mode, its weights checked."""
+
+    @abstractmethod
+    def calibration_names(self, size: int, seed: int) -> Sequence[str]:
+        """Return the published index list: nested in `size`, one draw per `seed`, from the training split."""
+
+    @abstractmethod
+    def calibration(self, model: str, size: int, seed: int, device: torch.device) -> Calibration:
+        """Return the calibration set of `calibration_names(size, seed)`."""
+
+    @abstractmethod
+    def input(self, model: str) -> InputSpec:
+        """Describe the input of `model`."""
+
+    @abstractmethod
+    def example(self, model: str, device: torch.device) -> Any:
+        """Return a batch of one evaluation-shaped input for the audit (what `batches()` would yield)."""
+
+    @abstractmethod
+    def forward(self, model: nn.Module, batch: Any) -> Tensor | tuple[Tensor, ...]:
+        """Return the differentiable outputs of `model` for a batch of calibration or example input."""
+
+    @abstractmethod
+    def details(self, model: str) -> dict[str, Any]:
+        """Return what the record should keep of the data: transform, checkpoint file's hash, calibration source."""
+
+    @abstractmethod
+    def evaluate(
+        self, model: nn.Module, name: str, device: torch.device, progress: Progress
+    ) -> dict[str, NDArray[Any]]:
+        """Run `model` over the evaluation images and return the evidence."""
+
+    @abstractmethod
+    def score(self, evidence: Evidence) -> dict[str, float]:
+        """Recompute the scores (percent) from evidence alone."""
+
+    def right(self, evidence: Evidence) -> NDArray[np.bool_] | None:
+        """Return per image whether the prediction is right; None where a score is not a share of the images."""
+        return None
+
+    def truth(self, evidence: Evidence) -> str:
+        """Return a hash of the ground truth that the evidence carries; it must be one per data version."""
+        return ""
+
+    def scenes(self, evidence: Evidence) -> Sequence[Scene]:
+        """Return a few evaluation images with what the model found in them, where the images may be published.
+
+        Empty for a task whose predictions are nothing to look at, and where the images are not on this machine.
+        """
+        return ()
+
+    @abstractmethod
+    def count(self, evidence: Evidence) -> int:
+        """Return how many images the evidence covers."""

@@ -1,0 +1,91 @@
+"""A cell: one thing to measure. Its identity is the hash of its content, never text made for people."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from vitptq.bench.bits import BitSpec
+
+
+def canonical_json(value: Any) -> str:
+    """Return the one JSON text of a value: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def sha256(data: bytes) -> str:
+    """Return the hexadecimal SHA-256 of `data`."""
+    return hashlib.sha256(data).hexdigest()
+
+
+class Cell(BaseModel):
+    """(task, edition, model, method + parameters, bits, track, seed), with what pins each of them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str
+    edition: str
+    data: str
+    """Version of the evaluation data."""
+    model: str
+    checkpoint: str
+    """What pins the weights: a sha256, or an exact timm tag."""
+    method: str
+    source: str
+    """Hash of the adapter's source and of the shared code it imports: a changed method is another cell."""
+    parameters: dict[str, JsonValue]
+    bits: str
+    track: str
+    seed: int
+    calibration_size: int
+    calibration_list: str
+    """Hash of the calibration index list; empty where the method gets no images."""
+
+    @property
+    def id(self) -> str:
+        """Return the identity: sha256 of the canonical JSON."""
+        return sha256(canonical_json(self.model_dump(mode="json")).encode())
+
+    @property
+    def slot(self) -> tuple[str, ...]:
+        """Return what a reader compares across versions of a method, its data and its checkpoint."""
+        return (
+            self.task, self.edition, self.model, self.method, canonical_json(self.parameters),
+            self.bits, self.track, str(self.seed), str(self.calibration_size),
+        )  # fmt: skip
+
+    @property
+    def bit_spec(self) -> BitSpec:
+        """Return the parsed bit spec."""
+        return BitSpec.parse(self.bits)
+
+    @property
+    def is_float(self) -> bool:
+        """Tell whether this cell measures the float model."""
+        return self.bit_spec.is_float
+
+    def label(self) -> str:
+        """Name the cell for people: never used as an identity."""
+        return f"{self.task}/{self.edition} {self.model} {self.method} {self.bits} seed {self.seed}"
+
+
+def labels(cells: Sequence[Cell]) -> dict[str, str]:
+    """Return a name for people by cell id; cells of one label are told apart by the parameters in which they differ."""
+    alike: dict[str, list[Cell]] = {}
+    for cell in cells:
+        alike.setdefault(cell.label(), []).append(cell)
+    return {cell.id: " ".join([label, *told_apart(cell, rivals)]) for label, rivals in alike.items() for cell in rivals}
+
+
+def told_apart(cell: Cell, rivals: Sequence[Cell]) -> list[str]:
+    """Return "name=value" of each parameter of `cell` that has another value, or is absent, in one of `rivals`."""
+    values = {name: {canonical_json(c.parameters.get(name)) for c in rivals} for name in sorted(cell.parameters)}
+    return [f"{name}={_plain(cell.parameters[name])}" for name in values if len(values[name]) > 1]
+
+
+def _plain(value: JsonValue) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

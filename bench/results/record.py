@@ -1,0 +1,173 @@
+"""The record: the immutable result of one cell, with a checked schema. A failure is a record too."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError, model_validator
+
+from vitptq.bench.results.cell import Cell
+
+SCHEMA_VERSION = 1
+
+FailureKind = Literal["raised", "hung", "out_of_memory", "killed", "unsupported", "missing"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Failure(_Part):
+    """Why a cell has no score."""
+
+    kind: FailureKind
+    message: str
+    traceback: str = ""
+    """The end of the traceback."""
+    started: str = ""
+
+
+class EvidenceRef(_Part):
+    """The evidence file beside the record."""
+
+    file: str
+    """Name inside the results folder's `evidence/`."""
+    sha256: str
+    bytes: int
+
+
+class OperandAudit(_Part):
+    """What the machine saw on one operand of one product."""
+
+    module: str
+    op: str
+    role: str
+    bits: int | None
+    """Width of the quantizer it came from; null: it stayed float."""
+    granularity: str = ""
+    quantizer: str = ""
+    levels: int = 0
+    """Largest number of distinct values seen within one group."""
+    grid: int = 0
+    """Values that the quantizer can represent in one group; more than 2^bits is flagged."""
+    off_grid: bool = False
+    """Some value was not on the declared grid."""
+    macs: int = 0
+    """Multiply-accumulates, per image, of the product that reads this operand."""
+
+
+class Audit(_Part):
+    """Levels per tensor, share of the multiply-accumulates on quantised operands, and what stayed float."""
+
+    operands: tuple[OperandAudit, ...]
+    macs: int
+    """Multiply-accumulates of one image, as counted by torch."""
+    quantised_macs: int
+    """Those whose two operands were both quantised within the nominal width."""
+    float_operands: tuple[str, ...]
+    violations: tuple[str, ...]
+
+    @property
+    def clean(self) -> bool:
+        """Tell whether nothing was found that the bit spec forbids."""
+        return not self.violations
+
+
+class Gate(_Part):
+    """The float gate: a quantised score counts only if this environment reproduces the checkpoint's float score."""
+
+    passed: bool
+    float_cell: str
+    measured: float | None
+    reference: float | None
+    tolerance: float
+    reason: str = ""
+    evidence: EvidenceRef | None = None
+    """Where the float score was measured for the gate alone, because its record is from another environment."""
+
+
+class Costs(_Part):
+    """What it took. Times are wall-clock seconds; memory is the peak of the worker, MiB."""
+
+    quantise_s: float
+    evaluate_s: float
+    total_s: float
+    peak_host_mib: float
+    peak_device_mib: float | None
+    model_mib: float
+    """Model size at the nominal bits: quantised weights at their width, everything else at 32 bits."""
+    bit_operations: int
+    """Sum over products, for one image, of MACs x bits x bits (32 where an operand is float)."""
+
+
+class Provenance(_Part):
+    """Where, when and by what the cell was measured."""
+
+    commit: str
+    dirty: bool | None
+    versions: dict[str, str]
+    device: str
+    threads: int
+    deterministic: bool
+    environment: str
+    """Hash of versions and kind of device: the float gate compares within one environment."""
+    command: str
+    started: str
+    finished: str
+    host: str
+
+
+class Record(_Part):
+    """The immutable result of one cell."""
+
+    schema_version: Literal[1] = 1
+    id: str
+    cell: Cell
+    status: Literal["ok", "failed"]
+    fidelity: str = ""
+    scores: dict[str, float] = {}
+    images: int = 0
+    evidence: EvidenceRef | None = None
+    gate: Gate | None = None
+    audit: Audit | None = None
+    costs: Costs | None = None
+    failure: Failure | None = None
+    earlier: tuple[Failure, ...] = ()
+    """Failures of earlier attempts, oldest first."""
+    notes: tuple[str, ...] = ()
+    details: dict[str, JsonValue] = {}
+    """What the task wants recorded: transform, calibration file names' hash, checkpoint file hash."""
+    provenance: Provenance
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Record:
+        if self.id != self.cell.id:
+            raise ValueError(f"id {self.id[:12]} is not the hash of the cell ({self.cell.id[:12]})")
+        if self.status == "ok" and not (self.scores and self.evidence and self.gate and self.audit and self.costs):
+            raise ValueError("a record with status ok needs scores, evidence, gate, audit and costs")
+        if self.status == "failed" and self.failure is None:
+            raise ValueError("a record with status failed needs a failure")
+        return self
+
+    @property
+    def counts(self) -> bool:
+        """Tell whether the score counts on the board: measured, and behind a passed float gate."""
+        return self.status == "ok" and self.gate is not None and self.gate.passed
+
+    @property
+    def kept_images(self) -> dict[str, EvidenceRef]:
+        """Return where the images are that the method made, by name; empty where it kept none."""
+        try:
+            return _KEPT.validate_python(self.details.get("images", {}))
+        except ValidationError:  # a record of other origin that uses the word for something else
+            return {}
+
+    def result(self) -> dict[str, JsonValue]:
+        """Return what must be equal when the same cell is measured again in the same environment: no times, no host."""
+        return self.model_dump(
+            mode="json",
+            include={"id", "cell", "status", "scores", "images", "evidence", "gate", "audit", "notes"},
+        )
+
+
+_KEPT = TypeAdapter(dict[str, EvidenceRef])

@@ -1,0 +1,183 @@
+"""Suites: named lists of cells, one readable TOML file each."""
+
+from __future__ import annotations
+
+import itertools
+import tomllib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from vitptq.bench import registry
+from vitptq.bench.bits import BitSpec, FLOAT
+from vitptq.bench.results.cell import Cell, canonical_json, sha256
+from vitptq.bench.errors import BadInput, UnknownName
+from vitptq.bench.contracts.method import Method
+from vitptq.bench.contracts.task import Task
+
+FOLDER = Path(__file__).resolve().parents[1] / "suites"
+FILTERS = ("task", "edition", "model", "family", "method", "bits", "track", "seed", "calibration_size", "id")
+AtLeastOne = Annotated[list[str], Field(min_length=1)]
+
+
+class Group(BaseModel):
+    """One block of a suite: every combination of its lists is a cell."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    task: str
+    edition: str
+    models: AtLeastOne
+    methods: AtLeastOne
+    bits: AtLeastOne
+    seeds: Annotated[list[int], Field(min_length=1)] = [0]
+    track: str = "standard"
+    calibration_size: int = 32
+    parameters: dict[str, JsonValue] = {}
+
+
+class Suite(BaseModel):
+    """A suite file: what it is for, and its groups."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    title: str
+    cells: Annotated[list[Group], Field(min_length=1)]
+
+
+def names() -> dict[str, str]:
+    """Return the suites that ship with the project, with their titles."""
+    return {path.stem: _read(path).title for path in sorted(FOLDER.glob("*.toml"))}
+
+
+def load(name: str, methods: Sequence[str] = ()) -> list[Cell]:
+    """Return the cells of a suite, given by name or as a path to a TOML file. The float cells come first.
+
+    `methods`, names or files, replace the methods that the suite lists.
+    """
+    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    if not path.is_file():
+        raise UnknownName("suite", name, names())
+    groups = _read(path).cells
+    if methods:
+        # parameters belong to the methods that their group lists
+        plain = [group for group in groups if not group.parameters or set(methods) <= set(group.methods)]
+        groups = [_with_methods(group, methods) for group in plain]
+    cells = [cell for group in groups for cell in expand(group)]
+    unique = {cell.id: cell for cell in cells}
+    return sorted(unique.values(), key=lambda cell: not cell.is_float)
+
+
+def _with_methods(group: Group, methods: Sequence[str]) -> Group:
+    """Return the group with other methods; one that only measures the float model stays."""
+    if all(registry.method(name).category == "float" for name in group.methods):
+        return group
+    return group.model_copy(update={"methods": list(methods)})
+
+
+def expand(group: Group) -> list[Cell]:
+    """Return the cells of a group, the float cell of each of its models included."""
+    task = registry.task(group.task, group.edition)
+    known = task.models()
+    cells = []
+    for model in group.models:
+        if model not in known:
+            raise UnknownName(f"model of {group.task}/{group.edition}", model, known)
+        cells.append(float_cell(task, model))
+        choices = itertools.product(group.methods, group.bits, group.seeds)
+        for method, bits, seed in choices:
+            cls = registry.method(method)
+            if cls.category == "float":
+                continue
+            if BitSpec.parse(bits).is_float:
+                raise BadInput(f'{bits} quantises nothing; the float model is the method "float"')
+            cells.append(cell_of(task, model, cls.configured(group.parameters), BitSpec.parse(bits), group, seed))
+    return cells
+
+
+def float_cell(task: Task, model: str) -> Cell:
+    """Return the cell of the float model; it has no calibration and one seed."""
+    method = registry.method("float")
+    return Cell(
+        task=task.name, edition=task.edition, data=task.data_version, model=model,
+        checkpoint=task.models()[model].checkpoint, method=method.name, source=registry.source_hash(method),
+        parameters={}, bits=str(FLOAT), track="standard", seed=0, calibration_size=0, calibration_list="",
+    )  # fmt: skip
+
+
+def cell_of(task: Task, model: str, method: Method, bits: BitSpec, group: Group, seed: int) -> Cell:
+    """Return one quantised cell. A data-free method has no calibration list."""
+    size = 0 if method.category == "data-free" else group.calibration_size
+    listed = task.calibration_names(size, seed) if size else ()
+    return Cell(
+        task=task.name, edition=task.edition, data=task.data_version, model=model,
+        checkpoint=task.models()[model].checkpoint, method=method.name, source=registry.source_hash(type(method)),
+        parameters=method.parameters(), bits=str(bits), track=group.track, seed=seed, calibration_size=size,
+        calibration_list=sha256(canonical_json(list(listed)).encode()) if size else "",
+    )  # fmt: skip
+
+
+def select(cells: Iterable[Cell], only: Sequence[str]) -> list[Cell]:
+    """Return the cells that match every KEY=VALUE; several values of one key are separated by commas.
+
+    The float cell of a selected quantised cell is selected with it: the gate needs it.
+    """
+    wanted = [_parse_filter(text) for text in only]
+    cells = list(cells)
+    for key, values in wanted:
+        for value in sorted(values):
+            if not any(_matches(cell, key, {value}) for cell in cells):
+                known = {name for cell in cells for name in _values(cell, key)}
+                raise UnknownName(f"{key} in this suite", value, known)
+    kept = [cell for cell in cells if all(_matches(cell, key, values) for key, values in wanted)]
+    if not kept:
+        raise BadInput(f"no cell of the suite matches {' '.join(only)}; see them with: vitptq plan SUITE")
+    models = {(cell.task, cell.edition, cell.model) for cell in kept}
+    ids = {cell.id for cell in kept}
+    return [c for c in cells if c.id in ids or (c.is_float and (c.task, c.edition, c.model) in models)]
+
+
+def shard(cells: Iterable[Cell], text: str) -> list[Cell]:
+    """Return part I of N ("I/N", counted from 1): split by hash, so that the parts do not depend on the order."""
+    try:
+        part, parts = (int(number) for number in text.split("/"))
+    except ValueError:
+        part, parts = 0, 0
+    if not 1 <= part <= parts:
+        raise BadInput(f'shard "{text}" is not I/N with 1 <= I <= N, for example 1/2')
+    return [cell for cell in cells if int(cell.id[:16], 16) % parts == part - 1]
+
+
+def _read(path: Path) -> Suite:
+    try:
+        return Suite.model_validate(tomllib.loads(path.read_text()))
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"suite {path} is not valid TOML: {error}") from None
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise BadInput(f"suite {path}: {problems}") from None
+
+
+def _parse_filter(text: str) -> tuple[str, set[str]]:
+    key, separator, value = text.partition("=")
+    if not separator:
+        raise BadInput(f'filter "{text}" is not KEY=VALUE; keys: {", ".join(FILTERS)}')
+    if key not in FILTERS:
+        raise UnknownName("filter key", key, FILTERS)
+    return key, set(value.split(","))
+
+
+def _matches(cell: Cell, key: str, values: set[str]) -> bool:
+    if key == "id":
+        return any(cell.id.startswith(value) for value in values)
+    return not values.isdisjoint(_values(cell, key))
+
+
+def _values(cell: Cell, key: str) -> tuple[str, ...]:
+    """Return what a filter may call the cell's `key`: one name, but for families."""
+    if key == "family":
+        card = registry.task(cell.task, cell.edition).models()[cell.model]
+        return (card.family, *card.groups)
+    return (str(getattr(cell, key)),)

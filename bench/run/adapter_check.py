@@ -1,0 +1,195 @@
+"""The contract test: what every adapter must do, tried on two-block models with random weights and random data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any, get_args
+
+import torch
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from vitptq.bench.bits import FLOAT, BitSpec
+from vitptq.bench.contracts.method import Calibration, DataFree, Fidelity, InputSpec, Method
+from vitptq.bench.errors import BadInput, Unsupported
+from vitptq.bench.run.audit import audit
+from vitptq.bench.run.cell_run import fingerprint, out_of_reach, seed_everything
+
+IMAGES = 8
+BIT_SPECS = ("W8A8", "W4A4", "W3A3")
+INPUT = InputSpec((3, 32, 32), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+CPU = torch.device("cpu")
+REFUSED = "is refused in one sentence, as unsupported"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one rule."""
+
+    rule: str
+    problem: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether the adapter keeps the rule."""
+        return not self.problem
+
+
+class RandomImages(Calibration):
+    """Random images; counts how often they are asked for."""
+
+    def __init__(self) -> None:
+        self.input = INPUT
+        self.device = CPU
+        self.reads = 0
+
+    def batches(self) -> Iterator[Tensor]:
+        """Yield one batch, the same at every call."""
+        self.reads += 1
+        yield torch.randn(IMAGES, *INPUT.shape, generator=torch.Generator().manual_seed(7))
+
+    def forward(self, model: nn.Module, batch: Any) -> Tensor:
+        """Return the logits."""
+        logits: Tensor = model(batch)
+        return logits
+
+
+def check(cls: type[Method]) -> Iterator[Finding]:
+    """Yield a finding per rule, as it is tried; takes well under a minute."""
+    yield from _described(cls)
+    try:
+        method = cls()
+    except Exception as error:  # noqa: BLE001  whatever an adapter does is a finding
+        yield Finding("has a default for every parameter", _say(error))
+        return
+    yield Finding("parameters survive a round trip through JSON", _round_trip(method))
+    if cls.trial:
+        try:
+            method = cls.configured(cls.trial)
+        except BadInput as error:
+            yield Finding("can be tried with its `trial` parameters", str(error))
+            return
+    specs = [FLOAT] if cls.category == "float" else [BitSpec.parse(text) for text in BIT_SPECS]
+    handled = False
+    for name, model in two_block_models().items():
+        for bits in specs:
+            findings = list(_quantises(method, model, bits))
+            handled |= findings[0].rule != REFUSED
+            yield from (Finding(f"{name} {bits}: {finding.rule}", finding.problem) for finding in findings)
+    yield Finding("handles at least one of the models", "" if handled else "every model is unsupported")
+    if cls.category != "float":
+        yield Finding("names what it does not support", _refuses(method))
+
+
+def two_block_models() -> dict[str, nn.Module]:
+    """Return a ViT and a Swin with two blocks each and random weights, in eval mode."""
+    torch.manual_seed(3)
+    vit = VisionTransformer(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=2, num_classes=10)
+    swin = SwinTransformer(
+        img_size=32, patch_size=4, embed_dim=16, depths=(1, 1), num_heads=(1, 2), window_size=4, num_classes=10
+    )
+    return {"ViT": vit.eval(), "Swin": swin.eval()}
+
+
+def _described(cls: type[Method]) -> Iterator[Finding]:
+    missing = [name for name in ("name", "title", "fidelity") if not isinstance(getattr(cls, name, None), str)]
+    yield Finding("states name, title and fidelity", f"missing: {', '.join(missing)}" if missing else "")
+    fidelity = getattr(cls, "fidelity", None)
+    known = get_args(Fidelity)
+    yield Finding("states a known fidelity", "" if fidelity in known else f"{fidelity!r}; known: {', '.join(known)}")
+    listed = fidelity != "inferred" or bool(cls.inferred)
+    yield Finding("lists what was inferred", "" if listed else 'fidelity is "inferred" and `inferred` is empty')
+    own_doc = cls.__doc__ if "__doc__" in vars(cls) else None
+    generated = not own_doc or own_doc.startswith(f"{cls.__name__}(")  # what dataclass makes up where there is none
+    own_fields = "__dataclass_params__" in vars(cls)
+    yield Finding("is a dataclass", "" if own_fields else "without @dataclass its parameters are in no record")
+    yield Finding("has a docstring", "the class has none" if generated else "")
+
+
+def _round_trip(method: Method) -> str:
+    try:
+        again = type(method).configured(method.parameters())
+    except Exception as error:  # noqa: BLE001  whatever an adapter does is a finding
+        return _say(error)
+    changed = [f.name for f in fields(method) if getattr(method, f.name) != getattr(again, f.name)]
+    return f"changed: {', '.join(changed)}" if changed else ""
+
+
+def _quantises(method: Method, model: nn.Module, bits: BitSpec) -> Iterator[Finding]:
+    """Yield the findings of one quantisation; stops at the first that makes the rest pointless."""
+    before = fingerprint(model)
+    given = RandomImages()
+    try:
+        quantised = _quantised(method, model, bits, given)
+    except Unsupported:
+        yield Finding(REFUSED)
+        return
+    except Exception as error:  # noqa: BLE001  whatever an adapter does is a finding
+        yield Finding("quantize() returns", f"it raised {_say(error)}")
+        return
+    given_back: object = quantised  # whatever the annotation says
+    yield Finding("quantize() returns a module", "" if isinstance(given_back, nn.Module) else type(given_back).__name__)
+    if not isinstance(given_back, nn.Module):
+        return
+    yield Finding(
+        "the float model is untouched", "" if fingerprint(model) == before else "parameters, buffers or modules changed"
+    )
+    try:
+        yield from _outputs(method, model, quantised.eval(), bits)
+        example = torch.randn(1, *INPUT.shape)
+        macs = audit(model, FLOAT, example, given.forward).macs
+        audited = audit(quantised, bits, example, given.forward, float_macs=macs)
+    except Exception as error:  # noqa: BLE001  whatever an adapter does is a finding
+        yield Finding("the quantised model runs", f"it raised {_say(error)}")
+        return
+    more = f" (and {len(audited.violations) - 3} more)" if len(audited.violations) > 3 else ""
+    yield Finding("the audit is clean", "; ".join(audited.violations[:3]) + more)
+
+
+def _outputs(method: Method, model: nn.Module, quantised: nn.Module, bits: BitSpec) -> Iterator[Finding]:
+    images = torch.randn(4, *INPUT.shape, generator=torch.Generator().manual_seed(11))
+    with torch.no_grad():
+        expected, logits = model(images), quantised(images)
+        shape = getattr(logits, "shape", None)
+        yield Finding("has the call signature of the float model", "" if shape == expected.shape else f"output {shape}")
+        if shape != expected.shape:
+            return
+        yield Finding("puts out finite numbers", "" if logits.isfinite().all() else "NaN or infinite logits")
+        again = _quantised(method, model, bits, RandomImages()).eval()(images)
+    yield Finding("the same seed gives the same bits", "" if torch.equal(logits, again) else "two runs differ")
+
+
+def _quantised(method: Method, model: nn.Module, bits: BitSpec, images: RandomImages) -> nn.Module:
+    seed_everything(0)
+    given: Any = DataFree(INPUT, CPU) if method.category in ("data-free", "float") else images
+    with out_of_reach(method):
+        return method.quantize(model, given, bits)
+
+
+def _refuses(method: Method) -> str:
+    """Return what is wrong with how the method meets a model that nobody has an operand map for."""
+    try:
+        _quantised(method, _Strange().eval(), BitSpec(8, 8), RandomImages())
+    except Unsupported:
+        return ""
+    except Exception as error:  # noqa: BLE001  whatever an adapter does is a finding
+        return f"an unknown model made it raise {_say(error)}; raise vitptq.bench.errors.Unsupported with one sentence"
+    return "it accepted a model without an operand map; raise vitptq.bench.errors.Unsupported"
+
+
+class _Strange(nn.Module):
+    """A model of no known family."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.randn(10, 3 * 32 * 32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ten numbers per image."""
+        return torch.einsum("bi,oi->bo", x.flatten(1), self.weights)
+
+
+def _say(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

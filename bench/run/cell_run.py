@@ -1,0 +1,285 @@
+"""Run one cell: load, gate, quantise, audit, evaluate, record. Nothing here knows a method or a task by name."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import shutil
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from pydantic import JsonValue
+from torch import nn
+
+from vitptq.bench import registry
+from vitptq.bench.bits import FLOAT
+from vitptq.bench.contracts.method import Calibration, DataFree, Method
+from vitptq.bench.contracts.quantizer import kept_weights
+from vitptq.bench.contracts.reporting import Heard, Report, listening
+from vitptq.bench.contracts.task import Progress, Task
+from vitptq.bench.errors import BadInput, Missing, Unsupported, VitptqError
+from vitptq.bench.results.cell import Cell
+from vitptq.bench.results.record import Audit, Costs, Failure, FailureKind, Gate, Record
+from vitptq.bench.results.store import Store
+from vitptq.bench.results.suites import float_cell
+from vitptq.bench.run import costs, float_gate, image_guard, provenance
+from vitptq.bench.run.audit import audit, bit_operations
+from vitptq.bench.run.costs import Stopwatch
+
+TRACEBACK_LINES = 25
+OUT_OF_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""How torch says it where it raises a plain RuntimeError."""
+Say = Callable[[str, int, int], None]
+"""Called with (step, done, in all)."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a worker needs to run cells."""
+
+    store: Store
+    device: torch.device
+    say: Say
+    retry_failed: bool = False
+    again: str = ""
+    """The command that repeats the run; a record adds the filters for its cell."""
+    gates: dict[str, Gate] = field(default_factory=dict)
+    """Gates opened by this process for models whose float record comes from another environment."""
+    macs: dict[str, int] = field(default_factory=dict)
+    """Multiply-accumulates of float models, by checkpoint."""
+
+
+def run_cell(cell: Cell, run: Run) -> Record | None:
+    """Return the record of a cell, measured now if it has none; None where another process is at it.
+
+    An error inside the cell becomes a failed record; only a results folder that cannot be written is raised.
+    """
+    with run.store.claimed(cell) as mine:
+        if not mine:
+            return None
+        previous = run.store.record(cell)
+        if previous is not None and (previous.status == "ok" or not run.retry_failed):
+            return previous
+        started = provenance.now()
+        try:
+            record = _measure(cell, run, started)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  whatever goes wrong becomes a record
+            record = failed(cell, failure_of(error, started), started, run.device, cell_fidelity(cell))
+        if previous is not None and previous.failure is not None:
+            record = record.model_copy(update={"earlier": (*previous.earlier, previous.failure)})
+        run.store.add(record)
+        if record.status == "ok":  # else another attempt goes on from what this one finished
+            shutil.rmtree(run.store.work_dir(cell), ignore_errors=True)
+        return record
+
+
+def failed(cell: Cell, failure: Failure, started: str, device: torch.device, fidelity: str = "") -> Record:
+    """Return the record of a cell that has no score, with the reason."""
+    return Record(
+        id=cell.id, cell=cell, status="failed", fidelity=fidelity, failure=failure,
+        provenance=provenance.collect(device, started),
+    )  # fmt: skip
+
+
+def failure_of(error: BaseException, started: str) -> Failure:
+    """Describe an exception: kind, message and the end of the traceback."""
+    kind: FailureKind = "raised"
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
+        kind = "out_of_memory"
+    elif isinstance(error, Unsupported):
+        kind = "unsupported"
+    elif isinstance(error, Missing):
+        kind = "missing"
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    expected = isinstance(error, VitptqError)  # its message says it all
+    return Failure(
+        kind=kind, message=str(error) if expected else f"{type(error).__name__}: {error}",
+        traceback="" if expected else "\n".join(lines[-TRACEBACK_LINES:]), started=started,
+    )  # fmt: skip
+
+
+def cell_fidelity(cell: Cell) -> str:
+    """Return the fidelity that the cell's adapter states."""
+    try:
+        return registry.method(cell.method).fidelity
+    except VitptqError:
+        return ""
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  third-party code draws from the global generator
+    torch.manual_seed(seed)
+
+
+def _measure(cell: Cell, run: Run, started: str) -> Record:
+    task, method = registry.task(cell.task, cell.edition), _configured(cell)
+    task.prepare(_said(run, "prepare"))
+    opened = None if cell.is_float else _gate(cell, task, run)
+    if method.category != "data-free":
+        task.warm(cell.model)  # before the clock starts: decoding images is no model's cost
+    watch = Stopwatch()
+    costs.reset_peak_memory(run.device)
+    model = task.load(cell.model, run.device)
+    example = task.example(cell.model, run.device)
+    macs = _float_macs(cell, model, example, task, run)
+    calibration = _calibration(cell, task, method, run.device)
+    run.say("quantise", 0, 1)
+    with listening(_reported(run), run.store.work_dir(cell)) as heard:
+        quantised = quantise(method, model, calibration, cell, watch, run.device)
+    del model
+    if method.category == "data-free":  # the images were dropped while it worked
+        with watch.paused():
+            task.warm(cell.model)
+    audited = audit(quantised, cell.bit_spec, example, task.forward, float_macs=macs)
+    with watch("evaluate"), kept_weights():
+        evidence = task.evaluate(quantised, cell.model, run.device, _said(run, "evaluate"))
+        costs.finish(run.device)
+    scores = task.score(evidence)
+    card = task.models()[cell.model]
+    return Record(
+        id=cell.id, cell=cell, status="ok", fidelity=method.fidelity, scores=scores, images=task.count(evidence),
+        evidence=run.store.add_evidence(cell.id, evidence),
+        gate=opened or float_gate.float_gate(card, task.metrics[0], scores, cell),
+        audit=audited, costs=_costs(watch, quantised, audited, run.device),
+        notes=(*method.notes(), *heard.notes),
+        details=task.details(cell.model) | _repetition(cell, run, calibration) | _told(heard, cell, run),
+        provenance=provenance.collect(run.device, started),
+    )  # fmt: skip
+
+
+def _float_macs(cell: Cell, model: nn.Module, example: object, task: Task, run: Run) -> int:
+    """Return the float model's multiply-accumulates for one image, counted once per process."""
+    if cell.checkpoint not in run.macs:
+        run.macs[cell.checkpoint] = audit(model, FLOAT, example, task.forward).macs
+    return run.macs[cell.checkpoint]
+
+
+def _repetition(cell: Cell, run: Run, calibration: Calibration | DataFree) -> dict[str, JsonValue]:
+    """Return what repeating the cell takes: the command, and the hash of the calibration images it must find."""
+    found: dict[str, JsonValue] = {
+        "calibration_images": calibration.digest if isinstance(calibration, Calibration) else ""
+    }
+    if run.again:
+        found["repeat"] = f"{run.again} --only id={cell.id[:16]} --results repeated"
+    return found
+
+
+def _told(heard: Heard, cell: Cell, run: Run) -> dict[str, JsonValue]:
+    """Return what the method told, and where the images are that it made: one file per name, beside the evidence."""
+    found: dict[str, JsonValue] = {"method": dict(heard.details)} if heard.details else {}
+    kept: dict[str, JsonValue] = {
+        name: run.store.add_evidence(f"{cell.id}.{name}", {name: images}).model_dump()
+        for name, images in heard.images.items()
+    }
+    return found | ({"images": kept} if kept else {})
+
+
+def _configured(cell: Cell) -> Method:
+    cls = registry.method(cell.method)
+    if registry.source_hash(cls) != cell.source:
+        raise BadInput(f"the source of method {cell.method} changed after the suite was planned; start the run again")
+    return cls.configured(cell.parameters)
+
+
+def _gate(cell: Cell, task: Task, run: Run) -> Gate:
+    """Return the gate of the cell's model in this environment, measuring the float cell first where that is missing."""
+    reference = float_cell(task, cell.model)
+    record = run.store.record(reference)
+    if record is None or (record.status == "failed" and run.retry_failed):
+        record = run_cell(reference, run)
+    if record is not None and record.status == "failed":
+        why = record.failure.message if record.failure else "unknown"
+        raise BadInput(f"the float cell of {cell.model} failed ({why}); once that is mended: --retry failed")
+    if record is not None and record.gate is not None and _measured_here(record, run):
+        return record.gate
+    return _gate_without_record(cell, task, reference, run)
+
+
+def _measured_here(record: Record, run: Run) -> bool:
+    return record.provenance.environment == provenance.environment(run.device)
+
+
+def _gate_without_record(cell: Cell, task: Task, reference: Cell, run: Run) -> Gate:
+    """Measure the float model for its gate alone, once per process, with evidence of its own.
+
+    Its record comes from another environment, or another process is at it right now.
+    """
+    if reference.id not in run.gates:
+        model = task.load(cell.model, run.device)
+        evidence = task.evaluate(model, cell.model, run.device, _said(run, "float gate"))
+        opened = float_gate.float_gate(task.models()[cell.model], task.metrics[0], task.score(evidence), reference)
+        name = f"{reference.id}.{provenance.environment(run.device)}"
+        run.gates[reference.id] = opened.model_copy(update={"evidence": run.store.add_evidence(name, evidence)})
+    return run.gates[reference.id]
+
+
+def quantise(
+    method: Method,
+    model: nn.Module,
+    calibration: Calibration | DataFree,
+    cell: Cell,
+    watch: Stopwatch,
+    device: torch.device,
+) -> nn.Module:
+    """Return the quantised model, after checking that the float model was left as it was."""
+    before = fingerprint(model)
+    seed_everything(cell.seed)  # here, so that nothing done before changes what the method draws
+    with out_of_reach(method), watch("quantise"):
+        quantised = method.quantize(model, calibration, cell.bit_spec)  # type: ignore[arg-type]
+        costs.finish(device)
+    returned: object = quantised  # whatever the annotation says
+    if not isinstance(returned, nn.Module):
+        raise BadInput(f"method {method.name} returned {type(quantised).__name__}, not a module")
+    if fingerprint(model) != before:
+        raise BadInput(f"method {method.name} changed the float model; quantize() must work on a copy")
+    return quantised.eval()
+
+
+@contextmanager
+def out_of_reach(method: Method) -> Iterator[None]:
+    """Let a data-free method reach no image of any task inside; others are not restricted."""
+    if method.category != "data-free":
+        yield
+        return
+    with image_guard.closed_images(registry.tasks().values()):
+        yield
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Hash a model's parameters, buffers (also those that no checkpoint holds), and what its modules are."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted([*model.named_parameters(), *model.named_buffers()]):
+        digest.update(f"{name}\0{tensor.requires_grad}\0".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    digest.update(str([(n, m.training, type(m).__qualname__) for n, m in model.named_modules()]).encode())
+    return digest.hexdigest()
+
+
+def _calibration(cell: Cell, task: Task, method: Method, device: torch.device) -> Calibration | DataFree:
+    """Return what the method may see: for a data-free one the input's description, and no way to an image."""
+    if method.category == "data-free" or method.category == "float":
+        return DataFree(task.input(cell.model), device)
+    return task.calibration(cell.model, cell.calibration_size, cell.seed, device)
+
+
+def _said(run: Run, step: str) -> Progress:
+    return lambda done, total: run.say(step, done, total)
+
+
+def _reported(run: Run) -> Report:
+    return lambda step, done, total: run.say(f"quantise: {step}", done, total)
+
+
+def _costs(watch: Stopwatch, model: nn.Module, audited: Audit, device: torch.device) -> Costs:
+    return Costs(
+        quantise_s=round(watch.seconds["quantise"], 3), evaluate_s=round(watch.seconds["evaluate"], 3),
+        total_s=round(watch.total, 3), peak_host_mib=round(costs.peak_host_mib(), 1),
+        peak_device_mib=costs.peak_device_mib(device), model_mib=round(costs.model_mib(model, audited), 4),
+        bit_operations=bit_operations(audited),
+    )  # fmt: skip

@@ -1,0 +1,74 @@
+"""Progress of a run: bars on a terminal, one line per finished cell in a log file."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from vitptq.bench.results.cell import Cell
+from vitptq.bench.results.record import Record
+from vitptq.bench.run.schedule import Step
+
+HEARTBEAT_S = 30.0
+
+
+class RunProgress:
+    """Shows how far a run is. Use as a context manager; `finished` and `steps` are the callbacks of the scheduler."""
+
+    def __init__(self, total: int, metric: dict[tuple[str, str], str], console: Console | None = None) -> None:
+        self.total = total
+        self.metric = metric
+        self.done = 0
+        self.console = console or Console()
+        self.started = self._last_line = time.monotonic()
+        self._bars = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            console=self.console, disable=not self.console.is_terminal,
+        )  # fmt: skip
+        self._all: TaskID = self._bars.add_task("cells", total=total)
+        self._workers: dict[str, TaskID] = {}
+
+    def __enter__(self) -> RunProgress:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def finished(self, cell: Cell, record: Record) -> None:
+        """Print one line for a finished cell."""
+        self.done += 1
+        self._bars.update(self._all, completed=self.done)
+        self._line(f"[{self.done:>{len(str(self.total))}}/{self.total}] {cell.label()}: {self._outcome(cell, record)}")
+
+    def steps(self, steps: list[Step]) -> None:
+        """Show what the workers do now."""
+        for label in set(self._workers) - {step.label for step in steps}:
+            self._bars.remove_task(self._workers.pop(label))
+        for step in steps:
+            if step.label not in self._workers:
+                self._workers[step.label] = self._bars.add_task(step.label, total=step.total)
+            text = f"  {step.label}: {step.step}"
+            self._bars.update(self._workers[step.label], description=text, completed=step.done, total=step.total)
+        if not self.console.is_terminal and steps and time.monotonic() - self._last_line > HEARTBEAT_S:
+            self._line("; ".join(f"{step.label}: {step.step} {step.done}/{step.total}" for step in steps))
+
+    def _line(self, text: str) -> None:
+        self._last_line = time.monotonic()
+        left = (self.total - self.done) * (self._last_line - self.started) / max(1, self.done)
+        rest = f"  (about {timedelta(seconds=round(left))} left)" if 0 < self.done < self.total else ""
+        self.console.print(text + rest, markup=False, highlight=False, soft_wrap=True)
+
+    def _outcome(self, cell: Cell, record: Record) -> str:
+        if record.status == "failed" and record.failure:
+            return f"failed ({record.failure.kind}): {record.failure.message}"
+        name = self.metric.get((cell.task, cell.edition), next(iter(record.scores), ""))
+        seconds = record.costs.total_s if record.costs else 0.0
+        gate = "" if record.counts else "  does not count: float gate"
+        return f"{name} {record.scores.get(name, float('nan')):.2f}  {seconds:.1f} s{gate}"

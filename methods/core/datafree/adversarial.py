@@ -1,0 +1,171 @@
+"""The game of PSAQ-ViT V2 (arXiv 2209.05687): images widen the gap between teacher and student, the student closes it.
+
+The paper's code is not public: what follows is a recipe consistent with what it says, and the method lists the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from vitptq.bench.contracts.method import DataFree
+from vitptq.bench.contracts.quantizer import Quantizer
+from vitptq.bench.contracts.reporting import report
+from vitptq.methods.core.datafree.generate import Extra, Generated, Outputs, Recipe, generate, outputs_of, schedule
+from vitptq.methods.core.model.prepare import Explicit
+from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
+
+CAP = 1.0
+"""A larger discrepancy earns the images nothing: without a cap it drives them away from anything like a picture."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How long the game goes on, and how each side plays."""
+
+    first: Recipe
+    """Of the first cycle, which knows no student."""
+    later: Recipe
+    cycles: int = 10
+    learn_steps: int = 100
+    learn_rate: float = 1e-5
+    weight: float = 1.0
+    """Of the discrepancy, in the generation of every cycle but the first."""
+
+
+@dataclass(frozen=True)
+class Played:
+    """The outcome: all generated batches, and the discrepancy before and after the student learnt, by cycle."""
+
+    pool: list[Tensor]
+    history: list[tuple[float, float]]
+
+
+def play(teacher: Explicit, student: Explicit, given: DataFree, rules: Rules) -> Played:
+    """Play every cycle; `student` ends with trained weights, its quantizers set from the whole pool and switched on."""
+    pool: list[Tensor] = []
+    history = []
+    for cycle in range(rules.cycles):
+        recipe, name = (rules.later if cycle else rules.first), f"images, cycle {cycle + 1} of {rules.cycles}"
+        against = _against(student, rules.weight) if cycle and rules.weight else None
+        pool.append(generate(teacher, given, recipe, against, name))
+        set_ranges(student, given, pool)
+        before = mean_discrepancy(teacher, student, pool)
+        learn(teacher, student, pool, rules)
+        history.append((before, mean_discrepancy(teacher, student, pool)))
+    set_ranges(student, given, pool)
+    return Played(pool, history)
+
+
+def set_ranges(student: Explicit, given: DataFree, pool: list[Tensor]) -> None:
+    """Set every quantizer anew, from the weights and one float pass over the pool, and switch them on."""
+    observe_weights(student, symmetric=True)
+    observe_activations(student, Generated(student, given, pool), RunningMinMax)
+    student.switch(True)
+
+
+@torch.enable_grad()
+def learn(teacher: Explicit, student: Explicit, pool: list[Tensor], rules: Rules) -> None:
+    """Train weights and biases of the quantised layers to put out what the teacher does, on random batches of the pool.
+
+    Ranges of activations stay; those of weights follow the weights. The gradient passes through the rounding of weights
+    unchanged, and through that of activations inside their range.
+    """
+    with _trained(student) as parameters:
+        optimiser = torch.optim.Adam(parameters, lr=rules.learn_rate)
+        for done in range(rules.learn_steps):
+            optimiser.param_groups[0]["lr"] = rules.learn_rate * schedule(done, rules.learn_steps, rise=0)
+            images = pool[int(torch.randint(len(pool), ()))]
+            with torch.no_grad():
+                expected = outputs_of(teacher, images)
+            _follow(student)
+            loss = discrepancy(expected, outputs_of(student, images))
+            for parameter, gradient in zip(
+                parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True
+            ):
+                parameter.grad = gradient
+            optimiser.step()
+            report("student", done + 1, rules.learn_steps)
+    observe_weights(student, symmetric=True)
+    student.switch(True)
+
+
+def discrepancy(expected: Outputs, found: Outputs) -> Tensor:
+    """Return the mean absolute difference of two models' outputs, each in units of the expected standard deviation."""
+    pairs = zip(expected, found, strict=True)
+    return torch.stack([(e - f).abs().mean() / e.detach().std().clamp_min(1e-8) for e, f in pairs]).mean()
+
+
+@torch.no_grad()
+def mean_discrepancy(teacher: Explicit, student: Explicit, pool: list[Tensor]) -> float:
+    """Return the discrepancy over all batches."""
+    found = [discrepancy(outputs_of(teacher, images), outputs_of(student, images)) for images in pool]
+    return torch.stack(found).mean().item()
+
+
+def _against(student: Explicit, weight: float) -> Extra:
+    def against(images: Tensor, expected: Outputs) -> Tensor:
+        return -weight * discrepancy(expected, outputs_of(student, images)).clamp_max(CAP)
+
+    return against
+
+
+@contextmanager
+def _trained(student: Explicit) -> Iterator[list[nn.Parameter]]:
+    """Let weights and biases of the quantised layers receive gradients inside."""
+    layers = [student.model.get_submodule(name.rpartition(".")[0]) for name in student.weights]
+    parameters = list(dict.fromkeys(p for layer in layers for p in layer.parameters(recurse=False)))
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    try:
+        yield parameters
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+            parameter.grad = None
+
+
+def _follow(student: Explicit) -> None:
+    """Set the weights' quantizers from the weights as they are, with a gradient that ignores them."""
+    observe_weights(student, symmetric=True)
+    for operand in student.weights.values():
+        if operand.quantizer is not None:
+            operand.quantizer = _Through(operand.quantizer)
+
+
+class _Through(Quantizer):
+    """A quantizer whose gradient is the identity, also where it clips: while the student learns."""
+
+    def __init__(self, inner: Quantizer) -> None:
+        super().__init__(inner.bits)
+        self.inner = inner
+
+    @property
+    def granularity(self) -> str:
+        return self.inner.granularity
+
+    def quantise(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            values = self.inner.quantise(x)
+        return cast(Tensor, _Identity.apply(x, values))  # cast: an autograd function's apply is untyped
+
+    def grid(self) -> Tensor:
+        return self.inner.grid()
+
+    def groups(self, x: Tensor) -> Tensor:
+        return self.inner.groups(x)
+
+
+class _Identity(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: object, x: Tensor, values: Tensor) -> Tensor:
+        return values
+
+    @staticmethod
+    def backward(ctx: object, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0], None

@@ -1,0 +1,151 @@
+"""Make a model's operands explicit: every product named, a slot in front of each side, nothing quantised yet."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TypeGuard, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from vitptq.bench.bits import PARTS, BitSpec, Role
+from vitptq.bench.contracts.method import Calibration
+from vitptq.bench.errors import Unsupported
+from vitptq.methods.core.model.families import Bridge, Family, NormReaders, family_of
+from vitptq.methods.core.model.operands import Conv2d, ConvTranspose2d, Layer, Linear, Operand
+
+MMCV_LAYERS = "mmcv.cnn.bricks.wrappers"
+
+_Module = TypeVar("_Module", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Explicit:
+    """A copy of a float model with its operands in slots; the float function is unchanged until they are on."""
+
+    model: nn.Module
+    family: Family
+    bits: BitSpec
+    operands: dict[str, Operand]
+
+    @property
+    def weights(self) -> dict[str, Operand]:
+        """Return the weight slots by name."""
+        return {name: operand for name, operand in self.operands.items() if operand.role == "weight"}
+
+    @property
+    def activations(self) -> dict[str, Operand]:
+        """Return the slots of everything that is not a weight."""
+        return {name: operand for name, operand in self.operands.items() if operand.role != "weight"}
+
+    def weight(self, operand: Operand) -> Tensor:
+        """Return the parameter that a weight slot reads."""
+        layer = self.model.get_submodule(operand.name.rpartition(".")[0])
+        assert isinstance(layer, Layer)
+        return layer.weight
+
+    def norm_readers(self) -> list[tuple[nn.LayerNorm, tuple[Linear, ...]]]:
+        """Return each normalisation with the linear layers that alone read it."""
+        pairs: list[NormReaders] = self.family.norm_readers(self.model)
+        return [(p.norm, tuple(r for r in p.readers if isinstance(r, Linear))) for p in pairs]
+
+    def blocks(self) -> list[tuple[str, nn.Module]]:
+        """Return the units of block-wise reconstruction, in execution order."""
+        return self.family.blocks(self.model)
+
+    def bridges(self) -> list[Bridge]:
+        """Return the bridge blocks, in execution order; none where the family has no convolutions but the stem."""
+        return self.family.bridges(self.model)
+
+    def switch(self, on: bool) -> nn.Module:
+        """Switch every operand on or off and return the model."""
+        for operand in self.operands.values():
+            operand.on = on
+        return self.model
+
+    @torch.no_grad()
+    def run(self, calibration: Calibration) -> None:
+        """Feed the calibration set through the model, for what the slots watch."""
+        for batch in calibration.batches():
+            calibration.forward(self.model, batch)
+
+
+def explicit(model: nn.Module, bits: BitSpec) -> Explicit:
+    """Return a copy of `model` with explicit operands; the float function is unchanged to 1e-5 (relative)."""
+    family = family_of(model)
+    _refuse_absent_parts(model, bits)
+    net = _copy(model)
+    net.eval()  # on its own: OpenMMLab's backbones do not return themselves
+    net.requires_grad_(False)
+    family.fold(net)
+    roles: dict[nn.Module, Role] = {family.stem(net): "stem_input"}
+    roles |= dict.fromkeys(family.after_gelu(net), "gelu")
+    roles |= dict.fromkeys(family.after_softmax(net), "softmax")
+    _replace(net, family, bits, roles, root=True)
+    for pair in family.norm_readers(net):
+        for reader in pair.readers:
+            if isinstance(reader, Linear):
+                reader.behind_padding = pair.padded
+    operands = {}
+    for name, module in net.named_modules():
+        if isinstance(module, Operand):
+            module.name = name
+            operands[name] = module
+    return Explicit(net, family, bits, operands)
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    """Return a deep copy of `model` whose activations do not overwrite what a method may have recorded.
+
+    timm's EfficientFormers keep attention biases that they looked up once; such a tensor may belong to a graph, which
+    cannot be copied, and the copy looks them up again.
+    """
+    caches = [getattr(module, "attention_bias_cache", None) for module in model.modules()]
+    net = copy.deepcopy(model, {id(cache): {} for cache in caches if cache is not None})
+    for module in net.modules():
+        if getattr(module, "inplace", False):
+            vars(module)["inplace"] = False
+    return net
+
+
+def _refuse_absent_parts(model: nn.Module, bits: BitSpec) -> None:
+    for part in bits.parts:
+        if not any(isinstance(getattr(model, name, None), nn.Module) for name in PARTS[part]):
+            raise Unsupported(f"{bits} names the {part}, and {type(model).__name__} has none")
+
+
+def _replace(
+    parent: nn.Module, family: Family, bits: BitSpec, roles: dict[nn.Module, Role], *, root: bool = False
+) -> None:
+    """Replace attention, linear layers and convolutions below `parent`; parts that the spec leaves stay as they are."""
+    for name, child in parent.named_children():
+        if root and (bits.leaves(name) or name in family.training_only):
+            continue
+        new = _explicit_form(child, family, bits, roles.get(child, "input"))
+        if new is not child:
+            new.train(child.training)
+            setattr(parent, name, new)
+        if not isinstance(new, Layer):
+            _replace(new, family, bits, roles)
+
+
+def _explicit_form(module: nn.Module, family: Family, bits: BitSpec, role: Role) -> nn.Module:
+    attention = family.attention_form(module)
+    if attention is not None:
+        return attention(module, bits)
+    if _is_plain(module, nn.Linear):
+        return Linear(module, bits, role)
+    if _is_plain(module, nn.Conv2d):
+        return Conv2d(module, bits, role)
+    if _is_plain(module, nn.ConvTranspose2d):
+        return ConvTranspose2d(module, bits, role)
+    return module
+
+
+def _is_plain(module: nn.Module, kind: type[_Module]) -> TypeGuard[_Module]:
+    """Tell whether `module` is torch's `kind` itself, or mmcv's copy of it.
+
+    mmcv's classes take empty batches, which torch's have learnt since; other subclasses compute something else.
+    """
+    return type(module) is kind or (type(module).__module__ == MMCV_LAYERS and isinstance(module, kind))

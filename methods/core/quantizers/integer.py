@@ -1,0 +1,219 @@
+"""LayerNorm and softmax on integers (FQ-ViT, arXiv 2111.13824): power-of-two factors, and log-int-softmax."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from timm.layers.norm import LayerNorm as TimmLayerNorm
+from torch import Tensor, nn
+
+from vitptq.bench.contracts.method import Calibration
+from vitptq.bench.contracts.quantizer import Quantizer
+from vitptq.methods.core.model.operands import Operand
+from vitptq.methods.core.model.prepare import Explicit
+from vitptq.methods.core.ranges.estimation import asymmetric_parameters
+from vitptq.methods.core.ranges.observers import RunningMinMax, watching
+
+FACTORS = 4
+"""Power-of-two factors per channel: 2^0 to 2^3."""
+SOFTMAX_BITS = 4
+SCORE_LEVELS = 255
+"""The scores have 8 bits, whatever the bit spec: they enter no product."""
+INTEGER_EXPONENT_BITS = 30
+"""The integer exponential is scaled by 2^30, and scores that far below the largest count as that far."""
+
+
+def integer_softmaxes(net: Explicit, calibration: Calibration, *, zero: bool = False) -> dict[Operand, LogIntSoftmax]:
+    """Return an integer softmax for every slot that reads probabilities, scaled by the widest row of scores."""
+    slots = {name: operand for name, operand in net.activations.items() if operand.role == "softmax"}
+    widest: dict[Operand, Tensor] = {}
+
+    def watch(operand: Operand, x: Tensor) -> None:
+        spread = -relative_scores(x).amin()
+        widest[operand] = spread.maximum(widest.get(operand, spread))
+
+    watching(slots, watch, lambda: net.run(calibration))
+    return {
+        operand: LogIntSoftmax(min(SOFTMAX_BITS, operand.bits), score_scale(widest[operand]), zero=zero)
+        for operand in slots.values()
+    }
+
+
+def integer_norms(net: Explicit, calibration: Calibration, bits: int) -> None:
+    """Replace every LayerNorm by its integer form."""
+    norms = {n: m for n, m in net.model.named_modules() if type(m) in (nn.LayerNorm, TimmLayerNorm)}
+    seen = {name: _NormRanges() for name in norms}
+    handles = [norm.register_forward_hook(seen[name].see) for name, norm in norms.items()]
+    try:
+        net.run(calibration)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for name, norm in norms.items():
+        ranges = seen[name]
+        base, zero = asymmetric_parameters(*ranges.input.range(), bits)
+        factors = power_of_two_factors(ranges.last, base, zero, bits)
+        out_scale, _ = asymmetric_parameters(*ranges.output.range(), bits)
+        parent, _, own = name.rpartition(".")
+        integer: Any = IntegerLayerNorm(norm, base, zero, factors, out_scale, bits)
+        setattr(net.model.get_submodule(parent), own, integer.train(norm.training))
+
+
+class _NormRanges:
+    """Ranges of what enters and leaves a LayerNorm over all batches, and what entered in the last one."""
+
+    last: Tensor
+
+    def __init__(self) -> None:
+        self.input, self.output = RunningMinMax(), RunningMinMax()
+
+    def see(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        """Take in one batch, tensors (..., C)."""
+        self.last = args[0].flatten(0, -2).T  # (C, values)
+        self.input.see(args[0].reshape(1, -1), bits=0, last=False)
+        self.output.see(output.reshape(1, -1), bits=0, last=False)
+
+
+def power_of_two_factors(x: Tensor, base: Tensor, zero: Tensor, bits: int) -> Tensor:
+    """Return k per channel, in 0..3, of least squared error with the scale base / 8 * 2^k (section 3.2, eq. 9 to 11).
+
+    `x` is (C, values); `base` and `zero` belong to the range over all channels, and all factors share the zero point.
+    """
+    errors = [(rounded(x, base / 8 * 2**k, zero, bits) - x).square().mean(dim=1) for k in range(FACTORS)]
+    return torch.stack(errors).argmin(dim=0)
+
+
+def rounded(x: Tensor, scale: Tensor, zero: Tensor, bits: int) -> Tensor:
+    """Return `x` on an unsigned grid."""
+    return codes(x, scale, zero, bits) * scale
+
+
+def codes(x: Tensor, scale: Tensor, zero: Tensor, bits: int) -> Tensor:
+    """Return the codes of `x` less the zero point: integers."""
+    return ((x / scale).round() + zero).clamp(0, 2**bits - 1) - zero
+
+
+class IntegerLayerNorm(nn.Module):
+    """LayerNorm of integers, with integers as output (FQ-ViT, section 3.2): sums, products and shifts.
+
+    Simulated in float64, in which all the integers are exact. The input is rounded to codes with the scale
+    s_c = base / 8 * 2^(k_c) of its channel; the output is a multiple of `out_scale`.
+    """
+
+    base: Tensor
+    zero: Tensor
+    factors: Tensor
+    out_scale: Tensor
+
+    def __init__(self, norm: Any, base: Tensor, zero: Tensor, factors: Tensor, out_scale: Tensor, bits: int) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps, self.bits = norm.weight, norm.bias, norm.eps, bits
+        for name, value in (("base", base), ("zero", zero), ("factors", factors), ("out_scale", out_scale)):
+            self.register_buffer(name, value.detach().clone())
+
+    def input_scale(self) -> Tensor:
+        """Return the scale of each channel, shape (C,)."""
+        return self.base / 8 * self.factors.to(self.base).exp2()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last axis, shape (..., C)."""
+        smallest = self.base.double() / 8 * self.factors.amin().double().exp2()
+        shifts = (self.factors - self.factors.amin()).double().exp2()
+        integers = codes(x, self.input_scale(), self.zero, self.bits).double() * shifts  # X, on the common scale
+        count = x.shape[-1]
+        total = integers.sum(-1, keepdim=True)
+        mean = smallest * total / count
+        spread = count * integers.square().sum(-1, keepdim=True) - total.square()
+        sigma = (smallest.square() * spread / count**2 + self.eps).sqrt()
+        gamma = torch.ones(count, device=x.device) if self.weight is None else self.weight
+        beta = torch.zeros(count, device=x.device) if self.bias is None else self.bias
+        out_scale = self.out_scale.double()
+        factor = smallest * gamma.double() / (sigma * out_scale)  # A
+        multiplier, shift = as_integer(factor)
+        offset = ((beta.double() - mean * gamma.double() / sigma) / out_scale * shift.exp2()).round()  # B
+        out = ((factor.sign() * multiplier * integers + offset) / shift.exp2()).round() * out_scale
+        return out.to(x.dtype)
+
+
+def as_integer(factor: Tensor) -> tuple[Tensor, Tensor]:
+    """Return M (8 bits) and N (0 to 31) with |factor| ~ M 2^-N (section 3.2, step 3 of the algorithm)."""
+    size = factor.abs()
+    shift = (7 - size.log2().floor()).clamp(0, 31)
+    return (size * shift.exp2()).floor().clamp(0, 255), shift
+
+
+class LogIntSoftmax(Quantizer):
+    """Integer softmax with powers of two as output (FQ-ViT, section 3.3), in the slot behind a float softmax.
+
+    Softmax forgets the level of a row's scores, so the logarithms of the probabilities are the scores relative to the
+    largest: these are rounded to integers with the step `scale`, and everything behind that is on integers.
+    """
+
+    scale: Tensor
+    table: Tensor
+
+    def __init__(self, bits: int, scale: Tensor, *, zero: bool = False) -> None:
+        super().__init__(bits)
+        self.zero = zero
+        powers = (-torch.arange(2**bits, device=scale.device, dtype=torch.float32)).exp2()
+        self.register_buffer("scale", scale.detach().float().reshape(()))
+        self.register_buffer("table", torch.cat([powers, powers.new_zeros(1)]) if zero else powers)
+
+    @property
+    def granularity(self) -> str:
+        """Name what shares one grid: the tensor."""
+        return "tensor"
+
+    def quantise(self, x: Tensor) -> Tensor:
+        """Return the integer softmax of the scores behind the probabilities `x`, which sum to 1 over the last axis."""
+        with torch.no_grad():
+            scores = (relative_scores(x).double() / self.scale.double()).round().clamp_min(-SCORE_LEVELS)
+            found = log_int_softmax(scores, self.scale.item()).clamp_max(len(self.table) - 1).long()
+            values = self.table[found]
+        return values if not x.requires_grad else values + (x - x.detach())
+
+    def grid(self) -> Tensor:
+        """Return every representable value, ascending, shape (1, levels)."""
+        return self.table.flip(0)[None]
+
+    def groups(self, x: Tensor) -> Tensor:
+        """Arrange `x` as (1, values)."""
+        return x.reshape(1, -1)
+
+    def extra_repr(self) -> str:
+        """Describe the grid in a printed model."""
+        return f"bits={self.bits}, scale={self.scale.item():.3g}, zero={self.zero}"
+
+
+def relative_scores(probabilities: Tensor) -> Tensor:
+    """Return the scores that softmax saw over the last axis, less the largest of each row; none below float's reach."""
+    log = probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
+    return log - log.amax(dim=-1, keepdim=True)
+
+
+def score_scale(spread: Tensor) -> Tensor:
+    """Return the step of 8-bit scores over a row's `spread`, cut where the integer exponential ends.
+
+    The step stays below 0.082; above 0.1 the polynomial's integer constants are bad. A coarse step also makes an octave
+    too long (9 steps of 0.08 are 0.72, not ln 2), which raises small probabilities: that is the published form.
+    """
+    return spread.clamp(1e-3, INTEGER_EXPONENT_BITS * 0.6931) / SCORE_LEVELS
+
+
+def log_int_softmax(scores: Tensor, scale: float) -> Tensor:
+    """Return the codes, softmax ~ 2^-code, of integer scores with maximum 0 per row (section 3.3).
+
+    exp on (-ln 2, 0] is 0.35815147 t^2 + 0.96963238 t + 1, divided by its first coefficient and put on integers.
+    `scores` is float64, which holds these integers; codes are not limited here.
+    """
+    step = torch.tensor(scale, dtype=torch.float64, device=scores.device)
+    octave = (-0.6931 / step).floor()  # x0, negative
+    linear, constant = (2.7073 / step).floor(), (2.7921 / step.square()).floor()
+    scores = scores.maximum(INTEGER_EXPONENT_BITS * octave)
+    quotient = (scores / octave).floor()
+    rest = scores - octave * quotient  # in (x0, 0]
+    exponential = ((rest * (rest + linear) + constant) * (INTEGER_EXPONENT_BITS - quotient).exp2()).floor().clamp_min(0)
+    inverse = (exponential.sum(dim=-1, keepdim=True) / exponential).round()  # P, infinite where the exponential is 0
+    whole = inverse.log2().floor()
+    return whole + (inverse >= 1.5 * whole.exp2())

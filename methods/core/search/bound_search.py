@@ -1,0 +1,61 @@
+"""Grids of attention factors by their upper and lower bounds, as APHQ-ViT (arXiv 2504.02508) searches them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vitptq.methods.core.model.operands import MatMul
+from vitptq.methods.core.quantizers.uniform import SCALE_FLOOR
+from vitptq.methods.core.ranges.estimation import percentile
+from vitptq.methods.core.search.product_search import Reads, heads_first, per_head, side_error
+
+INNER, OUTER = 0.99, 0.99999
+Varied = Literal["both", "upper", "lower"]
+
+
+class BoundSearch:
+    """The search for one side of a product: bounds per head, between the quantiles 0.99 and 0.99999 at either end."""
+
+    def __init__(self, product: MatMul, reads: Reads, *, left: bool, count: int) -> None:
+        """Prepare `count` + 1 candidates of each bound."""
+        self.error = side_error(product, reads, left=left)
+        self.slot = product.left_operand if left else product.right_operand
+        heads = heads_first(reads.first if left else reads.second)
+        (inner_low, inner_high), (outer_low, outer_high) = percentile(heads, INNER), percentile(heads, OUTER)
+        way = torch.linspace(0, 1, count + 1, device=heads.device, dtype=heads.dtype)
+        self.uppers = torch.lerp(inner_high[:, None], outer_high[:, None], way)  # (H, K), rising
+        self.lowers = torch.lerp(outer_low[:, None], inner_low[:, None], way)  # rising too, so pairs slide
+        self.low, self.high = self.lowers[:, 0], self.uppers[:, -1]
+
+    @torch.no_grad()
+    def choose(self, varied: Varied) -> Tensor:
+        """Set the bounds to those of least output error and return it, (heads,); the bounds so far are candidates."""
+        uppers = self.uppers if varied != "lower" else self.high[:, None].expand_as(self.uppers)
+        lowers = self.lowers if varied != "upper" else self.low[:, None].expand_as(self.lowers)
+        uppers = torch.cat([uppers, self.high[:, None]], dim=1)
+        lowers = torch.cat([lowers, self.low[:, None]], dim=1)
+        scale, zero = self._grids(lowers, uppers)
+        errors = self.error(scale, zero)
+        place = errors.argmin(dim=1, keepdim=True)
+        self.low, self.high = lowers.gather(1, place)[:, 0], uppers.gather(1, place)[:, 0]
+        self.slot.quantizer = per_head(self.slot.bits, *self._grids(self.low, self.high))
+        return errors.gather(1, place)[:, 0]
+
+    def _grids(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Return s = (up - lo) / L and z = -round(lo / s)."""
+        scale = ((high - low) / (2**self.slot.bits - 1)).clamp_min(SCALE_FLOOR)
+        return scale, -(low / scale).round()
+
+
+def search_bounds(product: MatMul, reads: Reads, count: int, rounds: int) -> None:
+    """Give both sides of a product their grids: both bounds together, then by turns one bound of one side."""
+    searches = [BoundSearch(product, reads, left=left, count=count) for left in (True, False)]
+    for search in searches:
+        search.choose("both")
+    for _ in range(rounds):
+        for search in searches:
+            search.choose("upper")
+            search.choose("lower")

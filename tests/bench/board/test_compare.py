@@ -1,0 +1,79 @@
+"""`vitptq compare`: every row beside one method."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.bench.record_factory import make_cards, make_cell, make_record
+from vitptq.bench.board.board import Board
+from vitptq.bench.board.compare import Reference, as_markdown
+from vitptq.bench.errors import BadInput, UnknownName
+from vitptq.bench.results.store import Store
+
+LABELS = np.zeros(3000, np.int16)
+
+
+def store_of(tmp_path: Path, rows: list[tuple[dict[str, object], list[int]]]) -> Store:
+    """Return a store with a row per entry: fields of the cell, and per seed how many of 3000 images are wrong."""
+    store = Store(tmp_path)
+    for fields, wrong in rows:
+        for seed, count in enumerate(wrong):
+            cell = make_cell(task="imagenet", seed=seed, **fields)
+            predictions = (np.arange(3000) < count).astype(np.int16)
+            evidence = store.add_evidence(cell.id, {"labels": LABELS, "predictions": predictions})
+            store.add(make_record(cell, score=100 * (1 - count / 3000), images=3000, evidence=evidence))
+    return store
+
+
+def told(store: Store, reference: str) -> str:
+    return as_markdown(Board.from_records(store.readable(), make_cards()), store, Reference.parse(reference))
+
+
+def test_a_row_is_told_with_its_difference_and_verdict(tmp_path: Path) -> None:
+    store = store_of(tmp_path, [({"method": "minmax"}, [600, 630, 615]), ({"method": "omse"}, [150, 165, 180])])
+    text = told(store, "minmax")
+    assert "| OMSE | 94.50 (3) | +15.00 ± " in text
+    assert text.splitlines()[4].endswith("| better |")
+    assert "| MinMax | 79.50 (3) | – | |" in text
+
+
+def test_a_difference_on_fewer_draws_than_the_score_says_so(tmp_path: Path) -> None:
+    store = store_of(tmp_path, [({"method": "minmax"}, [600]), ({"method": "omse"}, [150, 165, 180])])
+    assert "| +15.00 ± 1.28 | better (draws of both: 1) |" in told(store, "minmax")
+
+
+def test_the_reference_has_as_many_calibration_images_as_the_row(tmp_path: Path) -> None:
+    rows = [({"method": "minmax", "calibration_size": n}, [w, w]) for n, w in ((32, 600), (128, 300))]
+    rows += [({"method": "omse", "calibration_size": 128}, [150, 150])]
+    text = told(store_of(tmp_path, rows), "minmax")
+    assert "| OMSE | 95.00 (2) | +5.00 ± " in text
+
+
+def test_rows_that_may_not_stand_beside_others_are_left_out(tmp_path: Path) -> None:
+    rows = [({"method": "minmax"}, [600]), ({"method": "omse"}, [150])]
+    rows += [({"method": "ema", "track": "published"}, [100]), ({"method": "percentile", "data": "mini-0"}, [100])]
+    text = told(store_of(tmp_path, rows), "minmax")
+    assert "OMSE" in text
+    assert "EMA" not in text and "Percentile" not in text
+
+
+def test_parameters_choose_the_reference(tmp_path: Path) -> None:
+    rows = [({"method": "minmax", "parameters": {"x": x}}, [w]) for x, w in ((0.0, 600), (1.0, 300))]
+    store = store_of(tmp_path, rows)
+    assert "+10.00 ±" in told(store, "minmax:x=0.0")
+    assert "-10.00 ±" in told(store, "minmax:x=1.0")
+    with pytest.raises(BadInput, match=r"minmax fits 2 rows at W4A4: .*name parameters"):
+        told(store, "minmax")
+    with pytest.raises(BadInput, match="no row fits minmax:x=2"):
+        told(store, "minmax:x=2.0")
+
+
+def test_unknown_methods_and_unreadable_parameters_are_named(tmp_path: Path) -> None:
+    store = store_of(tmp_path, [({"method": "minmax"}, [600])])
+    with pytest.raises(UnknownName, match="nonesuch"):
+        told(store, "nonesuch")
+    with pytest.raises(BadInput, match=r'"x" in "minmax:x" is not KEY=VALUE'):
+        told(store, "minmax:x")

@@ -1,0 +1,108 @@
+"""The store: whole files only, immutable records, clear words about damaged ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vitptq.bench.results.cell import Cell
+from vitptq.bench.run.cell_run import Run, run_cell
+from vitptq.bench.errors import BadInput, Missing
+from vitptq.bench.results.record import Record
+from vitptq.bench.results.store import Store, write_atomically
+
+
+@pytest.fixture
+def record(run: Run, cells: list[Cell]) -> Record:
+    made = run_cell(cells[0], run)
+    assert made is not None
+    assert made.status == "ok"
+    return made
+
+
+def test_record_reads_back_equal(run: Run, record: Record) -> None:
+    assert run.store.record(record.cell) == record
+    assert run.store.records() == [record]
+
+
+def test_measured_record_is_immutable(run: Run, record: Record) -> None:
+    with pytest.raises(BadInput, match="immutable"):
+        run.store.add(record)
+
+
+def test_evidence_is_sixteen_bits_per_image(run: Run, record: Record) -> None:
+    assert record.evidence is not None
+    evidence = run.store.evidence(record.evidence)
+    assert {values.dtype for values in evidence.values()} == {np.dtype(np.int16)}
+
+
+def test_changed_evidence_is_noticed(run: Run, record: Record) -> None:
+    assert record.evidence is not None
+    path = run.store.evidence_dir / record.evidence.file
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(BadInput, match="its record says"):
+        run.store.evidence(record.evidence)
+    path.unlink()
+    with pytest.raises(Missing, match="measure the cell again"):
+        run.store.evidence(record.evidence)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda text: text[: len(text) // 2], "does not fit the schema"),
+        (lambda text: text.replace('"seed": 0', '"seed": 1'), "is not the hash of the cell"),
+        (lambda text: text.replace('"status"', '"statu"'), "does not fit the schema"),
+        (lambda text: text.replace('"schema_version": 1', '"schema_version": 2'), "schema_version"),
+    ],
+)
+def test_damaged_record_is_named_and_the_rest_stays_readable(
+    run: Run, record: Record, change: Callable[[str], str], words: str
+) -> None:
+    path = run.store.records_dir / f"{record.id}.json"
+    path.write_text(change(path.read_text()))
+    with pytest.raises(BadInput, match=words):
+        run.store.records()
+    assert len(run.store.problems()) == 1
+    assert str(path) in run.store.problems()[0]
+    assert run.store.readable() == []
+
+
+def test_record_under_another_name_is_refused(run: Run, record: Record) -> None:
+    path = run.store.records_dir / f"{record.id}.json"
+    path.rename(path.with_stem("0" * 64))
+    with pytest.raises(BadInput, match="named after its cell"):
+        run.store.records()
+
+
+def test_left_over_temporary_files_are_not_read(run: Run, record: Record) -> None:
+    (run.store.records_dir / f".{record.id}.json.abc.tmp").write_text("half")
+    assert run.store.records() == [record]
+
+
+def test_full_disk_leaves_no_file_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(BadInput, match="No space left on device; free space"):
+        write_atomically(tmp_path / "x" / "file", b"data")
+    assert list((tmp_path / "x").iterdir()) == []
+
+
+def test_merging_is_copying(run: Run, record: Record, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(run.store.root / "records", tmp_path / "merged" / "records")
+    shutil.copytree(run.store.root / "evidence", tmp_path / "merged" / "evidence")
+    assert Store(tmp_path / "merged").records() == [record]
+
+
+def test_a_claimed_cell_is_left_to_its_holder(run: Run, cells: list[Cell]) -> None:
+    with run.store.claimed(cells[0]) as mine:
+        assert mine
+        assert run_cell(cells[0], run) is None
+    assert run_cell(cells[0], run) is not None

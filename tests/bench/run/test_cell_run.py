@@ -1,0 +1,338 @@
+"""One cell: gate, failures, retries, provenance and costs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.bench import planted
+from vitptq.bench import registry
+from vitptq.bench.results import suites
+from vitptq.bench.results.cell import Cell
+from vitptq.bench.results.record import EvidenceRef, Record
+from vitptq.bench.results.store import LEFT_OVER_S, Store
+from vitptq.bench.results.verify import verify
+from vitptq.bench.run.cell_run import Run, run_cell
+
+HERE = Path(__file__).parents[1]
+
+
+def cell(model: str = "vit", method: str = "minmax", bits: str = "W4A4") -> Cell:
+    group = suites.Group(task="tiny", edition="test", models=[model], methods=[method], bits=[bits])
+    return suites.expand(group)[-1]
+
+
+def measured(cell: Cell, run: Run) -> Record:
+    record = run_cell(cell, run)
+    assert record is not None
+    return record
+
+
+def plant(monkeypatch: pytest.MonkeyPatch, cls: type[planted.Planted]) -> None:
+    monkeypatch.setattr(registry, "methods", lambda: {**_METHODS, "planted": cls})
+
+
+_METHODS = registry.methods()
+
+
+def test_float_cell_is_measured_first_and_opens_the_gate(tiny: None, run: Run) -> None:
+    record = measured(cell(), run)
+    assert record.counts
+    assert record.gate is not None
+    reference = next(r for r in run.store.records() if r.cell.is_float)
+    assert record.gate.float_cell == reference.id
+    assert record.gate.measured == reference.scores["top1"] == 100
+
+
+def test_shut_gate_is_recorded_with_its_reason(tiny: None, run: Run) -> None:
+    record = measured(cell("wrong_reference"), run)
+    assert record.status == "ok"
+    assert not record.counts
+    assert record.gate is not None
+    assert "50.00 points apart, 0.50 allowed" in record.gate.reason
+
+
+def test_float_record_of_another_environment_does_not_open_the_gate(
+    tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured(cell(), run)
+    monkeypatch.setattr("vitptq.bench.run.provenance.environment", lambda device: "elsewhere")
+    record = measured(cell(bits="W8A8"), run)
+    assert record.counts  # measured again here, and within tolerance
+    assert record.gate is not None
+    assert record.gate.evidence is not None
+    assert not [problem for verdict in verify(run.store) for problem in verdict.problems]
+
+
+def test_audit_costs_and_provenance_are_in_the_record(tiny: None, run: Run) -> None:
+    record = measured(cell(), run)
+    assert record.audit is not None and record.audit.clean
+    assert record.audit.quantised_macs == record.audit.macs > 0
+    assert record.costs is not None
+    stem = 3 * 8 * 8 * 32 * 16  # MACs of the patch embedding, whose input has 8 bits
+    assert record.costs.bit_operations == (record.audit.macs - stem) * 16 + stem * 32
+    assert record.costs.peak_host_mib > 50
+    model = registry.task("tiny", "test").load("vit", torch.device("cpu"))
+    weights = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv2d))
+    everything = sum(p.numel() for p in model.parameters())
+    assert record.costs.model_mib == pytest.approx((weights * 4 + (everything - weights) * 32) / 8 / 2**20, abs=1e-3)
+    assert record.provenance.versions["torch"] == torch.__version__
+    assert record.provenance.commit
+
+
+def test_same_cell_twice_gives_the_same_result(tiny: None, run: Run, tmp_path: Path) -> None:
+    from vitptq.bench.results.store import Store
+
+    again = replace(run, store=Store(tmp_path / "again"))
+    assert measured(cell(method="repq-vit"), run).result() == measured(cell(method="repq-vit"), again).result()
+
+
+@pytest.mark.parametrize(
+    ("cls", "kind", "words"),
+    [
+        (planted.Raises, "raised", "RuntimeError: planted failure"),
+        (planted.Mutates, "raised", "changed the float model"),
+        (planted.PeeksAtImages, "raised", "has no attribute 'batches'"),
+    ],
+)
+def test_failure_is_a_record(
+    tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch, cls: type[planted.Planted], kind: str, words: str
+) -> None:
+    plant(monkeypatch, cls)
+    record = measured(cell(method="planted"), run)
+    assert record.status == "failed"
+    assert record.failure is not None
+    assert record.failure.kind == kind
+    assert words in record.failure.message
+
+
+@pytest.mark.parametrize(("error", "kind"), [(torch.OutOfMemoryError, "out_of_memory"), (MemoryError, "out_of_memory")])
+def test_out_of_memory_is_told_apart(
+    tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch, error: type[Exception], kind: str
+) -> None:
+    def fail() -> None:
+        raise error("no memory")
+
+    plant(monkeypatch, planted._fault(fail))
+    record = measured(cell(method="planted"), run)
+    assert record.failure is not None
+    assert record.failure.kind == kind
+
+
+def test_traceback_ends_where_the_adapter_failed(tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch, planted.Raises)
+    failure = measured(cell(method="planted"), run).failure
+    assert failure is not None
+    assert 'raise RuntimeError("planted failure")' in failure.traceback
+
+
+def test_failed_cell_is_kept_until_a_retry_and_its_reason_afterwards(
+    tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = {"broken": True}
+
+    def sometimes() -> None:
+        if broken["broken"]:
+            raise RuntimeError("planted failure")
+
+    @planted.dataclass(frozen=True)
+    class Sometimes(planted.Planted):
+        """Fails until it does not."""
+
+        def quantize(self, model, calibration, bits):  # type: ignore[no-untyped-def]
+            sometimes()
+            return super().quantize(model, calibration, bits)
+
+    plant(monkeypatch, Sometimes)
+    target = cell(method="planted")
+    first = measured(target, run)
+    broken["broken"] = False
+    assert measured(target, run) == first
+    second = measured(target, replace(run, retry_failed=True))
+    assert second.status == "ok"
+    assert [failure.message for failure in second.earlier] == ["RuntimeError: planted failure"]
+
+
+def test_violations_are_in_the_record_of_a_cell_that_runs(
+    tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch, planted.FloatLayer)
+    record = measured(cell(method="planted"), run)
+    assert record.audit is not None
+    assert not record.audit.clean
+    assert record.audit.float_operands == ("blocks.0.mlp.fc2: input",)
+    assert record.audit.quantised_macs < record.audit.macs
+
+
+def test_verify_recomputes_scores_and_notices_a_changed_one(tiny: None, run: Run) -> None:
+    record = measured(cell(), run)
+    assert all(not verdict.problems for verdict in verify(run.store))
+    path = run.store.records_dir / f"{record.id}.json"
+    forged = record.model_copy(update={"scores": {"top1": record.scores["top1"] - 1}})
+    path.write_text(forged.model_dump_json())
+    problems = [problem for verdict in verify(run.store) for problem in verdict.problems]
+    assert len(problems) == 1
+    assert "the evidence gives" in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda r: {"gate": r.gate.model_copy(update={"tolerance": 99.0})}, "the model's card 100.0 +- 0.5"),
+        (
+            lambda r: {"gate": r.gate.model_copy(update={"measured": 99.9})},
+            "the float gate says 99.9, its evidence 100.0",
+        ),
+        (lambda r: {"images": 63}, "the evidence covers 64 images"),
+    ],
+)
+def test_forged_figures_are_noticed(
+    tiny: None, run: Run, change: Callable[[Record], dict[str, object]], words: str
+) -> None:
+    record = measured(cell(), run)
+    path = run.store.records_dir / f"{record.id}.json"
+    path.write_text(record.model_copy(update=change(record)).model_dump_json())
+    assert words in str([verdict.problems for verdict in verify(run.store)])
+
+
+def test_forged_labels_are_noticed(tiny: None, run: Run) -> None:
+    record = measured(cell(), run)
+    assert record.evidence is not None
+    evidence = run.store.evidence(record.evidence)
+    reference = run.store.add_evidence(record.id, {**evidence, "labels": evidence["predictions"]})
+    forged = record.model_copy(update={"evidence": reference, "scores": {"top1": 100.0}})
+    (run.store.records_dir / f"{record.id}.json").write_text(forged.model_dump_json())
+    assert "labels in the evidence differ" in str([verdict.problems for verdict in verify(run.store)])
+
+
+def test_failed_float_cell_fails_the_cell_and_both_can_be_retried(
+    tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("vitptq.methods.float32.Float32.quantize", planted.Raises.quantize)
+        record = measured(cell(), run)
+    assert record.failure is not None
+    assert "the float cell of vit failed (RuntimeError: planted failure)" in record.failure.message
+    assert measured(cell(), replace(run, retry_failed=True)).counts
+
+
+def test_what_a_method_draws_depends_on_the_seed_alone(tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[float] = []
+
+    @planted.dataclass(frozen=True)
+    class Draws(planted.Planted):
+        """Draws a number."""
+
+        def quantize(self, model, calibration, bits):  # type: ignore[no-untyped-def]
+            drawn.append(torch.rand(()).item())
+            return super().quantize(model, calibration, bits)
+
+    plant(monkeypatch, Draws)
+    first = cell(method="planted")  # measures the float cell as well
+    for target in (first, cell(method="planted", bits="W8A8"), first.model_copy(update={"seed": 1})):
+        measured(target, run)
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_exit_in_an_adapter_is_a_failed_cell(tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch, planted._fault(lambda: exit(3)))
+    failure = measured(cell(method="planted"), run).failure
+    assert failure is not None
+    assert failure.message == "SystemExit: 3"
+
+
+def test_changed_adapter_source_makes_another_cell(tiny: None, tmp_path: Path) -> None:
+    source = (HERE.parent.parent / "methods" / "minmax.py").read_text().replace('name = "minmax"', 'name = "{}"')
+    hashes = []
+    for name, extra in (("one", ""), ("two", ""), ("three", "\n# changed\n")):
+        path = tmp_path / f"{name}.py"
+        path.write_text(source.replace("{}", name) + extra)
+        hashes.append(registry.source_hash(registry.method(str(path))))
+    assert len(set(hashes)) == 3
+
+
+def test_what_a_method_tells_is_shown_and_recorded(tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch, planted.Tells)
+    said: list[tuple[str, int, int]] = []
+    record = measured(cell(method="planted"), replace(run, say=lambda *what: said.append(what)))
+    assert ("quantise: block 1/2, loss 0.5", 1, 2) in said
+    assert record.notes == ("told twice",)
+    assert record.details["method"] == {"finished before": []}
+    assert not run.store.work_dir(record.cell).exists()
+
+
+def test_a_failed_method_keeps_its_state_for_the_next_attempt(
+    tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch, planted.Tells)
+    asked = cell(method="planted")
+    with monkeypatch.context() as broken:
+        broken.setattr(planted, "_minmax", lambda *args: 1 / 0)
+        assert measured(asked, run).status == "failed"
+    assert [path.name for path in run.store.work_dir(asked).iterdir()] == ["block-1"]
+    record = measured(asked, replace(run, retry_failed=True))
+    assert record.details["method"] == {"finished before": ["block-1"]}
+    assert not run.store.work_dir(asked).exists()
+
+
+def test_nothing_is_told_outside_a_cell() -> None:
+    from vitptq.bench.contracts import reporting
+
+    reporting.report("alone", 0, 1)
+    assert reporting.work_folder() is None
+    with reporting.listening() as outer:
+        with reporting.listening() as inner:
+            reporting.note("inside")
+        reporting.note("outside")
+    assert (inner.notes, outer.notes) == (["inside"], ["outside"])
+
+
+def test_images_that_a_method_made_are_kept_beside_the_evidence(
+    tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch, planted.Paints)
+    record = measured(cell(method="planted"), run)
+    kept = record.details["images"]
+    assert isinstance(kept, dict)
+    ref = EvidenceRef.model_validate(kept["painted"])
+    assert ref.file == f"{record.id}.painted.npz"
+    assert run.store.evidence(ref)["painted"].shape == (1, 2, 4, 4, 3)
+
+
+def test_verify_notices_kept_images_that_changed_or_are_gone(
+    tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch, planted.Paints)
+    record = measured(cell(method="planted"), run)
+    path = run.store.evidence_dir / record.kept_images["painted"].file
+
+    def problems() -> list[str]:
+        return [problem for verdict in verify(run.store) for problem in verdict.problems]
+
+    assert problems() == []
+    path.write_bytes(path.read_bytes() + b"0")
+    (changed,) = problems()
+    assert changed.startswith("painted images: ") and "its record says" in changed
+    path.unlink()
+    (gone,) = problems()
+    assert gone.startswith("painted images: ") and "is missing; copy it from where the record was made" in gone
+
+
+def test_kept_images_survive_copying_and_sweeping(tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch, planted.Paints)
+    record = measured(cell(method="planted"), run)
+    kept = record.kept_images["painted"]
+    old = time.time() - 10 * LEFT_OVER_S
+    os.utime(run.store.evidence_dir / kept.file, (old, old))
+    run.store.sweep()
+    shutil.copytree(run.store.root, run.store.root.parent / "merged")
+    merged = Store(run.store.root.parent / "merged")
+    assert merged.evidence(kept)["painted"].shape == (1, 2, 4, 4, 3)
+    assert not [problem for verdict in verify(merged) for problem in verdict.problems]

@@ -1,0 +1,271 @@
+"""Hybrid families: folded and explicit on the real timm architectures, with random weights at their real input size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import timm
+import torch
+from timm.layers.activations import GELU
+from torch import Tensor, nn
+
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.contracts.method import Calibration, InputSpec
+from vitptq.bench.run.adapter_check import CPU
+from vitptq.bench.run.audit import audit
+from vitptq.methods.core.model.batch_norm import fold_batch_norm
+from vitptq.methods.core.model.families import family_of
+from vitptq.methods.core.model.operands import Operand
+from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.ranges.observers import watching
+from vitptq.methods.easyquant import EasyQuant
+from vitptq.methods.fq_vit import FQViT
+from vitptq.methods.minmax import MinMax
+from vitptq.methods.omse import OMSE
+from vitptq.methods.ptq4vit import PTQ4ViT
+from vitptq.methods.repq_vit import RepQViT
+from vitptq.tasks.mini.models import mini_efficientformerv2, mini_mobilevit, mini_mobilevitv2
+
+BITS = BitSpec(8, 8)
+SIDES = {"mobilevit_xxs": 256, "mobilevitv2_050": 256, "efficientformer_l1": 224, "efficientformerv2_s0": 224}
+
+
+@pytest.fixture(scope="module", params=SIDES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def model(name: str) -> nn.Module:
+    return randomised(timm.create_model(name, pretrained=False))
+
+
+def randomised(model: nn.Module) -> nn.Module:
+    """Give normalisations and layer scales values as after training: fresh ones would hide a wrong fold."""
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(std=0.2)
+                module.running_var.uniform_(0.5, 2)
+            if isinstance(module, nn.BatchNorm2d | nn.LayerNorm | nn.GroupNorm):
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.normal_(std=0.2)
+            if hasattr(module, "gamma"):
+                module.gamma.uniform_(0.2, 0.5)
+            if hasattr(module, "attention_biases"):
+                module.attention_biases.normal_()
+    return model.eval()
+
+
+class Images(Calibration):
+    """Two random images of a given size, in one batch."""
+
+    def __init__(self, side: int) -> None:
+        self.input = InputSpec((3, side, side), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+        self.device = CPU
+
+    def batches(self) -> Iterator[Tensor]:
+        yield torch.randn(2, *self.input.shape, generator=torch.Generator().manual_seed(2))
+
+    def forward(self, model: nn.Module, batch: Any) -> Tensor:
+        logits: Tensor = model(batch)
+        return logits
+
+
+def test_float_function_is_unchanged(name: str, model: nn.Module) -> None:
+    images = next(Images(SIDES[name]).batches())
+    with torch.no_grad():
+        expected, actual = model(images), explicit(model, BITS).model(images)
+    assert expected.std() > 1e-3
+    assert (actual - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def test_every_product_has_its_operands(name: str, model: nn.Module) -> None:
+    net = explicit(model, BITS)
+    layers = sum(type(m) in (nn.Linear, nn.Conv2d) for m in model.modules())
+    attentions = {"mobilevit_xxs": 9, "mobilevitv2_050": 0, "efficientformer_l1": 1, "efficientformerv2_s0": 5}[name]
+    assert len(net.weights) == layers
+    assert len(net.operands) == 2 * layers + 4 * attentions
+    roles = [operand.role for operand in net.operands.values()]
+    assert roles.count("stem_input") == 1
+    assert roles.count("softmax") == attentions
+
+
+def test_layers_behind_a_gelu_are_those_that_read_one(name: str, model: nn.Module) -> None:
+    net = explicit(model, BITS)
+    outputs: list[Tensor] = []  # kept, so that no storage is used twice
+    behind: set[str] = set()
+    for module in net.model.modules():
+        if isinstance(module, nn.GELU | GELU):
+            module.register_forward_hook(lambda *args: outputs.append(args[-1]))
+
+    def watch(operand: Operand, x: Tensor) -> None:
+        if any(x.data_ptr() == y.data_ptr() for y in outputs):
+            behind.add(operand.name)
+
+    watching(net.operands, watch, lambda: net.run(Images(SIDES[name])))
+    assert {name for name, operand in net.operands.items() if operand.role == "gelu"} == behind
+    assert len(behind) == {"efficientformer_l1": 15, "efficientformerv2_s0": 35}.get(name, 0)
+
+
+def test_no_batch_norm_stays_behind_a_convolution(name: str, model: nn.Module) -> None:
+    left = [n for n, m in explicit(model, BITS).model.named_modules() if isinstance(m, nn.BatchNorm2d)]
+    assert left == (["norm"] if name.startswith("efficientformerv2") else [])  # that one is followed by the pooling
+
+
+@pytest.mark.slow
+def test_audit_of_minmax_is_clean(name: str, model: nn.Module) -> None:
+    images = Images(SIDES[name])
+    quantised = MinMax().quantize(model, images, BITS)
+    audited = audit(quantised, BITS, next(images.batches())[:1], images.forward)
+    assert audited.violations == ()
+    assert audited.quantised_macs == audited.macs > 0
+
+
+def test_blocks_are_modules_in_execution_order_and_do_not_overlap(name: str, model: nn.Module) -> None:
+    net = explicit(model, BITS)
+    order: list[str] = []
+    for unit, module in net.blocks():
+        assert module is net.model.get_submodule(unit)
+        module.register_forward_hook(lambda *_, unit=unit: order.append(unit))
+    net.run(Images(SIDES[name]))
+    names = [unit for unit, _ in net.blocks()]
+    assert order == names
+    assert not any(a != b and a.startswith(f"{b}.") for a in names for b in names)
+
+
+def test_norm_readers_read_the_norm_and_nothing_else(name: str, model: nn.Module) -> None:
+    net = explicit(model, BITS)
+    pairs = net.norm_readers()
+    assert len(pairs) == {"mobilevit_xxs": 18, "efficientformer_l1": 2}.get(name, 0)
+    outputs: dict[nn.Module, Tensor] = {}
+    read: list[bool] = []
+    for norm, readers in pairs:
+        norm.register_forward_hook(lambda norm, _, out: outputs.update({norm: out}))
+        for reader in readers:
+            reader.register_forward_pre_hook(lambda _, args, norm=norm: read.append(args[0] is outputs[norm]))
+    net.run(Images(SIDES[name]))
+    assert all(read) and len(read) == len(pairs)
+
+
+def test_bridges_by_name(name: str, model: nn.Module) -> None:
+    found = explicit(model, BITS).bridges()
+    stage = "stages.3.blocks"
+    expected = {
+        "mobilevit_xxs": [(f"stages.{i}.1.conv_1x1", f"stages.{i}.1.transformer.0.attn.qkv") for i in (2, 3, 4)],
+        "mobilevitv2_050": [(f"stages.{i}.1.conv_1x1", f"stages.{i}.1.transformer.0.attn.qkv_proj") for i in (2, 3, 4)],
+        "efficientformer_l1": [(f"{stage}.2.mlp.fc2", f"{stage}.4.token_mixer.qkv")],
+        "efficientformerv2_s0": [
+            (f"{before}.mlp.fc2.conv", *(f"{after}.token_mixer.{side}.conv" for side in "qkv"))
+            for before, after in (("stages.2.blocks.3", "stages.2.blocks.4"), (f"{stage}.1", f"{stage}.2"))
+        ],
+    }[name]
+    assert [bridge.members for bridge in found] == expected
+    for bridge in found:
+        assert all(member.startswith(f"{bridge.inside}.") for member in bridge.members)
+        assert set(bridge.outputs) < set(bridge.members)
+
+
+@pytest.mark.parametrize(
+    ("name", "members"),
+    [
+        ("efficientformer_l3", [("stages.3.blocks.1.mlp.fc2", "stages.3.blocks.3.token_mixer.qkv")]),
+        ("efficientformer_l7", [("stages.3.downsample.conv", "stages.3.blocks.1.token_mixer.qkv")]),
+    ],
+)
+def test_bridge_of_larger_efficientformers(name: str, members: list[tuple[str, ...]]) -> None:
+    with torch.device("meta"):
+        model = timm.create_model(name, pretrained=False)
+    assert [bridge.members for bridge in family_of(model).bridges(model)] == members
+
+
+def test_model_that_ran_with_gradients_can_be_copied() -> None:
+    model = timm.create_model("efficientformerv2_s0", img_size=64, pretrained=False).eval()
+    model(torch.randn(1, 3, 64, 64))  # keeps attention biases that belong to a graph
+    assert explicit(model, BITS).model is not model
+
+
+def test_original_model_is_left_alone(model: nn.Module) -> None:
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    kinds = [(type(module), getattr(module, "inplace", None)) for module in model.modules()]
+    explicit(model, BITS)
+    assert [(type(module), getattr(module, "inplace", None)) for module in model.modules()] == kinds
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_one_fold_by_hand() -> None:
+    convolution, norm = nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1, eps=0.0).eval()
+    with torch.no_grad():
+        convolution.weight.fill_(3)
+        convolution.bias.fill_(1)
+        norm.weight.fill_(2)
+        norm.bias.fill_(0.5)
+        norm.running_mean.fill_(5)
+        norm.running_var.fill_(4)
+        fold_batch_norm(convolution, norm)
+    assert convolution.weight.item() == 3  # 3 * 2 / sqrt(4)
+    assert convolution.bias.item() == -3.5  # (1 - 5) * 2 / sqrt(4) + 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [MinMax(), OMSE(), RepQViT()], ids=lambda method: method.name)
+def test_methods_on_the_embedded_mobilevit(method: Any) -> None:
+    model, images = randomised(mini_mobilevit()), Images(32)
+    quantised = method.quantize(model, images, BITS)
+    batch = next(images.batches())
+    assert audit(quantised, BITS, batch[:1], images.forward).violations == ()
+    with torch.no_grad():
+        expected, actual = model(batch), quantised(batch)
+    assert (actual - expected).norm() < 0.1 * expected.norm()
+
+
+@pytest.mark.parametrize(
+    ("build", "family", "bridges"),
+    [
+        (mini_mobilevit, "mobilevit", 3),
+        (mini_mobilevitv2, "mobilevitv2", 3),
+        (mini_efficientformerv2, "efficientformerv2", 2),
+    ],
+)
+def test_embedded_hybrids_are_members_of_their_families(build: Any, family: str, bridges: int) -> None:
+    model, images = randomised(build()), Images(32)
+    batch = next(images.batches())
+    net = explicit(model, BITS)
+    with torch.no_grad():
+        expected, actual = model(batch), net.model(batch)
+    assert family_of(model).name == family
+    assert len(net.bridges()) == bridges
+    assert (actual - expected).abs().max() < 1e-5 * expected.abs().max()
+    quantised = MinMax().quantize(model, images, BITS)
+    audited = audit(quantised, BITS, batch[:1], images.forward)
+    assert audited.violations == ()
+    assert audited.quantised_macs == audited.macs
+
+
+def test_repq_folds_all_norms_of_the_embedded_mobilevit() -> None:
+    model = randomised(mini_mobilevit())
+    readers = [r for _, found in explicit(model, BITS).norm_readers() for r in found]
+    assert len(readers) == 12
+    quantised = RepQViT().quantize(model, Images(32), BITS)
+    for reader in readers:
+        quantizer: Any = quantised.get_submodule(reader.input_operand.name).quantizer
+        assert quantizer.granularity == "tensor"
+
+
+@pytest.mark.parametrize(
+    "method",
+    [EasyQuant(candidates=6), PTQ4ViT(candidates=6, rounds=1), FQViT()],
+    ids=lambda method: method.name,
+)
+@pytest.mark.parametrize("build", [mini_mobilevit, lambda: timm.create_model("efficientformerv2_s0", img_size=32)])
+def test_searches_and_integer_arithmetic_on_small_hybrids(method: Any, build: Any) -> None:
+    model, images = randomised(build()), Images(32)
+    quantised = method.quantize(model, images, BITS)
+    batch = next(images.batches())
+    assert audit(quantised, BITS, batch[:1], images.forward).violations == ()
+    with torch.no_grad():
+        expected, actual = model(batch), quantised(batch)
+    assert (actual - expected).norm() < 0.2 * expected.norm()

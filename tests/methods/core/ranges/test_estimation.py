@@ -1,0 +1,114 @@
+"""Range estimation: searches on sorted values against plain loops."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from vitptq.methods.core.quantizers.uniform import Uniform
+from vitptq.methods.core.ranges.estimation import (
+    MANY,
+    Bins,
+    SortedValues,
+    asymmetric_parameters,
+    least_error,
+    percentile,
+    sorted_quantile,
+)
+from vitptq.methods.core.ranges.shrunk import least_error_range, shrunk
+from vitptq.methods.ema import MovingAverage
+from vitptq.methods.percentile import MovingPercentile
+
+
+def test_quantile_agrees_with_torch() -> None:
+    x = torch.randn(1001)
+    for fraction in (0.0, 0.001, 0.5, 0.73, 0.9999, 1.0):
+        torch.testing.assert_close(
+            sorted_quantile(x.sort().values, fraction), x.quantile(fraction), rtol=1e-4, atol=1e-4
+        )
+
+
+@pytest.mark.parametrize("count", [3, 40, 999, 5000])
+@pytest.mark.parametrize("fraction", [0.6, 0.99, 0.999, 0.99999])
+def test_percentile_equals_that_of_sorted_values(count: int, fraction: float) -> None:
+    x = torch.randn(4, count)
+    ordered = x.sort(dim=1).values
+    low, high = percentile(x, fraction)
+    torch.testing.assert_close(low, sorted_quantile(ordered, 1 - fraction))
+    torch.testing.assert_close(high, sorted_quantile(ordered, fraction))
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_error_on_sorted_values_equals_a_pass_over_the_data(bits: int) -> None:
+    x = torch.randn(3, 2000, dtype=torch.float64).float()
+    lows, highs = shrunk(x.amin(1), x.amax(1))
+    scale, zero = asymmetric_parameters(lows, highs, bits)
+    fast = SortedValues(x).error(scale, zero, 0, 2**bits - 1)
+    for group in range(3):
+        for k in (0, 17, 60, 89):
+            plain = Uniform(bits, scale[group, k], zero[group, k])(x[group])
+            assert fast[group, k].item() == pytest.approx((plain - x[group]).double().square().mean().item(), rel=1e-4)
+
+
+def test_search_finds_the_candidate_that_a_loop_finds() -> None:
+    x = torch.randn(5, 3000).sinh()
+    low, high = least_error(x, *shrunk(x.amin(1), x.amax(1)), 4)
+    for group in range(5):
+        errors = []
+        for i in range(90):
+            factor = 1 - 0.01 * i
+            scale, zero = asymmetric_parameters(x[group].min()[None] * factor, x[group].max()[None] * factor, 4)
+            errors.append((Uniform(4, scale, zero)(x[group]) - x[group]).square().mean())
+        best = 1 - 0.01 * int(torch.stack(errors).argmin())
+        assert high[group].item() == pytest.approx(x[group].max().item() * best, rel=1e-5)
+        assert low[group].item() == pytest.approx(x[group].min().item() * best, rel=1e-5)
+
+
+def test_ranges_are_nested() -> None:
+    x = torch.randn(1, 100_000)
+    for low, high in (percentile(x, 0.999), least_error_range(x, 4)):
+        assert x.min() <= low.item() < high.item() <= x.max()
+
+
+def test_moving_average_by_hand() -> None:
+    observer = MovingAverage(0.01)
+    for batch in ([-1.0, 2.0], [-3.0, 12.0]):
+        observer.see(torch.tensor([batch]), bits=4, last=False)
+    low, high = observer.range()
+    assert low.item() == pytest.approx(-1.02)
+    assert high.item() == pytest.approx(2.1)
+
+
+def test_moving_percentile_starts_at_the_first_batch() -> None:
+    observer = MovingPercentile(0.9, 0.01)
+    x = torch.arange(101.0)[None]
+    observer.see(x, bits=4, last=True)
+    assert observer.range()[0].item() == pytest.approx(10)
+    assert observer.range()[1].item() == pytest.approx(90)
+
+
+def test_squared_error_falls_about_four_times_per_bit() -> None:
+    x = torch.rand(1, 50_000) * 2 - 1
+    errors = []
+    for bits in (4, 5, 6):
+        scale, zero = asymmetric_parameters(x.amin(1), x.amax(1), bits)
+        errors.append((Uniform(bits, scale, zero)(x) - x).square().mean().item())
+    assert errors[0] / errors[1] == pytest.approx(4, rel=0.2)
+    assert errors[1] / errors[2] == pytest.approx(4, rel=0.2)
+
+
+@pytest.mark.parametrize("bits", [3, 4, 8])
+@pytest.mark.parametrize("shape", ["normal", "one-sided", "long tails"])
+def test_bins_bound_the_error_and_find_the_candidate_that_sorting_finds(shape: str, bits: int) -> None:
+    torch.manual_seed(3)
+    x = torch.randn(1, MANY)
+    x = {"normal": x, "one-sided": x.relu(), "long tails": x.sinh()}[shape]
+    lows, highs = shrunk(x.amin(1), x.amax(1))
+    scale, zero = asymmetric_parameters(lows, highs, bits)
+    exact = SortedValues(x).error(scale, zero, 0, 2**bits - 1)[0] * MANY
+    upper, slack = Bins(x[0]).error(scale[0], zero[0], 0, 2**bits - 1)
+    assert (exact <= upper * (1 + 1e-6)).all()
+    assert (exact >= (upper - slack) * (1 - 1e-6)).all()
+    low, high = least_error(x, lows, highs, bits)
+    best = exact.argmin()
+    assert low[0] == lows[0, best] and high[0] == highs[0, best]
