@@ -35,7 +35,7 @@ def report(results: Path) -> Iterator[tuple[str, str, bool]]:
                 problems = found_task.problems(model)
             except VitptqError as error:
                 problems = [str(error)]
-            finding = " ".join(problems) or f"ready; {found_task.place(model)}"
+            finding = " ".join(problems) or f"ready; {found_task.location(model)}"
             yield f"{task}/{edition} {model}", finding, not problems
 
 

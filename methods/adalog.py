@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.contracts.method import Calibration, Method
 from vitptq.methods.core.model.operands import Layer, Linear, MatMul
-from vitptq.methods.core.model.prepare import Explicit, explicit
+from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.core.quantizers.adaptive_log import BASES, GELU_DEPTH, AdaptiveLog, fold_shift, on_grids
 from vitptq.methods.core.quantizers.log import ZeroCode
 from vitptq.methods.core.ranges.estimation import percentile
-from vitptq.methods.core.reconstruct import Loss, Seen, Settings, Unit, all_units, divergence, reconstruct
+from vitptq.methods.core.reconstruct import Loss, Settings, StepTensors, Unit, all_units, divergence, reconstruct
 from vitptq.methods.core.reconstruct.base import reduced
 from vitptq.methods.core.reconstruct.settings import Autocast
 from vitptq.methods.core.search.product_search import (
@@ -101,7 +101,7 @@ class AdaLog(Method):
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the quantised model."""
-        net = explicit(model, bits)
+        net = prepare(model, bits)
         self.search(net, FirstImages(calibration, self.search_images))
         net.switch(True)
         if self.reconstruct:
@@ -110,12 +110,12 @@ class AdaLog(Method):
                 rounding_weight=self.rounding_weight, warm_up=self.warm_up, input="float", keep=1.0,
                 autocast=self.autocast, memory=self.memory_mb * 2**20, seed=torch.initial_seed(),
             )  # fmt: skip
-            reconstruct(net, explicit(model, bits), calibration, settings, loss=token_error, units=all_units(net))
+            reconstruct(net, prepare(model, bits), calibration, settings, loss=token_error, units=all_units(net))
         for layer in shifted_layers(net):
             fold_shift(layer)
         return net.model
 
-    def search(self, net: Explicit, calibration: Calibration) -> None:
+    def search(self, net: PreparedModel, calibration: Calibration) -> None:
         """Fold the LayerNorms and give every slot its quantizer."""
         refuse_float_sides(net, "AdaLog")
         progress = Progress(self.candidates, self.survivors, self.steps)
@@ -218,7 +218,7 @@ def _own_error(values: Tensor, prepare: Prepare) -> Error:
     )[None]
 
 
-def shifted_layers(net: Explicit) -> list[Linear]:
+def shifted_layers(net: PreparedModel) -> list[Linear]:
     """Return the linear layers whose input is shifted; a convolution's zero padding would miss the shift."""
     layers = [module for module in net.model.modules() if isinstance(module, Linear)]
     quantizers = [layer.input_operand.quantizer for layer in layers]
@@ -230,7 +230,7 @@ def token_error(unit: Unit) -> Loss:
     if unit.final:
         return divergence(unit)
 
-    def loss(seen: Seen) -> Tensor:
+    def loss(seen: StepTensors) -> Tensor:
         pairs = zip(seen.outputs, seen.targets, strict=True)
         return torch.stack([(out - target).square().sum(1).mean() for out, target in pairs]).sum() / TOKEN_DIVISOR
 

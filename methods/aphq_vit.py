@@ -14,12 +14,12 @@ from vitptq.bench.bits import BitSpec
 from vitptq.bench.contracts.method import Calibration, Method
 from vitptq.bench.contracts.reporting import note, note_details
 from vitptq.methods.core.model.operands import MatMul
-from vitptq.methods.core.model.prepare import Explicit, explicit
+from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.core.reconstruct import (
     Loss,
     LossFor,
-    Seen,
     Settings,
+    StepTensors,
     Unit,
     all_units,
     divergence,
@@ -128,7 +128,7 @@ class APHQViT(Method):
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the reconstructed model."""
-        net, twin = explicit(model, bits), explicit(model, bits)
+        net, twin = prepare(model, bits), prepare(model, bits)
         refuse_float_sides(net, "APHQ-ViT")
         mlps = [mlp.whole for mlp in mlps_of(net)] if self.mlp else []
         weights = self.weights(twin, calibration, [*backbone_units(net), *mlps])
@@ -153,7 +153,7 @@ class APHQViT(Method):
             normalise=FIRST_LOSS, autocast=self.autocast, memory=self.memory_mb * 2**20, seed=torch.initial_seed(),
         )  # fmt: skip
 
-    def weights(self, twin: Explicit, calibration: Calibration, units: list[str]) -> dict[str, Tensor | None]:
+    def weights(self, twin: PreparedModel, calibration: Calibration, units: list[str]) -> dict[str, Tensor | None]:
         """Return each unit's importance relative to its mean, and tell the record about it."""
         draw = torch.Generator(calibration.device).manual_seed(torch.initial_seed())
         fisher = fisher_mc(
@@ -169,7 +169,7 @@ class APHQViT(Method):
         self.tell(twin, FirstImages(calibration, CHECKED), figures)
         return {name: relative(h) for name, h in maps.items()}
 
-    def tell(self, twin: Explicit, some: Calibration, figures: Mapping[str, JsonValue]) -> None:
+    def tell(self, twin: PreparedModel, some: Calibration, figures: Mapping[str, JsonValue]) -> None:
         """Put the importance on the run's page, beside what tells a property of the model from rounding noise."""
         units = list(figures)
         columns: dict[str, Mapping[str, JsonValue]] = {}
@@ -188,7 +188,7 @@ class APHQViT(Method):
             rows.append({"unit": name, **more, **own})
         note_details("importance", {"kind": self.importance, "text": text, "rows": rows})
 
-    def search(self, net: Explicit, calibration: Calibration) -> None:
+    def search(self, net: PreparedModel, calibration: Calibration) -> None:
         """Fold the LayerNorms and give every slot its quantizer."""
         progress = Progress(self.candidates, steps=1)
         fold_norms(net, calibration, progress)
@@ -206,7 +206,7 @@ class APHQViT(Method):
         return fewer
 
 
-def backbone_units(net: Explicit) -> list[str]:
+def backbone_units(net: PreparedModel) -> list[str]:
     """Return the units outside the neck and the heads of a detector or segmenter, those of the backbone."""
     backbone = replace(net.bits, parts=())
     return [name for name in all_units(net) if not backbone.leaves(name)]
@@ -229,7 +229,7 @@ def weighted_by(weights: Mapping[str, Tensor | None]) -> LossFor:
         if weight.ndim == 1 and isinstance(unit.module, nn.Conv2d):
             weight = weight[:, None, None]
 
-        def loss(seen: Seen) -> Terms:
+        def loss(seen: StepTensors) -> Terms:
             if len(seen.outputs) > 1:
                 return plain(seen)
             return ((seen.output - seen.target).square() * weight).mean()

@@ -13,7 +13,7 @@ from vitptq.methods.core.datafree.adversarial import Rules, play
 from vitptq.methods.core.datafree.generate import Generated, Recipe, generate, noise
 from vitptq.methods.core.datafree.keep import drawn_once
 from vitptq.methods.core.datafree.similarity import Entropy
-from vitptq.methods.core.model.prepare import Explicit, explicit
+from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
 
 
@@ -49,7 +49,7 @@ class DataFreeMinMax(Method):
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the model with min-max ranges from the images."""
         given = DataFree(calibration.input, calibration.device)
-        net = explicit(model, bits)
+        net = prepare(model, bits)
         batches = self._batches(net, given, model, bits)
         observe_weights(net, symmetric=True)
         observe_activations(net, Generated(net, given, batches), RunningMinMax)
@@ -64,7 +64,7 @@ class DataFreeMinMax(Method):
         reduced = self.images.startswith("psaq") and any(getattr(self, n) < getattr(default, n) for n in used)
         return ["reduced: " + ", ".join(f"{n} {getattr(self, n)}" for n in used)] if reduced else []
 
-    def _batches(self, net: Explicit, given: DataFree, model: nn.Module, bits: BitSpec) -> list[Tensor]:
+    def _batches(self, net: PreparedModel, given: DataFree, model: nn.Module, bits: BitSpec) -> list[Tensor]:
         if self.images in ("gaussian", "uniform"):
             return [noise(self.images, self.batch, given.input, given.device)]
         entropy = Entropy(self.kde_points)
@@ -74,4 +74,4 @@ class DataFreeMinMax(Method):
         first = replace(first, one_hot=0.0)
         later = replace(first, steps=self.later_steps)
         rules = Rules(first, later, self.cycles, self.learn_steps)
-        return drawn_once("", given, lambda: play(net, explicit(model, bits), given, rules).pool)
+        return drawn_once("", given, lambda: play(net, prepare(model, bits), given, rules).pool)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.contracts.method import Calibration, Method
 from vitptq.methods.core.model.operands import Convolution, Operand
-from vitptq.methods.core.model.prepare import Explicit, explicit
+from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.core.search.alternating import Scales, alternate
 from vitptq.methods.core.search.objective import ALL_POSITIONS, CHANNELS, POSITIONS, Cosine
 from vitptq.methods.core.search.recording import (
@@ -70,7 +70,7 @@ class EasyQuant(Method):
     @torch.no_grad()
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the model with the scales of greatest similarity."""
-        net = explicit(model, bits)
+        net = prepare(model, bits)
         found = operators(net, calibration)
         if self.form == "code_eq":
             Widening(net, calibration, found, self.memory_mb * MEGABYTE).run()
@@ -88,7 +88,7 @@ class EasyQuant(Method):
                 done += sides(found[name])
         return net.switch(True)
 
-    def _set(self, net: Explicit, name: str, operator: Operator, trace: Trace) -> None:
+    def _set(self, net: PreparedModel, name: str, operator: Operator, trace: Trace) -> None:
         """Set the quantizers of both slots, searched in turn (specification, section 4, step 3)."""
         groups = [grouping(net, name, operator, side, getattr(trace, side)) for side in SIDES]
         options = [
@@ -125,7 +125,7 @@ class Widening:
     Everything runs quantised, at the min-max scales that it starts from until its own were found.
     """
 
-    net: Explicit
+    net: PreparedModel
     calibration: Calibration
     found: dict[str, Operator]
     memory: int

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.contracts.method import Calibration, Method
-from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.ranges.estimation import Range, min_max
 from vitptq.methods.core.ranges.observers import Observer, observe_activations, observe_weights
 
@@ -56,7 +56,7 @@ class EMA(Method):
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the model with averaged ranges."""
-        net = explicit(model, bits)
+        net = prepare(model, bits)
         observe_weights(net, symmetric=self.w_symmetric)
         observe_activations(net, calibration, lambda: MovingAverage(self.momentum))
         return net.switch(True)

@@ -9,7 +9,7 @@ from torch import nn
 
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.contracts.method import Calibration, Method
-from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.quantizers.integer import integer_norms, integer_softmaxes
 from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
 
@@ -50,7 +50,7 @@ class FQViT(Method):
     @torch.no_grad()
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the model with quantised products and integer LayerNorm and softmax."""
-        net = explicit(model, bits)
+        net = prepare(model, bits)
         observe_weights(net, symmetric=True)
         observe_activations(net, calibration, RunningMinMax)
         if self.integer_softmax:

@@ -14,12 +14,12 @@ from vitptq.bench.bits import BitSpec
 from vitptq.bench.contracts.method import Calibration, Method
 from vitptq.methods.core.model.openmmlab import has_proposals, image_outputs
 from vitptq.methods.core.model.operands import Linear, MatMul
-from vitptq.methods.core.model.prepare import Explicit, explicit
+from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.core.reconstruct import (
     Loss,
     PerSample,
-    Seen,
     Settings,
+    StepTensors,
     Unit,
     all_units,
     block_units,
@@ -99,7 +99,7 @@ class MGRQ(Method):
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the reconstructed model."""
         net = RepQViT().calibrated(model, calibration, bits)
-        twin = explicit(model, bits)
+        twin = prepare(model, bits)
         adaround = self.rounding == "adaround"
         settings = Settings(
             iterations=self.steps(bits), batch=self.batch, weights=self.rounding, weight_rate=self.rate,
@@ -113,7 +113,7 @@ class MGRQ(Method):
         reconstruct(net, twin, calibration, settings, loss=loss, units=all_units(net))
         return net.model
 
-    def losses(self, net: Explicit, twin: Explicit, calibration: Calibration) -> LossFor:
+    def losses(self, net: PreparedModel, twin: PreparedModel, calibration: Calibration) -> LossFor:
         """Return what makes the loss of a unit; the float model's predictions are computed here, once."""
         forward = image_outputs if has_proposals(twin.model) else calibration.forward
         predictions = self.predictions(twin, calibration, forward) if self.global_weight else None
@@ -140,7 +140,7 @@ class MGRQ(Method):
         unit.tap(*layers)
         distance = DISTANCES[self.local]
 
-        def loss(seen: Seen) -> Terms:
+        def loss(seen: StepTensors) -> Terms:
             error = plain(seen)
             assert isinstance(error, Tensor)
             terms = {"block": error}
@@ -155,7 +155,7 @@ class MGRQ(Method):
         return loss
 
     @torch.no_grad()
-    def predictions(self, twin: Explicit, calibration: Calibration, forward: Forward) -> Predictions:
+    def predictions(self, twin: PreparedModel, calibration: Calibration, forward: Forward) -> Predictions:
         """Run the float model over the calibration images and return what looks its predictions up."""
         memory = Memory(self.memory_mb * 2**20 // PREDICTIONS_SHARE, calibration.device)
         batches = [

@@ -8,7 +8,7 @@ from torch import nn
 
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.contracts.method import Calibration, Method
-from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
 
 
@@ -32,7 +32,7 @@ class MinMax(Method):
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the model with min-max ranges."""
-        net = explicit(model, bits)
+        net = prepare(model, bits)
         observe_weights(net, symmetric=self.w_symmetric)
         observe_activations(net, calibration, RunningMinMax)
         return net.switch(True)

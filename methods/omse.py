@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.contracts.method import Calibration, Method
-from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.ranges.estimation import Range, least_error
 from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
 from vitptq.methods.core.ranges.shrunk import least_error_range, shrunk
@@ -44,7 +44,7 @@ class OMSE(Method):
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the model with the ranges of least error."""
-        net = explicit(model, bits)
+        net = prepare(model, bits)
         observe_weights(net, symmetric=self.w_symmetric, estimate=self._weight_range())
         observe_activations(net, calibration, LeastError)
         return net.switch(True)

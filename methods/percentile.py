@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.contracts.method import Calibration, Method
-from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.ranges.estimation import Range, percentile
 from vitptq.methods.core.ranges.observers import observe_activations, observe_weights
 from vitptq.methods.ema import MovingAverage
@@ -45,7 +45,7 @@ class Percentile(Method):
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the model with percentile ranges."""
-        net = explicit(model, bits)
+        net = prepare(model, bits)
         observe_weights(net, symmetric=self.w_symmetric)
         observe_activations(net, calibration, lambda: MovingPercentile(self.fraction, self.momentum))
         return net.switch(True)

@@ -12,7 +12,7 @@ from vitptq.bench.contracts.method import Calibration, DataFree, Method
 from vitptq.methods.core.datafree.generate import Generated, Recipe, generate
 from vitptq.methods.core.datafree.keep import drawn_once
 from vitptq.methods.core.datafree.similarity import Entropy
-from vitptq.methods.core.model.prepare import Explicit, explicit
+from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
 
 
@@ -59,7 +59,7 @@ class PsaqVit(Method):
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the model with min-max ranges from generated images."""
         given = DataFree(calibration.input, calibration.device)
-        net = explicit(model, bits)
+        net = prepare(model, bits)
         images = drawn_once(self.kept, given, lambda: self._generate(net, given))
         observe_weights(net, symmetric=True)
         observe_activations(net, Generated(net, given, images), RunningMinMax)
@@ -71,7 +71,7 @@ class PsaqVit(Method):
         reduced = (self.batch, self.rounds, self.steps) != (paper.batch, paper.rounds, paper.steps)
         return [f"reduced: {self.batch} images, {self.rounds} x {self.steps} steps"] if reduced else []
 
-    def _generate(self, net: Explicit, given: DataFree) -> list[Tensor]:
+    def _generate(self, net: PreparedModel, given: DataFree) -> list[Tensor]:
         entropy = Entropy(self.kde_points, self.budget_mib)
         recipe = Recipe(self.batch, self.rounds, self.steps, self.rate, self.one_hot, self.variation, entropy)
         return [generate(net, given, recipe)]

@@ -15,7 +15,7 @@ from vitptq.methods.core.datafree.adversarial import Rules, play, set_ranges
 from vitptq.methods.core.datafree.generate import Recipe
 from vitptq.methods.core.datafree.keep import drawn_once
 from vitptq.methods.core.datafree.similarity import Entropy
-from vitptq.methods.core.model.prepare import Explicit, explicit
+from vitptq.methods.core.model.prepare import PreparedModel, prepare
 
 SETTINGS = ("batch", "cycles", "first_steps", "later_steps", "learn_steps")
 
@@ -76,8 +76,8 @@ class PsaqVitV2(Method):
         """Return the trained student."""
         shape = (calibration.input.shape[0], self.side, self.side) if self.side else calibration.input.shape
         given = DataFree(replace(calibration.input, shape=shape), calibration.device)
-        student = explicit(model, bits)
-        pool = drawn_once(self.kept, given, lambda: self._play(explicit(model, bits), student, given))
+        student = prepare(model, bits)
+        pool = drawn_once(self.kept, given, lambda: self._play(prepare(model, bits), student, given))
         set_ranges(student, given, pool)
         return student.switch(True)
 
@@ -87,7 +87,7 @@ class PsaqVitV2(Method):
         reduced = any(getattr(self, name) < getattr(default, name) for name in SETTINGS)
         return ["reduced: " + ", ".join(f"{name} {getattr(self, name)}" for name in SETTINGS)] if reduced else []
 
-    def _play(self, teacher: Explicit, student: Explicit, given: DataFree) -> list[Tensor]:
+    def _play(self, teacher: PreparedModel, student: PreparedModel, given: DataFree) -> list[Tensor]:
         entropy = Entropy(self.kde_points, self.budget_mib)
         first, later = (
             Recipe(self.batch, 2, steps, self.rate, 0.0, self.variation, entropy)

@@ -11,7 +11,7 @@ from vitptq.bench.bits import BitSpec
 from vitptq.bench.contracts.method import Calibration, Method
 from vitptq.bench.contracts.quantizer import Quantizer
 from vitptq.methods.core.model.operands import Operand
-from vitptq.methods.core.model.prepare import Explicit, explicit
+from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.core.quantizers.twin_uniform import TwinForm, TwinGelu, TwinSoftmax, negative_step, twin_gelu
 from vitptq.methods.core.quantizers.uniform import SCALE_FLOOR
 from vitptq.methods.core.search.alternating import Options, Scales, alternate
@@ -129,7 +129,7 @@ class PTQ4ViT(Method):
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the model with the scales of least weighted error."""
-        net = explicit(model, bits)
+        net = prepare(model, bits)
         found = operators(net, calibration)
         self._defaults(net, calibration, found)
         chosen: dict[Operand, Quantizer] = {}
@@ -142,11 +142,11 @@ class PTQ4ViT(Method):
             operand.quantizer = quantizer
         return net.switch(True)
 
-    def _defaults(self, net: Explicit, calibration: Calibration, found: dict[str, Operator]) -> None:
+    def _defaults(self, net: PreparedModel, calibration: Calibration, found: dict[str, Operator]) -> None:
         """Set every operand to its min-max scale on the first batch: the point at which G may be taken."""
         on_first_batch(net, calibration, found, lambda *slot: self._options(net, *slot).default())
 
-    def _options(self, net: Explicit, name: str, operator: Operator, side: Side, x: Tensor) -> Options:
+    def _options(self, net: PreparedModel, name: str, operator: Operator, side: Side, x: Tensor) -> Options:
         slot = sides(operator)[SIDES.index(side)]
         if slot.role == "softmax" and self.twin_softmax:
             return Splits(slot.bits, x, self.twin)
@@ -156,7 +156,7 @@ class PTQ4ViT(Method):
         return Scales(slot.bits, group, x, self.alpha, self.beta, self.candidates)
 
     @torch.no_grad()
-    def _search(self, net: Explicit, name: str, trace: Trace) -> dict[Operand, Quantizer]:
+    def _search(self, net: PreparedModel, name: str, trace: Trace) -> dict[Operand, Quantizer]:
         """Return the quantizers of both slots, searched in turn (specification, section 4, step 3)."""
         operator, tensors = trace.operator, (trace.first, trace.second)
         assert not isinstance(operator, Rows)

@@ -14,7 +14,7 @@ from vitptq.bench.contracts.method import Calibration, Method
 from vitptq.bench.contracts.quantizer import Quantizer
 from vitptq.methods.core.model.families import Bridge
 from vitptq.methods.core.model.operands import Conv2d, MatMul, Operand
-from vitptq.methods.core.model.prepare import Explicit, explicit
+from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.core.quantizers.integer import integer_norms, integer_softmaxes
 from vitptq.methods.core.search.bridge import BlockContest, BridgeRun
 from vitptq.methods.core.search.elimination import Best, race
@@ -108,7 +108,7 @@ class QHyViT(Method):
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the model with the grids of least weighted error."""
-        net = explicit(model, bits)
+        net = prepare(model, bits)
         found = operators(net, calibration)
         self._defaults(net, calibration, found)
         fixed: dict[Operand, Quantizer] = {}
@@ -132,7 +132,7 @@ class QHyViT(Method):
             integer_norms(net, calibration, FULL_MODE_BITS)
         return net.switch(True)
 
-    def _defaults(self, net: Explicit, calibration: Calibration, found: dict[str, Operator]) -> None:
+    def _defaults(self, net: PreparedModel, calibration: Calibration, found: dict[str, Operator]) -> None:
         """Set every operand to its default grid on the first batch: the point at which gradients are taken."""
 
         def default(name: str, operator: Operator, side: Side, x: Tensor) -> Quantizer:
@@ -140,7 +140,7 @@ class QHyViT(Method):
 
         on_first_batch(net, calibration, found, default)
 
-    def _gradient_net(self, net: Explicit) -> Explicit:
+    def _gradient_net(self, net: PreparedModel) -> PreparedModel:
         """Return the model with only those operands that quantise where gradients are taken."""
         if self.gradient_point == "all":
             return net
@@ -152,7 +152,7 @@ class QHyViT(Method):
         steps = torch.arange(self.candidates, device=device)
         return torch.cat([self.alpha + steps * ((self.beta - self.alpha) / self.candidates), steps.new_ones(1)])
 
-    def _grids(self, net: Explicit, name: str, operator: Operator, side: Side, x: Tensor) -> list[Grid]:
+    def _grids(self, net: PreparedModel, name: str, operator: Operator, side: Side, x: Tensor) -> list[Grid]:
         """Return the grids of one side, the default first."""
         slot = sides(operator)[SIDES.index(side)]
         default = grouping(net, name, operator, side, x)
@@ -171,7 +171,7 @@ class QHyViT(Method):
             grids += [asymmetric_grid(group, x, slot.bits) for group in groupings]
         return grids
 
-    def _turns(self, net: Explicit, name: str, operator: Operator, first: Tensor, second: Tensor) -> list[Turn]:
+    def _turns(self, net: PreparedModel, name: str, operator: Operator, first: Tensor, second: Tensor) -> list[Turn]:
         """Return both sides of an operator, at their default grids."""
         turns = []
         for side, x in zip(SIDES, (first, second), strict=True):
@@ -181,7 +181,7 @@ class QHyViT(Method):
 
     @torch.no_grad()
     def _search(
-        self, net: Explicit, name: str, trace: Trace, fixed: dict[Operand, Quantizer]
+        self, net: PreparedModel, name: str, trace: Trace, fixed: dict[Operand, Quantizer]
     ) -> dict[Operand, Quantizer]:
         """Return the quantizers of an operator's slots, searched in turn at its own output."""
         operator = trace.operator
@@ -198,7 +198,9 @@ class QHyViT(Method):
         self._settle(net, turns, judge)
         return dict(zip(sides(operator), (turn.quantizer for turn in turns), strict=True))
 
-    def _at_own_output(self, net: Explicit, trace: Trace, turn: Turn, other: Tensor, grid: Grid, guess: Tensor) -> Best:
+    def _at_own_output(
+        self, net: PreparedModel, trace: Trace, turn: Turn, other: Tensor, grid: Grid, guess: Tensor
+    ) -> Best:
         """Return the best factors of a grid by the error at the operator's own output."""
         factors = self._factors(trace.output.device)
         outputs, _ = judged(net, turn, grid)
@@ -206,7 +208,7 @@ class QHyViT(Method):
         memory = self.memory_mb * MEGABYTE
         return search(trace, turn.side, other, len(factors), grid.candidates(factors), objective, memory, guess)
 
-    def _settle(self, net: Explicit, turns: Sequence[Turn], judge: Judge, whole: Operator | None = None) -> None:
+    def _settle(self, net: PreparedModel, turns: Sequence[Turn], judge: Judge, whole: Operator | None = None) -> None:
         """Search the slots in turn, in rounds; one whose surroundings are as at its last search stays as it is.
 
         The slots of the operator `whole` have one factor for all groups of a grid.
@@ -220,7 +222,7 @@ class QHyViT(Method):
                 turn.met = around
                 self._take(net, turn, judge, turn.operator is whole)
 
-    def _take(self, net: Explicit, turn: Turn, judge: Judge, whole: bool) -> None:
+    def _take(self, net: PreparedModel, turn: Turn, judge: Judge, whole: bool) -> None:
         """Give a slot the best of its grids."""
         factors = self._factors(turn.x.device)
         best: tuple[Tensor, int, Tensor] | None = None
@@ -241,7 +243,7 @@ class QHyViT(Method):
 
     @torch.no_grad()
     def _search_bridge(
-        self, net: Explicit, at: Explicit, calibration: Calibration, bridge: Bridge
+        self, net: PreparedModel, at: PreparedModel, calibration: Calibration, bridge: Bridge
     ) -> dict[Operand, Quantizer]:
         """Return the quantizers of a bridge block's slots, by the error at the block's output.
 
@@ -278,7 +280,7 @@ class QHyViT(Method):
         return {slot_of(turn): turn.quantizer for turn in turns}
 
     def _at_an_end(
-        self, net: Explicit, run: BridgeRun, turns: Sequence[Turn], turn: Turn, grid: Grid, guess: Tensor
+        self, net: PreparedModel, run: BridgeRun, turns: Sequence[Turn], turn: Turn, grid: Grid, guess: Tensor
     ) -> Best:
         """Return the best factors for a slot of one of the block's last layers."""
         before = {slot_of(other): other.quantizer for other in turns if other.operator is run.first}
@@ -312,7 +314,7 @@ def slot_of(turn: Turn) -> Operand:
     return sides(turn.operator)[SIDES.index(turn.side)]
 
 
-def judged(net: Explicit, turn: Turn, grid: Grid) -> tuple[Tensor | None, Tensor | None]:
+def judged(net: PreparedModel, turn: Turn, grid: Grid) -> tuple[Tensor | None, Tensor | None]:
     """Return which output channels are judged together, and the group of each index of the grid's axis."""
     operator = turn.operator
     if turn.side == "first" and not isinstance(operator, MatMul):

@@ -13,7 +13,7 @@ from vitptq.bench.contracts.quantizer import Quantizer
 from vitptq.bench.errors import Unsupported
 from vitptq.methods.core.model.layer_norm import fold
 from vitptq.methods.core.model.operands import Linear, Operand
-from vitptq.methods.core.model.prepare import Explicit, explicit
+from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.core.quantizers.log import ZeroCode
 from vitptq.methods.core.quantizers.uniform import Granularity, Uniform
 from vitptq.methods.core.ranges.observers import watching
@@ -53,9 +53,9 @@ class RepQViT(Method):
         return self.calibrated(model, calibration, bits).model
 
     @torch.no_grad()
-    def calibrated(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> Explicit:
+    def calibrated(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> PreparedModel:
         """Return the reparameterised model, operands on: what methods that train it start from."""
-        net = explicit(model, bits)
+        net = prepare(model, bits)
         if bits.weights == FLOAT_BITS or bits.activations == FLOAT_BITS:
             raise Unsupported(f"RepQ-ViT has no form with float weights or activations ({bits})")
         by_channel = {reader.input_operand.name for _, readers in net.norm_readers() for reader in readers}
@@ -67,7 +67,7 @@ class RepQViT(Method):
         net.switch(True)
         return net
 
-    def _initialise(self, net: Explicit, calibration: Calibration, by_channel: set[str]) -> None:
+    def _initialise(self, net: PreparedModel, calibration: Calibration, by_channel: set[str]) -> None:
         """Set every quantizer on the first tensor that reaches it, rounded by the quantizers before it."""
 
         def watch(operand: Operand, x: Tensor) -> None:

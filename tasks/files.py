@@ -96,7 +96,7 @@ class FileTask(Task):
         """Say what is wrong with the model's checkpoint on this machine."""
         return [] if self.checkpoint_file(model).is_file() else [self.missing_checkpoint(model)]
 
-    def place(self, model: str) -> str:
+    def location(self, model: str) -> str:
         """Say where the images and the weights are."""
         return f"images in {self.folder}, weights in {self.checkpoint_file(model)}"
 

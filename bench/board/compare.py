@@ -108,7 +108,7 @@ class _Comparer:
         found = {}
         for record in row.counted:
             assert record.evidence is not None  # the schema demands it of a record with status ok
-            right = task.right(self.store.evidence(record.evidence))
+            right = task.correct(self.store.evidence(record.evidence))
             if right is None:
                 return None
             found[record.cell.seed] = right

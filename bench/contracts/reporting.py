@@ -17,7 +17,7 @@ Report = Callable[[str, int, int], None]
 
 
 @dataclass
-class Heard:
+class MethodLog:
     """What a method told while it quantised."""
 
     report: Report | None = None
@@ -27,14 +27,14 @@ class Heard:
     images: dict[str, NDArray[Any]] = field(default_factory=dict)
 
 
-_heard = Heard()
+_heard = MethodLog()
 
 
 @contextmanager
-def listening(report: Report | None = None, folder: Path | None = None) -> Iterator[Heard]:
+def listening(report: Report | None = None, folder: Path | None = None) -> Iterator[MethodLog]:
     """Collect what a method tells inside: its progress, notes and details. `folder` is where it may keep its state."""
     global _heard
-    outer, _heard = _heard, Heard(report, folder)
+    outer, _heard = _heard, MethodLog(report, folder)
     try:
         yield _heard
     finally:

@@ -98,17 +98,17 @@ class Task(ABC):
     def prepare(self, progress: Progress | None = None) -> None:
         """Make the data ready (generate the embedded data; nothing where the data must be downloaded by a person)."""
 
-    def warm(self, model: str) -> None:  # noqa: B027  most tasks have nothing to do
+    def preload(self, model: str) -> None:  # noqa: B027  most tasks have nothing to do
         """Read into memory what every evaluation needs, so that its time is not measured as a model's."""
 
-    def forget(self) -> None:  # noqa: B027  most tasks keep no image
+    def drop_images(self) -> None:  # noqa: B027  most tasks keep no image
         """Drop every image that this process keeps in memory; `warm` reads them again."""
 
     def image_folders(self) -> Sequence[Path]:
         """Return the folders that hold images, or what they are made from: closed while a data-free method works."""
         return ()
 
-    def place(self, model: str) -> str:
+    def location(self, model: str) -> str:
         """Say where data and checkpoint of `model` are on this machine."""
         return ""
 
@@ -150,7 +150,7 @@ class Task(ABC):
     def score(self, evidence: Evidence) -> dict[str, float]:
         """Recompute the scores (percent) from evidence alone."""
 
-    def right(self, evidence: Evidence) -> NDArray[np.bool_] | None:
+    def correct(self, evidence: Evidence) -> NDArray[np.bool_] | None:
         """Return per image whether the prediction is right; None where a score is not a share of the images."""
         return None
 

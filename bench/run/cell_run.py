@@ -19,7 +19,7 @@ from vitptq.bench import registry
 from vitptq.bench.bits import FLOAT
 from vitptq.bench.contracts.method import Calibration, DataFree, Method
 from vitptq.bench.contracts.quantizer import kept_weights
-from vitptq.bench.contracts.reporting import Heard, Report, listening
+from vitptq.bench.contracts.reporting import MethodLog, Report, listening
 from vitptq.bench.contracts.task import Progress, Task
 from vitptq.bench.errors import BadInput, Missing, Unsupported, VitptqError
 from vitptq.bench.results.cell import Cell
@@ -122,7 +122,7 @@ def _measure(cell: Cell, run: Run, started: str) -> Record:
     task.prepare(_said(run, "prepare"))
     opened = None if cell.is_float else _gate(cell, task, run)
     if method.category != "data-free":
-        task.warm(cell.model)  # before the clock starts: decoding images is no model's cost
+        task.preload(cell.model)  # before the clock starts: decoding images is no model's cost
     watch = Stopwatch()
     costs.reset_peak_memory(run.device)
     model = task.load(cell.model, run.device)
@@ -135,7 +135,7 @@ def _measure(cell: Cell, run: Run, started: str) -> Record:
     del model
     if method.category == "data-free":  # the images were dropped while it worked
         with watch.paused():
-            task.warm(cell.model)
+            task.preload(cell.model)
     audited = audit(quantised, cell.bit_spec, example, task.forward, float_macs=macs)
     with watch("evaluate"), kept_weights():
         evidence = task.evaluate(quantised, cell.model, run.device, _said(run, "evaluate"))
@@ -170,7 +170,7 @@ def _repetition(cell: Cell, run: Run, calibration: Calibration | DataFree) -> di
     return found
 
 
-def _told(heard: Heard, cell: Cell, run: Run) -> dict[str, JsonValue]:
+def _told(heard: MethodLog, cell: Cell, run: Run) -> dict[str, JsonValue]:
     """Return what the method told, and where the images are that it made: one file per name, beside the evidence."""
     found: dict[str, JsonValue] = {"method": dict(heard.details)} if heard.details else {}
     kept: dict[str, JsonValue] = {

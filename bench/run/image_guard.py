@@ -87,7 +87,7 @@ def closed_images(tasks: Iterable[Task]) -> Iterator[None]:
     """Let nothing read an image of `tasks` inside; raise ReadsImages at the end where it was tried."""
     folders: set[Path] = set()
     for task in tasks:
-        task.forget()
+        task.drop_images()
         folders.update(folder.resolve() for folder in task.image_folders())
     if not _guard.installed:
         sys.addaudithook(_guard.hook)

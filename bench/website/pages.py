@@ -168,7 +168,7 @@ def _pages(board: Board, evidence_dir: Path | None) -> Iterator[Page]:
     yield Page("missing.html", "missing.html", {"holes": tuple(_holes(board))})
     for table in board.tables:
         drawn = [charts.draw(table, style, size) for size in (charts.WIDE, charts.NARROW)]
-        yield Page(table_path(table), "table.html", {"table": table, "drawn": drawn})
+        yield Page(table_path(table), "table.html", {"table": table, "charts": drawn})
     for table in board.tables:
         for row in table.rows:
             seen = pictures.views(row, table.floats, evidence_dir)

@@ -123,10 +123,10 @@ class ClassificationTask(FileTask):
 
     def score(self, evidence: Evidence) -> dict[str, float]:
         """Recompute top-1 accuracy (percent) from evidence alone."""
-        right = self.right(evidence)
+        right = self.correct(evidence)
         return {"top1": 100.0 * int(np.count_nonzero(right)) / len(right)}
 
-    def right(self, evidence: Evidence) -> NDArray[np.bool_]:
+    def correct(self, evidence: Evidence) -> NDArray[np.bool_]:
         """Return per image whether the most likely class is the label."""
         self._check_evidence(evidence)
         return np.equal(evidence["predictions"], evidence["labels"])
@@ -135,14 +135,14 @@ class ClassificationTask(FileTask):
         """Return the hash of the labels."""
         return hashlib.sha256(np.ascontiguousarray(evidence["labels"]).tobytes()).hexdigest()
 
-    def warm(self, model: str) -> None:
+    def preload(self, model: str) -> None:
         """Decode the evaluation images, where they fit into memory."""
         config = self.data_config(self.card(model).name)
         files, _ = self.evaluation_files()
         if _bytes(len(files), config) <= self.cache_bytes:
             decoded_once(files, config, self.batch_size, self._workers_for(len(files), config))
 
-    def forget(self) -> None:
+    def drop_images(self) -> None:
         """Drop the decoded evaluation images."""
         _DECODED.clear()
 

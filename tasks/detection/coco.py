@@ -151,7 +151,7 @@ class CocoTask(FileTask):
         ground_truth.compare_with_folder(found, self.val)
         return found
 
-    def warm(self, model: str) -> None:
+    def preload(self, model: str) -> None:
         """Read the annotations, and decode the evaluation images where they fit into memory."""
         openmmlab.require("mmdet")
         self.card(model)
@@ -159,7 +159,7 @@ class CocoTask(FileTask):
         if self._bytes(len(truth.names)) <= self.cache_bytes:
             self._evaluation_items(truth)
 
-    def forget(self) -> None:
+    def drop_images(self) -> None:
         """Drop the decoded evaluation images."""
         _DECODED.clear()
 

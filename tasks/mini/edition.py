@@ -96,9 +96,9 @@ class MiniTask(FileTask):
         except DataError as error:
             raise BadInput(str(error)) from error
 
-    def forget(self) -> None:
+    def drop_images(self) -> None:
         """Drop the decoded images and what they are made from."""
-        super().forget()
+        super().drop_images()
         material.forget()
         compose.photographs_at_scales.cache_clear()
 

@@ -145,7 +145,7 @@ class Ade20kTask(FileTask):
         label_maps.check(found, self.classes, self.workers)
         return found
 
-    def warm(self, model: str) -> None:
+    def preload(self, model: str) -> None:
         """Check every label map, and decode the evaluation images that fit into memory.
 
         The checkpoint comes first: one that is not the model's is known before minutes of reading.
@@ -156,7 +156,7 @@ class Ade20kTask(FileTask):
         pairs = self.evaluation_pairs()
         batches.keep(self._source(model), pairs, self.cache_bytes, self._workers_for(pairs))
 
-    def forget(self) -> None:
+    def drop_images(self) -> None:
         """Drop the decoded evaluation images."""
         batches.forget()
 

@@ -25,12 +25,12 @@ from vitptq.bench.contracts import reporting
 from vitptq.bench.contracts.method import Calibration, DataFree, Method
 from vitptq.bench.contracts.quantizer import Quantizer
 from vitptq.bench.contracts.reporting import keep_images
-from vitptq.methods.core.model.prepare import Explicit, explicit
+from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
 
 
-def _minmax(model: nn.Module, calibration: Calibration, bits: BitSpec) -> Explicit:
-    net = explicit(model, bits)
+def _minmax(model: nn.Module, calibration: Calibration, bits: BitSpec) -> PreparedModel:
+    net = prepare(model, bits)
     observe_weights(net)
     observe_activations(net, calibration, RunningMinMax)
     net.switch(True)

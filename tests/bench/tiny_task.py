@@ -97,9 +97,9 @@ class TinyTask(Task):
 
     def score(self, evidence: Evidence) -> dict[str, float]:
         """Return top-1."""
-        return {"top1": 100.0 * float(self.right(evidence).mean())}
+        return {"top1": 100.0 * float(self.correct(evidence).mean())}
 
-    def right(self, evidence: Evidence) -> np.ndarray:
+    def correct(self, evidence: Evidence) -> np.ndarray:
         """Return per image whether the class is right."""
         return np.equal(evidence["predictions"], evidence["labels"])
 

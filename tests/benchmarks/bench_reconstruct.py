@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.run.adapter_check import RandomImages
-from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
 from vitptq.methods.core.reconstruct import Settings, Unit, reconstruct, squared_error
 from vitptq.methods.core.reconstruct.train import Trainer
@@ -92,7 +92,7 @@ def bench_reconstruction_step(benchmark: Any, model: str, way: str) -> None:
     make, name, side, images = MODELS[model]
     torch.manual_seed(0)
     float_model, calibration = make().eval().to(DEVICE), Images(side, images)
-    net, twin = explicit(float_model, BITS), explicit(float_model, BITS)
+    net, twin = prepare(float_model, BITS), prepare(float_model, BITS)
     observe_weights(net)
     observe_activations(net, calibration, RunningMinMax)
     net.switch(True)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from vitptq.bench import registry
 from vitptq.bench.bits import BitSpec
 from vitptq.methods.core.model.operands import Conv2d, Linear, MatMul
-from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.quantizers.adaptive_log import on_grids
 from vitptq.methods.core.ranges.estimation import least_error, uniform
 from vitptq.methods.core.search.objective import CHANNELS, POSITIONS, Cosine, Objective, SquaredError
@@ -52,7 +52,7 @@ def prepared(model: str) -> tuple[Any, Any]:
     """Return the explicit model and its calibration images."""
     task = registry.task("imagenet", "mini")
     task.prepare()
-    return explicit(task.load(model, CPU), W4A4), task.calibration(model, 32, 0, CPU)
+    return prepare(task.load(model, CPU), W4A4), task.calibration(model, 32, 0, CPU)
 
 
 @lru_cache(maxsize=8)

@@ -12,7 +12,7 @@ from vitptq.bench.run.adapter_check import RandomImages, two_block_models
 from vitptq.bench.run.audit import audit
 from vitptq.methods.adalog import AdaLog, _LogSearch, _own_error, ceiling_candidates
 from vitptq.methods.core.model.operands import Conv2d
-from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.quantizers.adaptive_log import GELU_DEPTH, AdaptiveLog
 from vitptq.methods.core.quantizers.uniform import Uniform
 from vitptq.methods.core.search.product_search import Reads
@@ -23,7 +23,7 @@ FAST = AdaLog(reconstruct=False, rounds=1, candidates=32, steps=2)
 
 @pytest.mark.parametrize("name", ["ViT", "Swin"])
 def test_logarithms_stand_behind_softmax_and_gelu_alone(name: str) -> None:
-    net = explicit(two_block_models()[name], BitSpec(4, 4))
+    net = prepare(two_block_models()[name], BitSpec(4, 4))
     FAST.search(net, RandomImages())
     for operand in net.operands.values():
         logarithmic = operand.role in ("softmax", "gelu")

@@ -16,7 +16,7 @@ from vitptq.bench.run.audit import audit
 from vitptq.methods import aphq_vit
 from vitptq.methods.aphq_vit import APHQViT
 from vitptq.methods.core.model.operands import MatMul
-from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.quantizers.uniform import Uniform
 from vitptq.methods.core.reconstruct import all_units
 from vitptq.methods.core.reconstruct.train import Trainer
@@ -43,7 +43,7 @@ def test_the_first_loss_of_every_unit_is_two(name: str, importance: Any, monkeyp
     model = two_block_models()[name]
     method = APHQViT(importance=importance, iterations=1, mlp_iterations=0, rounds=1, candidates=32, draws=1)
     method.quantize(model, RandomImages(), W4A4)
-    assert set(first) == set(all_units(explicit(model, W4A4)))
+    assert set(first) == set(all_units(prepare(model, W4A4)))
     assert all(value == pytest.approx(2.0) for value in first.values())
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.run.adapter_check import RandomImages, two_block_models
 from vitptq.methods.core.model.operands import Linear
-from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.quantizers.uniform import Uniform
 from vitptq.methods.core.search.recording import Trace, operators, record
 from vitptq.methods.core.search.side_search import multiples
@@ -28,7 +28,7 @@ def quantizer(model: nn.Module, name: str) -> Uniform:
 def test_chosen_scales_of_a_layer_equal_a_plain_loop() -> None:
     model, name = two_block_models()["ViT"], "blocks.1.mlp.fc1"
     quantised = EasyQuant(sequential=False).quantize(model, RandomImages(), BITS)
-    net = explicit(model, BITS)
+    net = prepare(model, BITS)
     layer: Any = operators(net, RandomImages())[name]
     trace = record(net, RandomImages(), layer)
 

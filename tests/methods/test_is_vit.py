@@ -12,7 +12,7 @@ from tests.methods.core.model import openmmlab_models
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.errors import Unsupported
 from vitptq.bench.run.adapter_check import RandomImages, two_block_models
-from vitptq.methods.core.model.prepare import Explicit, explicit
+from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.core.quantizers.uniform import Uniform
 from vitptq.methods.core.reconstruct import reconstruct
 from vitptq.methods.core.reconstruct.smooth_optimisation import Smooth, leading, set_weights
@@ -38,7 +38,7 @@ def images() -> Tensor:
     return torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(2))
 
 
-def off(net: Explicit) -> Tensor:
+def off(net: PreparedModel) -> Tensor:
     """Return the outputs with every operand off; the switches stay as they were."""
     states = {name: operand.on for name, operand in net.operands.items()}
     with torch.no_grad():
@@ -57,7 +57,7 @@ def apart(a: Tensor, b: Tensor) -> float:
 )
 def test_stage_2_changes_neither_the_float_function_nor_the_codes(model: nn.Module, method) -> None:
     stages = method.stages(BITS)
-    net = explicit(model, BITS)
+    net = prepare(model, BITS)
     stages.set_activations(net, RandomImages())
     expected = off(net)
     with torch.no_grad():
@@ -73,7 +73,7 @@ def test_stage_2_changes_neither_the_float_function_nor_the_codes(model: nn.Modu
 
 
 def test_patch_merging_is_folded_only_where_asked_for() -> None:
-    net = explicit(two_block_models()["Swin"], BITS)
+    net = prepare(two_block_models()["Swin"], BITS)
     stages = ISViT().stages(BITS)
     counts = [len(replace(stages, reductions=choice).folded(net)) for choice in (False, True)]
     assert counts[1] == len(net.norm_readers()) > counts[0] > 0
@@ -81,7 +81,7 @@ def test_patch_merging_is_folded_only_where_asked_for() -> None:
 
 def test_weights_stay_float_until_stage_3(model: nn.Module) -> None:
     stages = ISViT(iterations=0).stages(BITS)
-    net = explicit(model, BITS)
+    net = prepare(model, BITS)
     stages.set_activations(net, RandomImages())
     assert not any(operand.on or operand.quantizer is not None for operand in net.weights.values())
     assert all(operand.on and operand.quantizer is not None for operand in net.activations.values())
@@ -92,7 +92,7 @@ def test_weights_stay_float_until_stage_3(model: nn.Module) -> None:
 def test_training_freezes_all_but_weights_and_biases_and_lowers_the_error(model: nn.Module) -> None:
     calibration = RandomImages()
     stages = ISViT(iterations=30, rate=1e-3, batch=8).stages(BITS)
-    net, twin = explicit(model, BITS), explicit(model, BITS)
+    net, twin = prepare(model, BITS), prepare(model, BITS)
     stages.set_activations(net, calibration)
     for stage in (1, 3):
         if stage == 3:
@@ -169,7 +169,7 @@ def test_the_unrounded_zero_point_and_other_grids_can_be_asked_for() -> None:
     model = two_block_models()["ViT"]
     method = ISViT(iterations=0, round_zero_point=False, softmax="log2")
     stages: Smooth = method.stages(BITS)
-    net = explicit(model, BITS)
+    net = prepare(model, BITS)
     stages.set_activations(net, RandomImages())
     stages.reparameterise(net)
     zeros = [r.input_operand.quantizer.zero_point.item() for _, rs in stages.folded(net) for r in rs]

@@ -13,7 +13,7 @@ from tests.methods.core.model.openmmlab_models import Images
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.run.adapter_check import RandomImages, two_block_models
 from vitptq.methods import mgrq
-from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.reconstruct import Settings, reconstruct
 from vitptq.methods.mgrq import MGRQ
 
@@ -24,7 +24,7 @@ STEPS = Settings(iterations=1, weights="ste", weight_rate=0.0, input="quantised"
 def terms_of(method: MGRQ, name: str, bits: BitSpec, settings: Settings = STEPS):
     """Return (before, after) of each term, per unit, for a model whose operands are off."""
     model, calibration = two_block_models()[name], RandomImages()
-    net, twin = explicit(model, bits), explicit(model, bits)
+    net, twin = prepare(model, bits), prepare(model, bits)
     return reconstruct(net, twin, calibration, settings, loss=method.losses(net, twin, calibration))
 
 
@@ -47,7 +47,7 @@ def test_training_lowers_the_sum_of_the_terms_over_their_first_values(name):
     bits, calibration = BitSpec(3, 3), RandomImages()
     method = MGRQ(iterations=40, rate=1e-3, batch=8)
     model = two_block_models()[name]
-    net, twin = mgrq.RepQViT().calibrated(model, calibration, bits), explicit(model, bits)
+    net, twin = mgrq.RepQViT().calibrated(model, calibration, bits), prepare(model, bits)
     settings = Settings(
         iterations=40, batch=8, weights="ste", weight_rate=1e-3, weight_schedule="cosine", biases=True,
         scales=False, input="quantised", keep=1.0, normalise=1.0,
@@ -61,7 +61,7 @@ def test_training_lowers_the_sum_of_the_terms_over_their_first_values(name):
 
 def test_the_suffix_skips_the_blocks_in_front_only_where_nothing_else_reads_them():
     model, calibration = two_block_models()["ViT"], RandomImages()
-    net, twin = explicit(model, W4A4), explicit(model, W4A4)
+    net, twin = prepare(model, W4A4), prepare(model, W4A4)
     chains: dict[str, bool | None] = {}
 
     def loss(unit):
@@ -95,7 +95,7 @@ class FirstBlockAgain(RandomImages):
 
 def test_a_model_that_reads_its_first_block_again_is_no_chain():
     model, calibration = two_block_models()["ViT"], FirstBlockAgain()
-    net, twin = explicit(model, W4A4), explicit(model, W4A4)
+    net, twin = prepare(model, W4A4), prepare(model, W4A4)
     chains = {}
 
     def loss(unit):
@@ -127,7 +127,7 @@ def test_maps_count_by_their_variance():
 def test_a_detector_is_supervised_on_whole_images_and_its_heads_behind_the_proposals_never_run():
     pytest.importorskip("mmdet")
     model, calibration = openmmlab_models.mask_rcnn(), Images((32, 32))
-    twin, method = explicit(model, W4A4), MGRQ()
+    twin, method = prepare(model, W4A4), MGRQ()
     ran = []
     for head in (twin.model.roi_head.bbox_head, twin.model.roi_head.mask_head):
         head.register_forward_hook(lambda *_: ran.append(True))

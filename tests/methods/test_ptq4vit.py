@@ -11,7 +11,7 @@ from torch import nn
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.run.adapter_check import RandomImages, two_block_models
 from vitptq.bench.run.audit import audit
-from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.quantizers.twin_uniform import TwinGelu, TwinSoftmax
 from vitptq.methods.core.search.recording import operators
 from vitptq.methods.core.sensitivity.fisher import normalised, output_gradients
@@ -76,7 +76,7 @@ def test_gradient_passes_through_the_twins() -> None:
 @pytest.mark.parametrize("point", ["quantised", "sampled"])
 def test_gradient_at_an_output_equals_that_of_the_whole_graph(point: Any) -> None:
     method, images = PTQ4ViT(gradient_point=point, candidates=2), RandomImages()
-    net = explicit(two_block_models()["ViT"], BITS)
+    net = prepare(two_block_models()["ViT"], BITS)
     found = operators(net, images)
     method._defaults(net, images, found)
     name = "blocks.0.mlp.fc2"
@@ -110,7 +110,7 @@ def test_gradient_at_an_output_equals_that_of_the_whole_graph(point: Any) -> Non
 
 def test_gradients_of_outputs_that_depend_on_each_other_are_those_of_each_alone() -> None:
     images = RandomImages()
-    net = explicit(two_block_models()["ViT"], BITS)
+    net = prepare(two_block_models()["ViT"], BITS)
     found = operators(net, images)
     PTQ4ViT(candidates=2)._defaults(net, images, found)
     some = [found[name] for name in ("blocks.0.attn.qkv", "blocks.0.mlp.fc2", "blocks.1.attn.av", "head")]

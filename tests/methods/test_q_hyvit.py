@@ -17,7 +17,7 @@ from vitptq.bench.run.adapter_check import RandomImages, two_block_models
 from vitptq.bench.run.audit import audit
 from vitptq.methods.core.model.families import Bridge
 from vitptq.methods.core.model.operands import Conv2d
-from vitptq.methods.core.model.prepare import Explicit, explicit
+from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.core.quantizers.integer import IntegerLayerNorm, LogIntSoftmax
 from vitptq.methods.core.search.bridge import BlockContest, BridgeRun, switched_on
 from vitptq.methods.core.search.elimination import race
@@ -90,7 +90,7 @@ def test_without_its_ideas_it_chooses_as_ptq4vit_without_twins() -> None:
     plain = QHyViT(rounds=1, candidates=20, granularity="layer", scheme="symmetric").quantize(model, images, BITS)
     parent = PTQ4ViT(rounds=1, candidates=20, twin_softmax=False, twin_gelu=False).quantize(model, images, BITS)
     same = []
-    for name, operand in explicit(model, BITS).operands.items():
+    for name, operand in prepare(model, BITS).operands.items():
         scales: list[Any] = [m.get_submodule(name).quantizer.scale for m in (plain, parent)]  # type: ignore[union-attr]
         same.append(torch.allclose(*scales) if scales[0].shape == scales[1].shape else False)
         assert operand.name == name
@@ -140,8 +140,8 @@ def hybrid(request: pytest.FixtureRequest) -> tuple[nn.Module, Calibration]:
     return build(), images()
 
 
-def bridge_run(model: nn.Module, images: Calibration) -> tuple[Explicit, Bridge, BridgeRun]:
-    net = explicit(model, BITS)
+def bridge_run(model: nn.Module, images: Calibration) -> tuple[PreparedModel, Bridge, BridgeRun]:
+    net = prepare(model, BITS)
     QHyViT()._defaults(net, images, operators(net, images))
     bridge = net.bridges()[-1]
     gradients = output_gradients(net, images, [net.model.get_submodule(name) for name in bridge.outputs], "quantised")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.run.adapter_check import RandomImages, two_block_models
 from vitptq.methods.core.model.layer_norm import fold
-from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.quantizers.uniform import Uniform
 from vitptq.methods.core.ranges.percentile_error import least_error_affine, least_error_log_sqrt2
 from vitptq.methods.repq_vit import RepQViT
@@ -36,7 +36,7 @@ def images(dtype: torch.dtype = torch.float32) -> Tensor:
 def test_folding_leaves_the_float_function(model: nn.Module, dtype: torch.dtype, tolerance: float) -> None:
     model = model.to(dtype)
     expected = model(images(dtype)).detach()
-    net = explicit(model, BitSpec(4, 4))
+    net = prepare(model, BitSpec(4, 4))
     with torch.no_grad():
         for norm, readers in net.norm_readers():
             width = norm.weight.shape
@@ -46,7 +46,7 @@ def test_folding_leaves_the_float_function(model: nn.Module, dtype: torch.dtype,
 
 
 def test_folding_creates_the_bias_that_a_reduction_lacks() -> None:
-    net = explicit(two_block_models()["Swin"], BitSpec(4, 4))
+    net = prepare(two_block_models()["Swin"], BitSpec(4, 4))
     norm, readers = next(pair for pair in net.norm_readers() if pair[1][0].bias is None)
     fold(norm, readers, r1=torch.ones(norm.weight.shape), shift=torch.ones(norm.weight.shape))
     assert readers[0].bias is not None
@@ -91,7 +91,7 @@ def test_softmax_ceiling_is_one_of_the_percentiles() -> None:
 
 def test_inputs_behind_a_norm_end_with_one_scale(model: nn.Module) -> None:
     quantised = RepQViT().quantize(model, RandomImages(), BitSpec(4, 4))
-    net = explicit(model, BitSpec(4, 4))
+    net = prepare(model, BitSpec(4, 4))
     behind = [reader.input_operand.name for _, readers in net.norm_readers() for reader in readers]
     for name in behind:
         quantizer = quantised.get_submodule(name).quantizer

@@ -17,7 +17,7 @@ from vitptq.bench.contracts.method import DataFree
 from vitptq.bench.contracts.quantizer import Quantizer
 from vitptq.bench.contracts.reporting import report
 from vitptq.methods.core.datafree.generate import Extra, Generated, Outputs, Recipe, generate, outputs_of, schedule
-from vitptq.methods.core.model.prepare import Explicit
+from vitptq.methods.core.model.prepare import PreparedModel
 from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
 
 CAP = 1.0
@@ -46,7 +46,7 @@ class Played:
     history: list[tuple[float, float]]
 
 
-def play(teacher: Explicit, student: Explicit, given: DataFree, rules: Rules) -> Played:
+def play(teacher: PreparedModel, student: PreparedModel, given: DataFree, rules: Rules) -> Played:
     """Play every cycle; `student` ends with trained weights, its quantizers set from the whole pool and switched on."""
     pool: list[Tensor] = []
     history = []
@@ -62,7 +62,7 @@ def play(teacher: Explicit, student: Explicit, given: DataFree, rules: Rules) ->
     return Played(pool, history)
 
 
-def set_ranges(student: Explicit, given: DataFree, pool: list[Tensor]) -> None:
+def set_ranges(student: PreparedModel, given: DataFree, pool: list[Tensor]) -> None:
     """Set every quantizer anew, from the weights and one float pass over the pool, and switch them on."""
     observe_weights(student, symmetric=True)
     observe_activations(student, Generated(student, given, pool), RunningMinMax)
@@ -70,7 +70,7 @@ def set_ranges(student: Explicit, given: DataFree, pool: list[Tensor]) -> None:
 
 
 @torch.enable_grad()
-def learn(teacher: Explicit, student: Explicit, pool: list[Tensor], rules: Rules) -> None:
+def learn(teacher: PreparedModel, student: PreparedModel, pool: list[Tensor], rules: Rules) -> None:
     """Train weights and biases of the quantised layers to put out what the teacher does, on random batches of the pool.
 
     Ranges of activations stay; those of weights follow the weights. The gradient passes through the rounding of weights
@@ -102,13 +102,13 @@ def discrepancy(expected: Outputs, found: Outputs) -> Tensor:
 
 
 @torch.no_grad()
-def mean_discrepancy(teacher: Explicit, student: Explicit, pool: list[Tensor]) -> float:
+def mean_discrepancy(teacher: PreparedModel, student: PreparedModel, pool: list[Tensor]) -> float:
     """Return the discrepancy over all batches."""
     found = [discrepancy(outputs_of(teacher, images), outputs_of(student, images)) for images in pool]
     return torch.stack(found).mean().item()
 
 
-def _against(student: Explicit, weight: float) -> Extra:
+def _against(student: PreparedModel, weight: float) -> Extra:
     def against(images: Tensor, expected: Outputs) -> Tensor:
         return -weight * discrepancy(expected, outputs_of(student, images)).clamp_max(CAP)
 
@@ -116,7 +116,7 @@ def _against(student: Explicit, weight: float) -> Extra:
 
 
 @contextmanager
-def _trained(student: Explicit) -> Iterator[list[nn.Parameter]]:
+def _trained(student: PreparedModel) -> Iterator[list[nn.Parameter]]:
     """Let weights and biases of the quantised layers receive gradients inside."""
     layers = [student.model.get_submodule(name.rpartition(".")[0]) for name in student.weights]
     parameters = list(dict.fromkeys(p for layer in layers for p in layer.parameters(recurse=False)))
@@ -130,7 +130,7 @@ def _trained(student: Explicit) -> Iterator[list[nn.Parameter]]:
             parameter.grad = None
 
 
-def _follow(student: Explicit) -> None:
+def _follow(student: PreparedModel) -> None:
     """Set the weights' quantizers from the weights as they are, with a gradient that ignores them."""
     observe_weights(student, symmetric=True)
     for operand in student.weights.values():

@@ -24,7 +24,7 @@ from vitptq.methods.core.datafree.images import (
 )
 from vitptq.methods.core.datafree.similarity import Entropy
 from vitptq.methods.core.model.operands import MatMul
-from vitptq.methods.core.model.prepare import Explicit
+from vitptq.methods.core.model.prepare import PreparedModel
 
 Outputs = tuple[Tensor, ...]
 Extra = Callable[[Tensor, Outputs], Tensor]
@@ -57,7 +57,7 @@ class Recipe:
 class Attended:
     """The outputs of every product of attention with values during one forward pass."""
 
-    def __init__(self, net: Explicit) -> None:
+    def __init__(self, net: PreparedModel) -> None:
         """Find the products; a model without any is Unsupported."""
         products = [m for m in net.model.modules() if isinstance(m, MatMul) and m.left_operand.role == "softmax"]
         if not products:
@@ -85,7 +85,7 @@ class Attended:
 class Generated(Calibration):
     """Generated images as a calibration set."""
 
-    def __init__(self, net: Explicit, given: DataFree, batches: list[Tensor]) -> None:
+    def __init__(self, net: PreparedModel, given: DataFree, batches: list[Tensor]) -> None:
         """Serve `batches`, each (B, 3, H, W), to models of `net`'s family."""
         self.input, self.device = given.input, given.device
         self._net, self._batches = net, batches
@@ -99,7 +99,7 @@ class Generated(Calibration):
         return self._net.family.features(model, batch)
 
 
-def outputs_of(net: Explicit, images: Tensor) -> Outputs:
+def outputs_of(net: PreparedModel, images: Tensor) -> Outputs:
     """Return the model's differentiable outputs as a tuple."""
     found = net.family.features(net.model, images)
     return (found,) if isinstance(found, Tensor) else tuple(found)
@@ -107,7 +107,7 @@ def outputs_of(net: Explicit, images: Tensor) -> Outputs:
 
 @torch.enable_grad()
 def generate(
-    net: Explicit, given: DataFree, recipe: Recipe, extra: Extra | None = None, step: str = "images"
+    net: PreparedModel, given: DataFree, recipe: Recipe, extra: Extra | None = None, step: str = "images"
 ) -> Tensor:
     """Return `recipe.batch` images, (B, 3, H, W), normalised and rounded to 8 bits per channel.
 
@@ -156,14 +156,14 @@ def schedule(place: int, steps: int, rise: float = WARM_UP) -> float:
 
 
 @torch.no_grad()
-def _rate(net: Explicit, attended: Attended, images: Tensor) -> float:
+def _rate(net: PreparedModel, attended: Attended, images: Tensor) -> float:
     with attended.watching() as products:
         outputs_of(net, images[:1])
     return WINDOWED_RATE if any(len(product) > 1 for product in products) else RATE
 
 
 @torch.no_grad()
-def _classes(net: Explicit, images: Tensor) -> Tensor:
+def _classes(net: PreparedModel, images: Tensor) -> Tensor:
     """Draw a class for every image."""
     outputs = outputs_of(net, images[:1])
     if len(outputs) != 1 or outputs[0].ndim != 2:

@@ -21,7 +21,7 @@ _Module = TypeVar("_Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
-class Explicit:
+class PreparedModel:
     """A copy of a float model with its operands in slots; the float function is unchanged until they are on."""
 
     model: nn.Module
@@ -71,7 +71,7 @@ class Explicit:
             calibration.forward(self.model, batch)
 
 
-def explicit(model: nn.Module, bits: BitSpec) -> Explicit:
+def prepare(model: nn.Module, bits: BitSpec) -> PreparedModel:
     """Return a copy of `model` with explicit operands; the float function is unchanged to 1e-5 (relative)."""
     family = family_of(model)
     _refuse_absent_parts(model, bits)
@@ -92,7 +92,7 @@ def explicit(model: nn.Module, bits: BitSpec) -> Explicit:
         if isinstance(module, Operand):
             module.name = name
             operands[name] = module
-    return Explicit(net, family, bits, operands)
+    return PreparedModel(net, family, bits, operands)
 
 
 def _copy(model: nn.Module) -> nn.Module:

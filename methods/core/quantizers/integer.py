@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vitptq.bench.contracts.method import Calibration
 from vitptq.bench.contracts.quantizer import Quantizer
 from vitptq.methods.core.model.operands import Operand
-from vitptq.methods.core.model.prepare import Explicit
+from vitptq.methods.core.model.prepare import PreparedModel
 from vitptq.methods.core.ranges.estimation import asymmetric_parameters
 from vitptq.methods.core.ranges.observers import RunningMinMax, watching
 
@@ -24,7 +24,9 @@ INTEGER_EXPONENT_BITS = 30
 """The integer exponential is scaled by 2^30, and scores that far below the largest count as that far."""
 
 
-def integer_softmaxes(net: Explicit, calibration: Calibration, *, zero: bool = False) -> dict[Operand, LogIntSoftmax]:
+def integer_softmaxes(
+    net: PreparedModel, calibration: Calibration, *, zero: bool = False
+) -> dict[Operand, LogIntSoftmax]:
     """Return an integer softmax for every slot that reads probabilities, scaled by the widest row of scores."""
     slots = {name: operand for name, operand in net.activations.items() if operand.role == "softmax"}
     widest: dict[Operand, Tensor] = {}
@@ -40,7 +42,7 @@ def integer_softmaxes(net: Explicit, calibration: Calibration, *, zero: bool = F
     }
 
 
-def integer_norms(net: Explicit, calibration: Calibration, bits: int) -> None:
+def integer_norms(net: PreparedModel, calibration: Calibration, bits: int) -> None:
     """Replace every LayerNorm by its integer form."""
     norms = {n: m for n, m in net.model.named_modules() if type(m) in (nn.LayerNorm, TimmLayerNorm)}
     seen = {name: _NormRanges() for name in norms}

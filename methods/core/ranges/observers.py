@@ -13,7 +13,7 @@ from vitptq.bench.bits import FLOAT_BITS
 from vitptq.bench.contracts.method import Calibration
 from vitptq.bench.errors import Unsupported
 from vitptq.methods.core.model.operands import Operand
-from vitptq.methods.core.model.prepare import Explicit
+from vitptq.methods.core.model.prepare import PreparedModel
 from vitptq.methods.core.ranges.estimation import Range, min_max, uniform
 
 
@@ -48,7 +48,7 @@ class RunningMinMax(Observer):
         return self.low, self.high
 
 
-def observe_activations(net: Explicit, calibration: Calibration, observer: Callable[[], Observer]) -> None:
+def observe_activations(net: PreparedModel, calibration: Calibration, observer: Callable[[], Observer]) -> None:
     """Give every activation slot a per-tensor quantizer, from one pass with everything in float.
 
     All slots watch the same float activations, so the result does not depend on the order of the layers.
@@ -74,7 +74,7 @@ def observe_activations(net: Explicit, calibration: Calibration, observer: Calla
 
 
 def observe_weights(
-    net: Explicit, *, symmetric: bool = False, estimate: Callable[[Tensor, int], Range] | None = None
+    net: PreparedModel, *, symmetric: bool = False, estimate: Callable[[Tensor, int], Range] | None = None
 ) -> None:
     """Give every weight slot a quantizer per output channel; min-max unless `estimate(rows, bits)` is given."""
     for operand in net.weights.values():

@@ -6,12 +6,12 @@ them.
 """
 
 from vitptq.methods.core.reconstruct.engine import Result, reconstruct
-from vitptq.methods.core.reconstruct.float_tail import Suffix
+from vitptq.methods.core.reconstruct.float_tail import FloatTail
 from vitptq.methods.core.reconstruct.losses import (
     Loss,
     LossFor,
     PerSample,
-    Seen,
+    StepTensors,
     divergence,
     power_error,
     squared_error,
@@ -22,13 +22,13 @@ from vitptq.methods.core.reconstruct.settings import Settings
 from vitptq.methods.core.reconstruct.unit import Unit
 
 __all__ = [
+    "FloatTail",
     "Loss",
     "LossFor",
     "PerSample",
     "Result",
-    "Seen",
     "Settings",
-    "Suffix",
+    "StepTensors",
     "Unit",
     "all_units",
     "block_units",

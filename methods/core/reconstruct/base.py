@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.contracts.method import Calibration
-from vitptq.methods.core.model.prepare import Explicit, explicit
+from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.core.ranges.estimation import least_error
 from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
 from vitptq.methods.core.ranges.shrunk import least_error_range, shrunk
@@ -34,17 +34,17 @@ class LeastErrorOfSome(RunningMinMax):
             self.kept.clear()
 
 
-def calibrated(model: nn.Module, calibration: Calibration, bits: BitSpec) -> tuple[Explicit, Explicit]:
+def calibrated(model: nn.Module, calibration: Calibration, bits: BitSpec) -> tuple[PreparedModel, PreparedModel]:
     """Return the model with uniform grids, switched on, and its float twin.
 
     Weights per output channel, activations per tensor (also behind a LayerNorm), both asymmetric: of the min-max range
     shrunk by 1, 0.99, ... 0.11, the one with the least squared error.
     """
-    net = explicit(model, bits)
+    net = prepare(model, bits)
     observe_weights(net, estimate=least_error_range)
     observe_activations(net, calibration, LeastErrorOfSome)
     net.switch(True)
-    return net, explicit(model, bits)
+    return net, prepare(model, bits)
 
 
 def reduced(iterations: int, paper: int) -> list[str]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vitptq.bench.contracts.quantizer import Quantizer
 from vitptq.methods.core.quantizers.uniform import SCALE_FLOOR, Uniform
-from vitptq.methods.core.reconstruct.rounding import Training
+from vitptq.methods.core.reconstruct.rounding import TrainableQuantizer
 
 
 def mask(like: Tensor, keep: float, generator: torch.Generator) -> Tensor:
@@ -47,7 +47,7 @@ def mixed(quantised: Tensor, plain: Tensor, keep: float, generator: torch.Genera
     return torch.lerp(plain, quantised, mask(plain, keep, generator))
 
 
-class Activation(Training):
+class Activation(TrainableQuantizer):
     """One activation slot in training: drops, and gives a uniform grid's scale its gradient if that is learned.
 
     Of another quantizer, the buffers named in its attribute `learned` are trained; its `quantise` must have a

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 
 from vitptq.bench.contracts import reporting
 from vitptq.bench.contracts.method import Calibration
-from vitptq.methods.core.model.prepare import Explicit
+from vitptq.methods.core.model.prepare import PreparedModel
 from vitptq.methods.core.reconstruct.cache import Entry, Memory, Samples
 from vitptq.methods.core.reconstruct.losses import Loss, LossFor, squared_error
 from vitptq.methods.core.reconstruct.plan import UnitPlan, block_units, calls_of, check_names, plan
-from vitptq.methods.core.reconstruct.rounding import Training
+from vitptq.methods.core.reconstruct.rounding import TrainableQuantizer
 from vitptq.methods.core.reconstruct.settings import Settings
 from vitptq.methods.core.reconstruct.train import Trainer, errors
 from vitptq.methods.core.reconstruct.unit import Unit
-from vitptq.methods.core.reconstruct.unit_checkpoints import Finished, Shelf, fingerprint
+from vitptq.methods.core.reconstruct.unit_checkpoints import Finished, UnitCheckpoints, fingerprint
 
 REPORT_EVERY_S = 1.0
 OUT_OF_MEMORY = ("can't allocate memory", "ALLOC_FAILED")
@@ -39,8 +39,8 @@ class Result:
 
 
 def reconstruct(
-    net: Explicit,
-    twin: Explicit,
+    net: PreparedModel,
+    twin: PreparedModel,
     calibration: Calibration,
     settings: Settings,
     *,
@@ -51,7 +51,7 @@ def reconstruct(
     """Train the units of `net` (in place) to put out what they do in `twin`, one after the other in execution order.
 
     `net` is calibrated and its operands are switched as they shall be while it is trained; `twin` is the same model in
-    float (`explicit(model, bits)`, switched off, or another function to imitate), which stays as it is. `units` are
+    float (`prepare(model, bits)`, switched off, or another function to imitate), which stays as it is. `units` are
     names of modules, the blocks by default (see `all_units` and `layer_units`). `tag` tells several reconstructions of
     one method apart: their progress, their record and what a killed one goes on from.
     """
@@ -59,15 +59,17 @@ def reconstruct(
     check_names(net, names)
     run = _Run(net, twin, calibration, settings, loss, plan(twin, calibration, names), tag)
     results = run.all_units()
-    assert not any(isinstance(operand.quantizer, Training) for operand in net.operands.values()), "dropping is still on"
+    assert not any(isinstance(operand.quantizer, TrainableQuantizer) for operand in net.operands.values()), (
+        "dropping is still on"
+    )
     return results
 
 
 class _Run:
     def __init__(
         self,
-        net: Explicit,
-        twin: Explicit,
+        net: PreparedModel,
+        twin: PreparedModel,
         calibration: Calibration,
         settings: Settings,
         loss: LossFor,
@@ -88,7 +90,7 @@ class _Run:
         if folder is not None:
             what = (settings, str(net.bits), [p.name for p in plans], tag, torch.__version__, str(calibration.device))
             key = fingerprint((net.model, twin.model), calibration, *what)
-        self.shelf = Shelf(folder, tag, key)
+        self.shelf = UnitCheckpoints(folder, tag, key)
 
     def all_units(self) -> list[Result]:
         """Train every unit and return how they came out."""
@@ -131,7 +133,7 @@ class _Run:
             given = unit.float_inputs.read(entry, self.calibration.device)
             unit.targets.write(entry, unit.run(unit.float_module, entry.group, given))
 
-    def _pass(self, net: Explicit, unit: Unit) -> Samples:
+    def _pass(self, net: PreparedModel, unit: Unit) -> Samples:
         """Return the unit's inputs from one forward pass of each batch that ends at the unit."""
         samples = Samples(self.memory, unit.plan.sizes)
         module = net.model.get_submodule(unit.name)

@@ -11,21 +11,21 @@ from torch.utils._pytree import tree_leaves
 
 from vitptq.bench.contracts.method import Calibration
 from vitptq.bench.errors import Unsupported
-from vitptq.methods.core.model.prepare import Explicit
+from vitptq.methods.core.model.prepare import PreparedModel
 from vitptq.methods.core.reconstruct.plan import UnitPlan
 
 Forward = Callable[[nn.Module, Any], Tensor | tuple[Tensor, ...]]
 """(model, images) to its predictions, as `Calibration.forward`."""
 
 
-class Suffix:
+class FloatTail:
     """Gives the float model's predictions when one unit's output is replaced.
 
     The unit itself does not run. The blocks in front of it do not either where the model is a chain, which the first
     call finds out; elsewhere (a detector's neck needs the results of all stages) they run again, without gradients.
     """
 
-    def __init__(self, twin: Explicit, calibration: Calibration, plan: UnitPlan, forward: Forward) -> None:
+    def __init__(self, twin: PreparedModel, calibration: Calibration, plan: UnitPlan, forward: Forward) -> None:
         if len(plan.entries) != len({entry.batch for entry in plan.entries}):
             raise Unsupported(f"{plan.name} runs several times per image: what follows it is not one function")
         self.twin, self.plan, self.forward = twin, plan, forward

@@ -14,7 +14,7 @@ Terms = Tensor | Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Seen:
+class StepTensors:
     """What a loss sees of one mini-batch."""
 
     outputs: list[Tensor]
@@ -39,7 +39,7 @@ class Seen:
         return self.targets[0]
 
 
-Loss = Callable[[Seen], Terms]
+Loss = Callable[[StepTensors], Terms]
 LossFor = Callable[[Any], Loss]
 """Called with a `Unit` before it is trained; returns its loss."""
 
@@ -58,7 +58,7 @@ def power_error(power: float) -> LossFor:
     """Sum of |d|^power over channels, mean over images and positions."""
 
     def make(unit: Any) -> Loss:
-        def loss(seen: Seen) -> Tensor:
+        def loss(seen: StepTensors) -> Tensor:
             errors = []
             for out, target in zip(seen.outputs, seen.targets, strict=True):
                 if power == 2:  # one pass forward, one backward
@@ -79,7 +79,7 @@ def weighted_error(weights: Callable[[Any], Callable[[Tensor], Tensor]]) -> Loss
     def make(unit: Any) -> Loss:
         importance = weights(unit)
 
-        def loss(seen: Seen) -> Tensor:
+        def loss(seen: StepTensors) -> Tensor:
             return ((seen.output - seen.target).square() * importance(seen.indices)).mean()
 
         return loss
@@ -90,7 +90,7 @@ def weighted_error(weights: Callable[[Any], Callable[[Tensor], Tensor]]) -> Loss
 def divergence(unit: Any) -> Loss:
     """KL(softmax(y), softmax(y^)) of logits, mean over the images: for the head."""
 
-    def loss(seen: Seen) -> Tensor:
+    def loss(seen: StepTensors) -> Tensor:
         expected = seen.target.softmax(-1)
         return nn.functional.kl_div(seen.output.log_softmax(-1), expected, reduction="batchmean")
 

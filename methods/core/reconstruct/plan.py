@@ -15,10 +15,10 @@ from vitptq.bench.contracts.method import Calibration
 from vitptq.bench.contracts.reporting import note_details
 from vitptq.bench.errors import BadInput, Unsupported
 from vitptq.methods.core.model.operands import Layer
-from vitptq.methods.core.model.prepare import Explicit
+from vitptq.methods.core.model.prepare import PreparedModel
 from vitptq.methods.core.reconstruct.cache import Entry
 from vitptq.methods.core.reconstruct.trees import Layout
-from vitptq.methods.core.search.recording import Enough
+from vitptq.methods.core.search.recording import StopForward
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,17 @@ class UnitPlan:
         return sum(self.sizes)
 
 
-def block_units(net: Explicit) -> list[str]:
+def block_units(net: PreparedModel) -> list[str]:
     """Return the names of the blocks, in execution order."""
     return [name for name, _ in net.blocks()]
 
 
-def layer_units(net: Explicit) -> list[str]:
+def layer_units(net: PreparedModel) -> list[str]:
     """Return the names of all layers with a weight: units of layer-wise reconstruction."""
     return [name.rpartition(".")[0] for name in net.weights]
 
 
-def all_units(net: Explicit) -> list[str]:
+def all_units(net: PreparedModel) -> list[str]:
     """Return the blocks and the layers outside them, such as the patch embedding and the head."""
     blocks = block_units(net)
     # the dot at both ends: a block may be a layer itself
@@ -71,7 +71,7 @@ def all_units(net: Explicit) -> list[str]:
 
 
 @torch.no_grad()
-def plan(net: Explicit, calibration: Calibration, names: Sequence[str]) -> list[UnitPlan]:
+def plan(net: PreparedModel, calibration: Calibration, names: Sequence[str]) -> list[UnitPlan]:
     """Return the units in execution order, from one forward pass per shape of the batches.
 
     A unit that does not run, or whose input has no tensor with the images first, is left out; the record tells.
@@ -121,7 +121,7 @@ class _Seen:
         """The unit that ran last, its output tensors and their versions."""
 
 
-def _watch(net: Explicit, calibration: Calibration, batch: Tensor, names: Sequence[str]) -> _Seen:
+def _watch(net: PreparedModel, calibration: Calibration, batch: Tensor, names: Sequence[str]) -> _Seen:
     seen = _Seen()
     images = len(batch)
     entered: dict[str, Any] = {}
@@ -184,18 +184,18 @@ def calls_of(module: nn.Module, take: Any, count: int) -> Iterator[None]:
         take((args, kwargs))
         number += 1
         if number == count:
-            raise Enough
+            raise StopForward
 
     handle = module.register_forward_pre_hook(enter, with_kwargs=True)
     try:
         yield
-    except Enough:
+    except StopForward:
         pass
     finally:
         handle.remove()
 
 
-def check_names(net: Explicit, names: Sequence[str]) -> None:
+def check_names(net: PreparedModel, names: Sequence[str]) -> None:
     """Refuse units that are not in the model or lie inside each other."""
     modules = dict(net.model.named_modules())
     for name in names:

@@ -11,16 +11,16 @@ from vitptq.bench.contracts.method import Calibration
 from vitptq.bench.errors import Unsupported
 from vitptq.methods.core.model.families import Mlp
 from vitptq.methods.core.model.operands import Operand
-from vitptq.methods.core.model.prepare import Explicit
+from vitptq.methods.core.model.prepare import PreparedModel
 from vitptq.methods.core.ranges.observers import watching
-from vitptq.methods.core.reconstruct import Loss, Seen, Settings, Unit, reconstruct
+from vitptq.methods.core.reconstruct import Loss, Settings, StepTensors, Unit, reconstruct
 
 DIVISOR = 10.0
 KEPT = 200_000
 """Values per MLP from which the bound is taken."""
 
 
-def mlps_of(net: Explicit) -> list[Mlp]:
+def mlps_of(net: PreparedModel) -> list[Mlp]:
     """Return the MLPs with a GELU, or say that there are none."""
     found = net.family.mlps(net.model)
     if not found:
@@ -31,14 +31,16 @@ def mlps_of(net: Explicit) -> list[Mlp]:
     return found
 
 
-def with_relu(net: Explicit, mlps: Sequence[Mlp]) -> None:
+def with_relu(net: PreparedModel, mlps: Sequence[Mlp]) -> None:
     """Put a ReLU in the place of each GELU."""
     for mlp in mlps:
         net.model.set_submodule(mlp.activation, nn.ReLU())
 
 
 @torch.no_grad()
-def upper_bounds(twin: Explicit, calibration: Calibration, mlps: Sequence[Mlp], fraction: float) -> dict[str, Tensor]:
+def upper_bounds(
+    twin: PreparedModel, calibration: Calibration, mlps: Sequence[Mlp], fraction: float
+) -> dict[str, Tensor]:
     """Return the quantile of the positive values behind each GELU of the float model, by the MLP's name."""
     slots = {mlp.whole: twin.operands[f"{mlp.second}.input_operand"] for mlp in mlps}
     names = {slot: name for name, slot in slots.items()}
@@ -58,8 +60,8 @@ def upper_bounds(twin: Explicit, calibration: Calibration, mlps: Sequence[Mlp], 
 
 
 def reconstruct_mlps(
-    net: Explicit,
-    twin: Explicit,
+    net: PreparedModel,
+    twin: PreparedModel,
     calibration: Calibration,
     settings: Settings,
     importance: Mapping[str, Tensor | None],
@@ -97,7 +99,7 @@ def mlp_error(unit: Unit, mlp: Mlp, bound: Tensor, importance: Tensor | None) ->
             square = square * weight
         return square.flatten(1, -2).sum(1).mean() / DIVISOR
 
-    def loss(seen: Seen) -> dict[str, Tensor]:
+    def loss(seen: StepTensors) -> dict[str, Tensor]:
         target = seen.inner_targets[second]
         hidden = seen.inner[first].relu().minimum(bound)
         clamped = unit.module.get_submodule(second)(hidden)

@@ -19,7 +19,7 @@ ZETA, GAMMA = 1.1, -0.1
 """How far the sigmoid is stretched, so that h reaches 0 and 1."""
 
 
-class Training(Quantizer):
+class TrainableQuantizer(Quantizer):
     """Base of what stands in a slot during training only; a slot must never keep one."""
 
     inner: Quantizer
@@ -47,7 +47,7 @@ class Training(Quantizer):
         return self.inner.groups(x)
 
 
-class Fixed(Training):
+class Fixed(TrainableQuantizer):
     """A weight that is not trained: quantised once."""
 
     def __init__(self, inner: Quantizer, weight: Tensor) -> None:
@@ -60,7 +60,7 @@ class Fixed(Training):
         return self.value
 
 
-class AdaRound(Training):
+class AdaRound(TrainableQuantizer):
     """Soft rounding of one weight; `alpha` is what is learned, in the weight's shape."""
 
     def __init__(self, inner: Quantizer, weight: Tensor) -> None:

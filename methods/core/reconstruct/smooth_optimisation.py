@@ -14,7 +14,7 @@ from vitptq.bench.contracts.quantizer import Quantizer
 from vitptq.bench.errors import Unsupported
 from vitptq.methods.core.model.layer_norm import fold
 from vitptq.methods.core.model.operands import Linear, MatMul, Operand
-from vitptq.methods.core.model.prepare import Explicit, explicit
+from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.core.quantizers.uniform import Granularity, Uniform
 from vitptq.methods.core.ranges.observers import watching
 from vitptq.methods.core.ranges.percentile_error import least_error_affine
@@ -54,7 +54,7 @@ class Smooth:
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the quantised model."""
-        net, twin = explicit(model, bits), explicit(model, bits)
+        net, twin = prepare(model, bits), prepare(model, bits)
         refuse_float_sides(net, self.name)
         self.set_activations(net, calibration)
         self.train(net, twin, calibration, 1)
@@ -63,7 +63,7 @@ class Smooth:
         self.train(net, twin, calibration, 3)
         return net.model
 
-    def train(self, net: Explicit, twin: Explicit, calibration: Calibration, stage: int) -> None:
+    def train(self, net: PreparedModel, twin: PreparedModel, calibration: Calibration, stage: int) -> None:
         """Train every unit, in stage 1 on the float model's inputs, in stage 3 on the quantised model's."""
         # each stage has its own draws
         settings = replace(
@@ -73,7 +73,7 @@ class Smooth:
             reconstruct(net, twin, calibration, settings, units=all_units(net), tag=f"stage {stage}")
 
     @torch.no_grad()
-    def set_activations(self, net: Explicit, calibration: Calibration) -> None:
+    def set_activations(self, net: PreparedModel, calibration: Calibration) -> None:
         """Set each activation's quantizer on the first tensor that reaches it, rounded by those before it."""
         by_channel = {reader.input_operand for _, readers in self.folded(net) for reader in readers}
 
@@ -94,7 +94,7 @@ class Smooth:
             raise Unsupported(f"{unseen[0]} did not run on the first calibration images, so it has no range")
 
     @torch.no_grad()
-    def reparameterise(self, net: Explicit) -> None:
+    def reparameterise(self, net: PreparedModel) -> None:
         """Fold per-channel scales s and zero points z: r1 = s / s~, shift = s (z - z~) (equations 15 and 16).
 
         All readers see the same tensor, so the first one's grid serves them all.
@@ -107,7 +107,7 @@ class Smooth:
             for reader in readers:
                 reader.input_operand.quantizer = Uniform(quantizer.bits, scale, zero)
 
-    def folded(self, net: Explicit) -> list[tuple[nn.LayerNorm, tuple[Linear, ...]]]:
+    def folded(self, net: PreparedModel) -> list[tuple[nn.LayerNorm, tuple[Linear, ...]]]:
         """Return the normalisations that are folded, with their readers: those in blocks that have an attention."""
         pairs = net.norm_readers()
         if self.reductions:
@@ -118,7 +118,7 @@ class Smooth:
 
 
 @torch.no_grad()
-def set_weights(net: Explicit) -> None:
+def set_weights(net: PreparedModel) -> None:
     """Give every weight a grid per output channel, and switch everything on."""
     for operand in net.weights.values():
         operand.quantizer = affine(operand, net.weight(operand), WEIGHT_PERCENTILES, per_channel=True)

@@ -14,8 +14,8 @@ from vitptq.bench.bits import FLOAT_BITS
 from vitptq.bench.errors import BadInput
 from vitptq.methods.core.model.operands import Layer, Operand
 from vitptq.methods.core.reconstruct.dropping import Activation, mixed
-from vitptq.methods.core.reconstruct.losses import Loss, Seen, Terms
-from vitptq.methods.core.reconstruct.rounding import AdaRound, Fixed, Training, beta_at, regularise
+from vitptq.methods.core.reconstruct.losses import Loss, StepTensors, Terms
+from vitptq.methods.core.reconstruct.rounding import AdaRound, Fixed, TrainableQuantizer, beta_at, regularise
 from vitptq.methods.core.reconstruct.settings import Settings
 from vitptq.methods.core.reconstruct.unit import Unit
 
@@ -56,7 +56,7 @@ class Trainer:
             quantizer = operand.quantizer
             if quantizer is None or not operand.on or operand.bits == FLOAT_BITS:
                 continue
-            assert not isinstance(quantizer, Training), f"{operand.name} is in training already"
+            assert not isinstance(quantizer, TrainableQuantizer), f"{operand.name} is in training already"
             if operand.role != "weight":
                 self.dropped[operand] = operand.quantizer = Activation(
                     quantizer,
@@ -77,7 +77,7 @@ class Trainer:
 
     def close(self) -> None:
         """Put every slot back as it was, without hardening."""
-        forms: dict[Operand, Training] = {**self.rounded, **self.dropped, **self.fixed}
+        forms: dict[Operand, TrainableQuantizer] = {**self.rounded, **self.dropped, **self.fixed}
         for operand, form in forms.items():
             operand.quantizer = form.inner
         for activation in self.dropped.values():
@@ -212,7 +212,7 @@ def errors(unit: Unit, settings: Settings, loss: Loss) -> dict[str, float]:
     sums: dict[str, Tensor] = {}
     for group, size in enumerate(unit.plan.sizes):
         for rows in torch.arange(size).split(min(EVALUATION_BATCH, settings.batch)):
-            seen: Seen = unit.see(group, rows, numbers(unit, group, rows), _never, source)
+            seen: StepTensors = unit.see(group, rows, numbers(unit, group, rows), _never, source)
             for name, term in named(loss(seen)).items():
                 sums[name] = sums.get(name, torch.zeros_like(term)) + term * len(rows)
     return {name: float(value) / unit.plan.samples for name, value in sums.items()}

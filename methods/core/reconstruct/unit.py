@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from vitptq.bench.contracts.method import Calibration
 from vitptq.bench.errors import Unsupported
 from vitptq.methods.core.model.operands import Operand
-from vitptq.methods.core.model.prepare import Explicit
+from vitptq.methods.core.model.prepare import PreparedModel
 from vitptq.methods.core.reconstruct.cache import Samples
-from vitptq.methods.core.reconstruct.float_tail import Forward, Suffix
-from vitptq.methods.core.reconstruct.losses import Seen
+from vitptq.methods.core.reconstruct.float_tail import FloatTail, Forward
+from vitptq.methods.core.reconstruct.losses import StepTensors
 from vitptq.methods.core.reconstruct.plan import UnitPlan
 
 
@@ -28,8 +28,8 @@ class Unit:
     plan: UnitPlan
     number: int
     """Its place among the units, from 0."""
-    net: Explicit
-    twin: Explicit
+    net: PreparedModel
+    twin: PreparedModel
     calibration: Calibration
     inputs: Samples | None = None
     """From the quantised prefix."""
@@ -63,17 +63,17 @@ class Unit:
         return [module for module in self.module.modules() if isinstance(module, Operand)]
 
     def tap(self, *names: str) -> None:
-        """Ask for the outputs of submodules (names within the unit): `Seen.inner` and `Seen.inner_targets`."""
+        """Ask for the outputs of submodules, named within the unit: `inner` and `inner_targets` of `StepTensors`."""
         for name in names:
             self.module.get_submodule(name)
         self.taps += [name for name in names if name not in self.taps]
 
-    def suffix(self, forward: Forward | None = None) -> Suffix:
+    def suffix(self, forward: Forward | None = None) -> FloatTail:
         """Return the frozen float model behind this unit, differentiable in the unit's output.
 
         `forward` says what a model predicts for a batch of images; by default what the task says.
         """
-        return Suffix(self.twin, self.calibration, self.plan, forward or self.calibration.forward)
+        return FloatTail(self.twin, self.calibration, self.plan, forward or self.calibration.forward)
 
     def run(self, module: nn.Module, group: int, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Return the output tensors of the quantised or float unit for input tensors of one group."""
@@ -83,7 +83,7 @@ class Unit:
 
     def see(
         self, group: int, rows: Tensor, indices: Tensor, mix: Callable[[Tensor, Tensor], Tensor], source: str
-    ) -> Seen:
+    ) -> StepTensors:
         """Run a mini-batch: `source` says which inputs, `mix` joins the quantised and the float ones."""
         device = self.calibration.device
         plain = drawn(self.float_inputs, group, rows, device) if source != "quantised" or self.taps else []
@@ -98,7 +98,7 @@ class Unit:
         with tapped(self.module, self.taps, inner):
             outputs = self.run(self.module, group, given)
         targets = drawn(self.targets, group, rows, device)
-        return Seen(
+        return StepTensors(
             [x.to(t.dtype) for x, t in zip(outputs, targets, strict=True)], targets, indices, inner, inner_targets
         )
 

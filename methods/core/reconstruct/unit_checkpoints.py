@@ -28,7 +28,7 @@ class Finished:
     parts: int
 
 
-class Shelf:
+class UnitCheckpoints:
     """The finished units of one reconstruction; only those with the right key are found."""
 
     def __init__(self, folder: Path | None, tag: str, key: str) -> None:

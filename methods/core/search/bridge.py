@@ -14,9 +14,9 @@ from vitptq.bench.contracts.method import Calibration
 from vitptq.bench.contracts.quantizer import Quantizer
 from vitptq.methods.core.model.families import Bridge
 from vitptq.methods.core.model.operands import Operand
-from vitptq.methods.core.model.prepare import Explicit
+from vitptq.methods.core.model.prepare import PreparedModel
 from vitptq.methods.core.search.candidate_losses import Candidates
-from vitptq.methods.core.search.recording import Enough, Side, joined, outputs
+from vitptq.methods.core.search.recording import Side, StopForward, joined, outputs
 
 
 class BridgeRun:
@@ -25,7 +25,7 @@ class BridgeRun:
     What comes before the first member inside the block's module does not depend on any candidate and is computed once.
     """
 
-    def __init__(self, net: Explicit, calibration: Calibration, bridge: Bridge, gradients: list[Tensor]) -> None:
+    def __init__(self, net: PreparedModel, calibration: Calibration, bridge: Bridge, gradients: list[Tensor]) -> None:
         self.inside: Any = net.model.get_submodule(bridge.inside)
         self.first: Any = net.model.get_submodule(bridge.members[0])
         self.ends: list[nn.Module] = [net.model.get_submodule(name) for name in bridge.outputs]
@@ -68,18 +68,18 @@ class BridgeRun:
         return part.repeat(count, *[1] * (x.ndim - 1))
 
     @torch.no_grad()
-    def _enter(self, net: Explicit, calibration: Calibration) -> tuple[Tensor, ...]:
+    def _enter(self, net: PreparedModel, calibration: Calibration) -> tuple[Tensor, ...]:
         """Return the float inputs of the module that holds the block, all batches joined."""
         seen: list[tuple[Tensor, ...]] = []
 
         def enter(module: nn.Module, args: tuple[Tensor, ...]) -> None:
             seen.append(args)
-            raise Enough
+            raise StopForward
 
         handle = self.inside.register_forward_pre_hook(enter)
         try:
             for batch in calibration.batches():
-                with suppress(Enough):
+                with suppress(StopForward):
                     calibration.forward(net.model, batch)
         finally:
             handle.remove()
@@ -94,7 +94,7 @@ class BridgeRun:
         called: set[nn.Module] = set()
 
         def enter(module: nn.Module, args: Any) -> None:
-            raise Enough
+            raise StopForward
 
         def leave(module: nn.Module, args: Any, output: Any) -> None:
             for part in module.modules():
@@ -106,7 +106,7 @@ class BridgeRun:
         handles = [self.first.register_forward_pre_hook(enter)]
         handles += [module.register_forward_hook(leave) for module in self.inside.modules()]
         try:
-            with suppress(Enough):
+            with suppress(StopForward):
                 self.inside(*self.inputs)
         finally:
             for handle in handles:
@@ -126,11 +126,11 @@ class BridgeRun:
         def leave(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
             found[module] = args[0] if inside else output
             if len(found) == len(modules):
-                raise Enough
+                raise StopForward
 
         handles = [module.register_forward_hook(leave) for module in modules]
         try:
-            with suppress(Enough):
+            with suppress(StopForward):
                 self.inside(*inputs)
         finally:
             for handle in handles:

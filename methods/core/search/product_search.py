@@ -22,10 +22,10 @@ from vitptq.bench.contracts.quantizer import Quantizer
 from vitptq.bench.contracts.reporting import report
 from vitptq.bench.errors import Unsupported
 from vitptq.methods.core.model.operands import Conv2d, ConvTranspose2d, Layer, Linear, MatMul
-from vitptq.methods.core.model.prepare import Explicit
+from vitptq.methods.core.model.prepare import PreparedModel
 from vitptq.methods.core.quantizers.uniform import Uniform
 from vitptq.methods.core.search.progressive import Error, OnGrids
-from vitptq.methods.core.search.recording import Enough
+from vitptq.methods.core.search.recording import StopForward
 
 ROWS = 16_384
 """Rows of a linear layer's input that a search looks at, evenly spread over all images and positions."""
@@ -78,7 +78,7 @@ class Reads:
     """The right sides of a product, call by call; the input of a layer, as one tensor."""
 
 
-def each_operator(net: Explicit, calibration: Calibration) -> Iterator[tuple[str, Operator, Reads]]:
+def each_operator(net: PreparedModel, calibration: Calibration) -> Iterator[tuple[str, Operator, Reads]]:
     """Yield (name, operator, what it reads) in execution order; operators are recorded a few at a time."""
     calls = calls_in_a_pass(net, calibration)
     names = list(calls)
@@ -88,7 +88,7 @@ def each_operator(net: Explicit, calibration: Calibration) -> Iterator[tuple[str
 
 
 def each_recorded(
-    net: Explicit, calibration: Calibration, names: Sequence[str], calls: Mapping[str, int]
+    net: PreparedModel, calibration: Calibration, names: Sequence[str], calls: Mapping[str, int]
 ) -> Iterator[tuple[str, Operator, Reads]]:
     """Yield (name, operator, what it reads in float) for operators named in execution order, recorded a few at a time.
 
@@ -101,7 +101,7 @@ def each_recorded(
             yield name, operator, found.pop(name)  # type: ignore[misc]
 
 
-def calls_in_a_pass(net: Explicit, calibration: Calibration) -> dict[str, int]:
+def calls_in_a_pass(net: PreparedModel, calibration: Calibration) -> dict[str, int]:
     """Return how often each operator runs on the first image, in execution order; all that have slots must run.
 
     Operators that run on another image only come last, with no calls.
@@ -127,7 +127,7 @@ def calls_in_a_pass(net: Explicit, calibration: Calibration) -> dict[str, int]:
 
 @torch.no_grad()
 def _hooked(
-    net: Explicit,
+    net: PreparedModel,
     calibration: Calibration,
     modules: Sequence[nn.Module],
     enter: Callable[[Any, Any], None],
@@ -141,14 +141,14 @@ def _hooked(
         enter(module, args)
         left -= 1
         if left == 0:
-            raise Enough
+            raise StopForward
 
     net.switch(False)
     handles = [module.register_forward_pre_hook(hook) for module in modules]
     try:
         for batch in calibration.batches():
             left = enough
-            with suppress(Enough):
+            with suppress(StopForward):
                 calibration.forward(net.model, batch)
     finally:
         for handle in handles:
@@ -156,7 +156,7 @@ def _hooked(
 
 
 def _recorded(
-    net: Explicit, calibration: Calibration, operators: Mapping[str, Operator], calls: Mapping[str, int]
+    net: PreparedModel, calibration: Calibration, operators: Mapping[str, Operator], calls: Mapping[str, int]
 ) -> dict[str, Reads]:
     """Return what some operators read in float, thinned evenly."""
     read: dict[nn.Module, list[tuple[Tensor, ...]]] = {module: [] for module in operators.values()}

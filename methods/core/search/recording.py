@@ -18,7 +18,7 @@ from vitptq.bench.contracts.method import Calibration
 from vitptq.bench.contracts.quantizer import Quantizer
 from vitptq.bench.errors import Unsupported
 from vitptq.methods.core.model.operands import Conv2d, Convolution, Linear, MatMul, Operand
-from vitptq.methods.core.model.prepare import Explicit
+from vitptq.methods.core.model.prepare import PreparedModel
 from vitptq.methods.core.ranges.observers import watching
 
 Operator = Linear | Convolution | MatMul
@@ -53,7 +53,7 @@ def sides(operator: Operator) -> tuple[Operand, Operand]:
     return operator.weight_operand, operator.input_operand
 
 
-def operators(net: Explicit, calibration: Calibration) -> dict[str, Operator]:
+def operators(net: PreparedModel, calibration: Calibration) -> dict[str, Operator]:
     """Return the operators by name, in the order in which they run."""
     found: dict[str, Operator] = {}
     names = {module: name for name, module in net.model.named_modules() if isinstance(module, Operator)}
@@ -73,7 +73,7 @@ def operators(net: Explicit, calibration: Calibration) -> dict[str, Operator]:
 
 @torch.no_grad()
 def on_first_batch(
-    net: Explicit,
+    net: PreparedModel,
     calibration: Calibration,
     found: dict[str, Operator],
     quantizer: Callable[[str, Operator, Side, Tensor], Quantizer],
@@ -90,12 +90,12 @@ def on_first_batch(
     watching(net.operands, watch, lambda: calibration.forward(net.model, batch))
 
 
-class Enough(Exception):
+class StopForward(Exception):
     """Ends a forward pass behind the operator that is recorded."""
 
 
 @torch.no_grad()
-def record(net: Explicit, calibration: Calibration, operator: Operator) -> Trace:
+def record(net: PreparedModel, calibration: Calibration, operator: Operator) -> Trace:
     """Return what passes through `operator`, with the operands of the model switched as they are.
 
     The sides are recorded in front of their slots, that is, before they are quantised.
@@ -105,7 +105,7 @@ def record(net: Explicit, calibration: Calibration, operator: Operator) -> Trace
 
 
 @torch.no_grad()
-def record_all(net: Explicit, calibration: Calibration, recorded: Sequence[Operator]) -> list[Trace]:
+def record_all(net: PreparedModel, calibration: Calibration, recorded: Sequence[Operator]) -> list[Trace]:
     """Return what passes through each of `recorded`, in one pass over the images; see `record`."""
     seen: dict[nn.Module, list[tuple[Tensor, ...]]] = {operator: [] for operator in recorded}
     missing: set[nn.Module] = set()
@@ -114,13 +114,13 @@ def record_all(net: Explicit, calibration: Calibration, recorded: Sequence[Opera
         seen[module].append((*args, output))
         missing.discard(module)
         if not missing:
-            raise Enough
+            raise StopForward
 
     handles = [operator.register_forward_hook(leave) for operator in recorded]
     try:
         for batch in calibration.batches():
             missing |= set(recorded)
-            with suppress(Enough):
+            with suppress(StopForward):
                 calibration.forward(net.model, batch)
     finally:
         for handle in handles:
@@ -147,7 +147,7 @@ def _joined(operator: Operator, seen: list[tuple[Tensor, ...]]) -> Trace:
 
 
 def in_batches(
-    net: Explicit, calibration: Calibration, found: Mapping[str, Operator], memory: int
+    net: PreparedModel, calibration: Calibration, found: Mapping[str, Operator], memory: int
 ) -> Iterator[list[str]]:
     """Yield the names of the operators, in order, in groups whose inputs, outputs and gradients take about `memory`."""
     sizes: dict[nn.Module, int] = {}

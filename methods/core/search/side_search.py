@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vitptq.methods.core.model.operands import Convolution, MatMul
-from vitptq.methods.core.model.prepare import Explicit
+from vitptq.methods.core.model.prepare import PreparedModel
 from vitptq.methods.core.quantizers.uniform import SCALE_FLOOR, Granularity, Uniform
 from vitptq.methods.core.search.candidate_losses import Candidates, contest
 from vitptq.methods.core.search.channels import ChannelRace
@@ -120,7 +120,7 @@ class Grouping:
         return quantised
 
 
-def grouping(net: Explicit, name: str, operator: Operator, side: Side, x: Tensor) -> Grouping:
+def grouping(net: PreparedModel, name: str, operator: Operator, side: Side, x: Tensor) -> Grouping:
     """Return PTQ4ViT's granularity: products per head, convolution weights per output channel, the rest per tensor.
 
     The rows of a joint query-key-value layer have three scales.
@@ -135,7 +135,7 @@ def grouping(net: Explicit, name: str, operator: Operator, side: Side, x: Tensor
     return Grouping(None, None, "tensor") if rows is None else Grouping(0, rows.to(x.device), "channel")
 
 
-def qkv_rows(net: Explicit, name: str, rows: int) -> Tensor | None:
+def qkv_rows(net: PreparedModel, name: str, rows: int) -> Tensor | None:
     """Return which of query, key and value each row of a layer belongs to, None where it is not a joint layer."""
     parent_name, _, own = name.rpartition(".")
     if own != "qkv":

@@ -12,7 +12,7 @@ from vitptq.bench.contracts.method import Calibration
 from vitptq.bench.errors import Unsupported
 from vitptq.methods.core.model.layer_norm import fold
 from vitptq.methods.core.model.operands import Conv2d, ConvTranspose2d, Linear, MatMul
-from vitptq.methods.core.model.prepare import Explicit
+from vitptq.methods.core.model.prepare import PreparedModel
 from vitptq.methods.core.quantizers.uniform import Uniform
 from vitptq.methods.core.search.product_search import (
     Operator,
@@ -41,14 +41,14 @@ Told = Callable[[str, float], None]
 """Called with (side, output error) behind each half of a round."""
 
 
-def refuse_float_sides(net: Explicit, method: str) -> None:
+def refuse_float_sides(net: PreparedModel, method: str) -> None:
     """Say so where the bit spec leaves weights or activations in float: the searches need both."""
     if net.bits.weights == FLOAT_BITS or net.bits.activations == FLOAT_BITS:
         raise Unsupported(f"{method} has no form with float weights or activations ({net.bits})")
 
 
 @torch.no_grad()
-def fold_norms(net: Explicit, calibration: Calibration, progress: Progress) -> None:
+def fold_norms(net: PreparedModel, calibration: Calibration, progress: Progress) -> None:
     """Fold per-channel grids behind each LayerNorm into it and its readers; the float function stays as it was.
 
     The readers' inputs get the grid s~ = mean(s), z~ = round(mean(z)), whose codes are those of the per-channel grids

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from vitptq.bench.contracts.method import Calibration
 from vitptq.bench.errors import Unsupported
-from vitptq.methods.core.model.prepare import Explicit
+from vitptq.methods.core.model.prepare import PreparedModel
 
 GRADIENT_BATCH = 4
 VARIANCE_FLOOR = 1e-12
@@ -31,7 +31,7 @@ Outputs = tuple[Tensor, ...]
 
 
 def output_gradients(
-    net: Explicit, calibration: Calibration, modules: Sequence[nn.Module], point: GradientPoint
+    net: PreparedModel, calibration: Calibration, modules: Sequence[nn.Module], point: GradientPoint
 ) -> list[Tensor]:
     """Return dL/dO of each module for all calibration images, in the shape of its output.
 
@@ -44,7 +44,7 @@ def output_gradients(
 
 
 def output_gradient_parts(
-    net: Explicit,
+    net: PreparedModel,
     calibration: Calibration,
     modules: Sequence[nn.Module],
     point: GradientPoint,
@@ -152,7 +152,7 @@ def _variance(x: Tensor) -> Tensor:
 
 
 def fisher_mc(
-    net: Explicit,
+    net: PreparedModel,
     calibration: Calibration,
     units: Sequence[str],
     *,
@@ -179,7 +179,7 @@ def fisher_mc(
 
 
 def _drawn(
-    net: Explicit,
+    net: PreparedModel,
     calibration: Calibration,
     batch: Any,
     modules: dict[str, nn.Module],

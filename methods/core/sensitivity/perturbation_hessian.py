@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from vitptq.bench.contracts.method import Calibration
 from vitptq.bench.contracts.reporting import report
-from vitptq.methods.core.model.prepare import Explicit
+from vitptq.methods.core.model.prepare import PreparedModel
 from vitptq.methods.core.sensitivity.fisher import (
     add_images,
     are_logits,
@@ -35,7 +35,12 @@ SAMPLED = 1_000_000
 
 
 def average_perturbation_hessian(
-    net: Explicit, calibration: Calibration, units: Sequence[str], *, temperature: float = 20.0, epsilon: float = 1e-6
+    net: PreparedModel,
+    calibration: Calibration,
+    units: Sequence[str],
+    *,
+    temperature: float = 20.0,
+    epsilon: float = 1e-6,
 ) -> dict[str, Tensor]:
     """Return mean |g+ - g-| of each unit, g+ and g- being the gradients at O + epsilon and O - epsilon: {name: H}.
 
@@ -60,7 +65,12 @@ def average_perturbation_hessian(
 
 
 def growth(
-    net: Explicit, calibration: Calibration, units: Sequence[str], *, temperature: float = 20.0, epsilon: float = 1e-6
+    net: PreparedModel,
+    calibration: Calibration,
+    units: Sequence[str],
+    *,
+    temperature: float = 20.0,
+    epsilon: float = 1e-6,
 ) -> dict[str, float | None]:
     """Return by how much the mean of each unit's H grows where the perturbation grows tenfold.
 
@@ -76,7 +86,13 @@ def growth(
 
 
 def agreement(
-    net: Explicit, calibration: Calibration, units: Sequence[str], *, draws: int, temperature: float = 20.0, seed: int
+    net: PreparedModel,
+    calibration: Calibration,
+    units: Sequence[str],
+    *,
+    draws: int,
+    temperature: float = 20.0,
+    seed: int,
 ) -> dict[str, float | None]:
     """Return the correlation of two Fisher diagonals of each unit that were drawn independently, 1 without noise."""
     once, again = (
@@ -90,7 +106,7 @@ def agreement(
 
 
 def _gradients(
-    net: Explicit, calibration: Calibration, batch: Any, module: nn.Module, temperature: float, shift: float
+    net: PreparedModel, calibration: Calibration, batch: Any, module: nn.Module, temperature: float, shift: float
 ) -> list[Tensor]:
     """Return the gradient of the divergence, summed over the images, at each output of a module, moved by `shift`."""
     leaves: list[Tensor] = []

@@ -25,7 +25,6 @@ from vitptq.bench.board.board import Board
 from vitptq.bench.errors import BadInput
 from vitptq.bench.results.cell import sha256
 from vitptq.bench.results.record import EvidenceRef, Failure
-from vitptq.bench.website import pages
 from vitptq.bench.website import pages as website
 from vitptq.bench.website.pages import build, method_path, run_path, table_path
 

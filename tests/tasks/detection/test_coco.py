@@ -397,9 +397,9 @@ def test_sets_beyond_the_budget_are_read_as_they_are_needed(root: Path, model: n
 
 
 def test_forgetting_drops_images_and_folders_are_named(task: SmallCoco) -> None:
-    task.warm("small")
+    task.preload("small")
     before = task._evaluation_items(task.annotations())
-    task.forget()
+    task.drop_images()
     assert task._evaluation_items(task.annotations()) is not before
     assert task.image_folders() == (task.folder,)
 

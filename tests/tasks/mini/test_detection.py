@@ -49,7 +49,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_generated_scenes_are_read_by_cocos_code(task: MiniCoco, weights: Path) -> None:
     assert list(task.models()) == [NAME]
     assert task.problems(NAME) == []
-    task.warm(NAME)
+    task.preload(NAME)
     network = task.load(NAME, CPU)
     with torch.no_grad():
         network.roi_head.bbox_head.fc_cls.weight.mul_(300)  # so that some scores pass the threshold
@@ -111,5 +111,5 @@ def test_another_data_set_in_the_folder_is_refused(task: MiniCoco, tmp_path: Pat
 def test_forgetting_reaches_the_material(task: MiniCoco) -> None:
     folders = task.image_folders()
     assert task.generated in folders and len(folders) > 1
-    task.forget()
+    task.drop_images()
     assert np.array_equal(task.annotations().sizes, [[96, 96]] * 4)

@@ -138,7 +138,7 @@ def test_progress_counts_the_images_of_equal_sizes(published: Disk, model: nn.Mo
 
 def test_warm_decodes_once_until_a_file_changes(disk: Disk, model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     ade20k = task(disk)
-    ade20k.warm(NAME)
+    ade20k.preload(NAME)
 
     def refuse(*_arguments: object, **_options: object) -> Iterator[Any]:
         raise AssertionError("decoded again")
@@ -232,12 +232,12 @@ def test_damaged_label_map_is_found_before_any_image_is_decoded(disk: Disk, monk
     file = task(disk).folder / "annotations" / "validation" / "ADE_val_00000005.png"
     file.write_bytes(file.read_bytes()[:60])
     with pytest.raises(BadInput, match=r"ADE_val_00000005\.png is not a readable label map"):
-        task(disk).warm(NAME)
+        task(disk).preload(NAME)
 
 
 def test_other_number_of_images_is_refused(published: Disk) -> None:
     with pytest.raises(BadInput, match="validation has 5 images, expected 2000"):
-        task(published, images=2000).warm(NAME)
+        task(published, images=2000).preload(NAME)
 
 
 def test_checkpoint_with_other_classes_is_refused_before_labels_are_read(
@@ -245,10 +245,10 @@ def test_checkpoint_with_other_classes_is_refused_before_labels_are_read(
 ) -> None:
     monkeypatch.setattr(Ade20k, "evaluation_pairs", lambda _self: pytest.fail("read"))
     with pytest.raises(BadInput, match=f"{NAME} has 5 classes, the label maps have 6"):
-        task(disk, classes=6).warm(NAME)
+        task(disk, classes=6).preload(NAME)
     entry = save_checkpoint(disk[0] / "checkpoints", classes=4)
     with pytest.raises(BadInput, match=r"conv_seg\.(weight|bias) has another shape"):
-        task((disk[0], entry)).warm(NAME)
+        task((disk[0], entry)).preload(NAME)
 
 
 def test_checkpoint_with_another_hash_is_refused(disk: Disk) -> None:
@@ -276,7 +276,7 @@ def test_what_is_missing_is_said_in_one_sentence_each(tmp_path: Path, published:
         f"download https://mmassets.onedl.ai/mmsegmentation/v0.5/{published[1].weights} to {file}"
     )
     with pytest.raises(Missing, match="is not here: download"):
-        ade20k.warm(NAME)
+        ade20k.preload(NAME)
     assert task(published).problems(NAME) == []
 
 

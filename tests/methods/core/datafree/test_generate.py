@@ -23,7 +23,7 @@ from vitptq.methods.core.datafree.generate import Attended, Recipe, generate
 from vitptq.methods.core.datafree.images import box, total_variation, variation_target
 from vitptq.methods.core.datafree.similarity import Entropy
 from vitptq.methods.core.model.operands import Operand
-from vitptq.methods.core.model.prepare import Explicit, explicit
+from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.psaq_vit import PsaqVit
 from vitptq.methods.psaq_vit_v2 import PsaqVitV2
 
@@ -31,11 +31,11 @@ GIVEN = DataFree(INPUT, CPU)
 QUICK = Recipe(batch=4, steps=4)
 
 
-def net(name: str = "ViT", bits: str = "W4A4") -> Explicit:
-    return explicit(two_block_models()[name], BitSpec.parse(bits))
+def net(name: str = "ViT", bits: str = "W4A4") -> PreparedModel:
+    return prepare(two_block_models()[name], BitSpec.parse(bits))
 
 
-def summed_entropy(model: Explicit, images: torch.Tensor) -> float:
+def summed_entropy(model: PreparedModel, images: torch.Tensor) -> float:
     attended = Attended(model)
     with torch.no_grad(), attended.watching() as products:
         model.model(images)

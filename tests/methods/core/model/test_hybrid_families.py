@@ -18,7 +18,7 @@ from vitptq.bench.run.audit import audit
 from vitptq.methods.core.model.batch_norm import fold_batch_norm
 from vitptq.methods.core.model.families import family_of
 from vitptq.methods.core.model.operands import Operand
-from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.ranges.observers import watching
 from vitptq.methods.easyquant import EasyQuant
 from vitptq.methods.fq_vit import FQViT
@@ -78,13 +78,13 @@ class Images(Calibration):
 def test_float_function_is_unchanged(name: str, model: nn.Module) -> None:
     images = next(Images(SIDES[name]).batches())
     with torch.no_grad():
-        expected, actual = model(images), explicit(model, BITS).model(images)
+        expected, actual = model(images), prepare(model, BITS).model(images)
     assert expected.std() > 1e-3
     assert (actual - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
 def test_every_product_has_its_operands(name: str, model: nn.Module) -> None:
-    net = explicit(model, BITS)
+    net = prepare(model, BITS)
     layers = sum(type(m) in (nn.Linear, nn.Conv2d) for m in model.modules())
     attentions = {"mobilevit_xxs": 9, "mobilevitv2_050": 0, "efficientformer_l1": 1, "efficientformerv2_s0": 5}[name]
     assert len(net.weights) == layers
@@ -95,7 +95,7 @@ def test_every_product_has_its_operands(name: str, model: nn.Module) -> None:
 
 
 def test_layers_behind_a_gelu_are_those_that_read_one(name: str, model: nn.Module) -> None:
-    net = explicit(model, BITS)
+    net = prepare(model, BITS)
     outputs: list[Tensor] = []  # kept, so that no storage is used twice
     behind: set[str] = set()
     for module in net.model.modules():
@@ -112,7 +112,7 @@ def test_layers_behind_a_gelu_are_those_that_read_one(name: str, model: nn.Modul
 
 
 def test_no_batch_norm_stays_behind_a_convolution(name: str, model: nn.Module) -> None:
-    left = [n for n, m in explicit(model, BITS).model.named_modules() if isinstance(m, nn.BatchNorm2d)]
+    left = [n for n, m in prepare(model, BITS).model.named_modules() if isinstance(m, nn.BatchNorm2d)]
     assert left == (["norm"] if name.startswith("efficientformerv2") else [])  # that one is followed by the pooling
 
 
@@ -126,7 +126,7 @@ def test_audit_of_minmax_is_clean(name: str, model: nn.Module) -> None:
 
 
 def test_blocks_are_modules_in_execution_order_and_do_not_overlap(name: str, model: nn.Module) -> None:
-    net = explicit(model, BITS)
+    net = prepare(model, BITS)
     order: list[str] = []
     for unit, module in net.blocks():
         assert module is net.model.get_submodule(unit)
@@ -138,7 +138,7 @@ def test_blocks_are_modules_in_execution_order_and_do_not_overlap(name: str, mod
 
 
 def test_norm_readers_read_the_norm_and_nothing_else(name: str, model: nn.Module) -> None:
-    net = explicit(model, BITS)
+    net = prepare(model, BITS)
     pairs = net.norm_readers()
     assert len(pairs) == {"mobilevit_xxs": 18, "efficientformer_l1": 2}.get(name, 0)
     outputs: dict[nn.Module, Tensor] = {}
@@ -152,7 +152,7 @@ def test_norm_readers_read_the_norm_and_nothing_else(name: str, model: nn.Module
 
 
 def test_bridges_by_name(name: str, model: nn.Module) -> None:
-    found = explicit(model, BITS).bridges()
+    found = prepare(model, BITS).bridges()
     stage = "stages.3.blocks"
     expected = {
         "mobilevit_xxs": [(f"stages.{i}.1.conv_1x1", f"stages.{i}.1.transformer.0.attn.qkv") for i in (2, 3, 4)],
@@ -185,13 +185,13 @@ def test_bridge_of_larger_efficientformers(name: str, members: list[tuple[str, .
 def test_model_that_ran_with_gradients_can_be_copied() -> None:
     model = timm.create_model("efficientformerv2_s0", img_size=64, pretrained=False).eval()
     model(torch.randn(1, 3, 64, 64))  # keeps attention biases that belong to a graph
-    assert explicit(model, BITS).model is not model
+    assert prepare(model, BITS).model is not model
 
 
 def test_original_model_is_left_alone(model: nn.Module) -> None:
     before = {key: value.clone() for key, value in model.state_dict().items()}
     kinds = [(type(module), getattr(module, "inplace", None)) for module in model.modules()]
-    explicit(model, BITS)
+    prepare(model, BITS)
     assert [(type(module), getattr(module, "inplace", None)) for module in model.modules()] == kinds
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
@@ -233,7 +233,7 @@ def test_methods_on_the_embedded_mobilevit(method: Any) -> None:
 def test_embedded_hybrids_are_members_of_their_families(build: Any, family: str, bridges: int) -> None:
     model, images = randomised(build()), Images(32)
     batch = next(images.batches())
-    net = explicit(model, BITS)
+    net = prepare(model, BITS)
     with torch.no_grad():
         expected, actual = model(batch), net.model(batch)
     assert family_of(model).name == family
@@ -247,7 +247,7 @@ def test_embedded_hybrids_are_members_of_their_families(build: Any, family: str,
 
 def test_repq_folds_all_norms_of_the_embedded_mobilevit() -> None:
     model = randomised(mini_mobilevit())
-    readers = [r for _, found in explicit(model, BITS).norm_readers() for r in found]
+    readers = [r for _, found in prepare(model, BITS).norm_readers() for r in found]
     assert len(readers) == 12
     quantised = RepQViT().quantize(model, Images(32), BITS)
     for reader in readers:

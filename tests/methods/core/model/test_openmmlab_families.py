@@ -20,7 +20,7 @@ from vitptq.bench.run.audit import audit
 from vitptq.methods.core.model.families import family_of
 from vitptq.methods.core.model.layer_norm import fold
 from vitptq.methods.core.model.operands import ConvTranspose2d
-from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.reconstruct.plan import all_units
 from vitptq.methods.minmax import MinMax
 from vitptq.methods.omse import OMSE
@@ -68,13 +68,13 @@ def difference(model: nn.Module, other: nn.Module, size: tuple[int, int]) -> flo
 
 
 def test_float_function_is_unchanged_at_every_size(model: nn.Module, everything: BitSpec) -> None:
-    net = explicit(model, everything)
+    net = prepare(model, everything)
     assert all(difference(model, net.model, size) < 1e-5 for size in SIZES)
 
 
 @torch.no_grad()
 def test_float_function_survives_folding_at_every_size(name: str, model: nn.Module, everything: BitSpec) -> None:
-    net = explicit(model, everything)
+    net = prepare(model, everything)
     assert len(net.norm_readers()) == (8 if "deit" in name else 15)
     for norm, readers in net.norm_readers() * 2:  # a method may fold more than once
         fold(norm, readers, torch.rand(norm.weight.shape) + 0.5, torch.randn(norm.weight.shape))
@@ -82,7 +82,7 @@ def test_float_function_survives_folding_at_every_size(name: str, model: nn.Modu
 
 
 def test_every_product_of_the_scope_has_its_operands(name: str, model: nn.Module, everything: BitSpec) -> None:
-    net = explicit(model, everything)
+    net = prepare(model, everything)
     kinds = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
     layers = [n for n, m in model.named_modules() if isinstance(m, kinds) and not n.startswith("auxiliary_head")]
     attentions = 4 if "deit" in name else 6
@@ -95,7 +95,7 @@ def test_every_product_of_the_scope_has_its_operands(name: str, model: nn.Module
 
 
 def test_neck_and_heads_stay_as_they_are_unless_named(name: str, model: nn.Module) -> None:
-    net = explicit(model, BACKBONE)
+    net = prepare(model, BACKBONE)
     inside = "" if name == "swin" else "backbone."
     assert all(operand.startswith(inside) for operand in net.operands)
     assert all(unit.startswith(inside) for unit, _ in net.blocks())
@@ -122,7 +122,7 @@ def test_audit_of_the_backbone_alone_lists_the_rest_as_float(name: str, model: n
 
 
 def test_blocks_are_modules_in_execution_order(model: nn.Module, everything: BitSpec) -> None:
-    net = explicit(model, everything)
+    net = prepare(model, everything)
     order: list[str] = []
     for unit, module in net.blocks():
         assert module is net.model.get_submodule(unit)
@@ -134,7 +134,7 @@ def test_blocks_are_modules_in_execution_order(model: nn.Module, everything: Bit
 
 
 def test_every_layer_is_in_one_unit_of_reconstruction(model: nn.Module, everything: BitSpec) -> None:
-    net = explicit(model, everything)
+    net = prepare(model, everything)
     units = [f"{unit}." for unit in all_units(net)]
     assert all(sum(weight.startswith(unit) for unit in units) == 1 for weight in net.weights)
 
@@ -150,7 +150,7 @@ def test_operands_outside_every_unit_are_refused() -> None:
     model: Any = mask_rcnn()
     model.roi_head.extra = nn.Linear(2, 2)
     with pytest.raises(Unsupported, match="no units of reconstruction for the neck or heads of this MaskRCNN"):
-        explicit(model, BitSpec.parse("W4A4+neck+heads")).blocks()
+        prepare(model, BitSpec.parse("W4A4+neck+heads")).blocks()
 
 
 def test_features_are_differentiable_maps(model: nn.Module) -> None:
@@ -162,7 +162,7 @@ def test_features_are_differentiable_maps(model: nn.Module) -> None:
 
 
 def test_auxiliary_head_is_left_alone() -> None:
-    net = explicit(upernet(), BitSpec.parse("W4A4+heads"))
+    net = prepare(upernet(), BitSpec.parse("W4A4+heads"))
     assert not any(operand.startswith("auxiliary_head") for operand in net.operands)
 
 

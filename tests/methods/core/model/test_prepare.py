@@ -13,7 +13,7 @@ from vitptq.bench.bits import BitSpec
 from vitptq.bench.errors import Unsupported
 from vitptq.methods.core.model.families import families
 from vitptq.methods.core.model.layer_norm import fold
-from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.model.prepare import prepare
 
 BITS = BitSpec(4, 4)
 
@@ -47,7 +47,7 @@ def test_float_function_is_unchanged(name: str) -> None:
     side = 224 if name in ("deit", "swin tiny") else 40 if "divide" in name else 32
     images = torch.randn(2, 3, side, side)
     with torch.no_grad():
-        expected, actual = model(images), explicit(model, BITS).model(images)
+        expected, actual = model(images), prepare(model, BITS).model(images)
     assert (actual - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
@@ -55,14 +55,14 @@ def test_float_function_is_unchanged(name: str) -> None:
 def test_original_model_is_left_alone(model: nn.Module) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     kinds = [type(module) for module in model.modules()]
-    explicit(model, BITS)
+    prepare(model, BITS)
     assert [type(module) for module in model.modules()] == kinds
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize("model", [vit(), swin()], ids=["vit", "swin"])
 def test_every_product_has_its_operands(model: nn.Module) -> None:
-    net = explicit(model, BITS)
+    net = prepare(model, BITS)
     layers = sum(type(m) in (nn.Linear, nn.Conv2d) for m in model.modules())
     attentions = sum(hasattr(m, "qkv") for m in model.modules())
     assert len(net.weights) == layers
@@ -73,27 +73,27 @@ def test_every_product_has_its_operands(model: nn.Module) -> None:
 
 
 def test_stem_input_has_eight_bits_and_the_head_the_nominal_width() -> None:
-    net = explicit(vit(), BITS)
+    net = prepare(vit(), BITS)
     assert net.operands["patch_embed.proj.input_operand"].bits == 8
     assert net.operands["head.input_operand"].bits == 4
     assert net.operands["head.weight_operand"].bits == 4
 
 
 def test_blocks_come_in_execution_order() -> None:
-    assert [name for name, _ in explicit(vit(), BITS).blocks()] == ["blocks.0", "blocks.1"]
-    names = [name for name, _ in explicit(swin(), BITS).blocks()]
+    assert [name for name, _ in prepare(vit(), BITS).blocks()] == ["blocks.0", "blocks.1"]
+    names = [name for name, _ in prepare(swin(), BITS).blocks()]
     second = ["layers.1.downsample", "layers.1.blocks.0", "layers.1.blocks.1"]
     assert names == ["layers.0.blocks.0", "layers.0.blocks.1", *second]
 
 
 def test_norm_readers_are_found_by_module() -> None:
-    assert len(explicit(vit(), BITS).norm_readers()) == 4
-    assert len(explicit(swin(), BITS).norm_readers()) == 9
+    assert len(prepare(vit(), BITS).norm_readers()) == 4
+    assert len(prepare(swin(), BITS).norm_readers()) == 9
 
 
 def test_unknown_model_is_unsupported_and_the_families_are_named() -> None:
     with pytest.raises(Unsupported, match="no operand map for Sequential; families with one: .*swin.*vit"):
-        explicit(nn.Sequential(nn.Linear(2, 2)), BITS)
+        prepare(nn.Sequential(nn.Linear(2, 2)), BITS)
 
 
 def test_every_family_is_tested_here() -> None:
@@ -105,7 +105,7 @@ def test_every_family_is_tested_here() -> None:
 def test_float_function_survives_folding_where_windows_are_padded() -> None:
     torch.manual_seed(0)
     model = swin(img_size=40, window_size=7).eval()  # maps of 20 and 10 in windows of 7
-    net = explicit(model, BITS)
+    net = prepare(model, BITS)
     with torch.no_grad():
         for norm, readers in net.norm_readers():
             fold(norm, readers, torch.rand(norm.weight.shape) + 0.5, torch.randn(norm.weight.shape))

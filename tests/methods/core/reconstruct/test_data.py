@@ -13,8 +13,16 @@ from torch import Tensor, nn
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.contracts import reporting
 from vitptq.bench.run.adapter_check import CPU, RandomImages, two_block_models
-from vitptq.methods.core.model.prepare import Explicit, explicit
-from vitptq.methods.core.reconstruct import PerSample, Seen, Settings, Unit, all_units, reconstruct, squared_error
+from vitptq.methods.core.model.prepare import PreparedModel, prepare
+from vitptq.methods.core.reconstruct import (
+    PerSample,
+    Settings,
+    StepTensors,
+    Unit,
+    all_units,
+    reconstruct,
+    squared_error,
+)
 from vitptq.methods.core.reconstruct.base import calibrated
 from vitptq.methods.core.reconstruct.cache import Entry, Memory, Samples
 from vitptq.methods.core.reconstruct.plan import plan
@@ -83,7 +91,7 @@ class Sizes(RandomImages):
         return model(batch)
 
 
-def stages(bits: BitSpec = BITS) -> tuple[Explicit, Explicit]:
+def stages(bits: BitSpec = BITS) -> tuple[PreparedModel, PreparedModel]:
     """Return the model above with its operands explicit; its family is a ViT's in name only."""
     from vitptq.methods.core.model.operands import Operand
     from vitptq.methods.core.model.prepare import _replace
@@ -93,12 +101,12 @@ def stages(bits: BitSpec = BITS) -> tuple[Explicit, Explicit]:
     for _ in range(2):
         torch.manual_seed(2)
         model = Stages().eval().requires_grad_(False)
-        family = explicit(two_block_models()["ViT"], bits).family
+        family = prepare(two_block_models()["ViT"], bits).family
         _replace(model, family, bits, {}, root=True)
         operands = {n: m for n, m in model.named_modules() if isinstance(m, Operand)}
         for name, operand in operands.items():
             operand.name = name
-        found.append(Explicit(model, family, bits, operands))
+        found.append(PreparedModel(model, family, bits, operands))
     net, twin = found
     observe_weights(net)
     observe_activations(net, Sizes(), RunningMinMax)
@@ -109,7 +117,7 @@ def stages(bits: BitSpec = BITS) -> tuple[Explicit, Explicit]:
 UNITS = ["stem", "blocks.0", "blocks.1", "neck", "head"]
 
 
-def states(net: Explicit) -> dict[str, Tensor]:
+def states(net: PreparedModel) -> dict[str, Tensor]:
     return {name: x.clone() for name, x in net.model.state_dict().items()}
 
 
@@ -229,7 +237,7 @@ def test_batches_are_split_where_memory_runs_out(error: Exception) -> None:
     def short(unit: Unit) -> Any:
         plain = squared_error(unit)
 
-        def loss(seen: Seen) -> Any:
+        def loss(seen: StepTensors) -> Any:
             if seen.output.requires_grad:
                 sizes.append(len(seen.output))
                 if len(seen.output) > 2:

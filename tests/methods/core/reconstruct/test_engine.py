@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.contracts import reporting
 from vitptq.bench.run.adapter_check import RandomImages, two_block_models
-from vitptq.methods.core.model.prepare import Explicit
+from vitptq.methods.core.model.prepare import PreparedModel
 from vitptq.methods.core.reconstruct import Settings, all_units, block_units, layer_units, reconstruct
 from vitptq.methods.core.reconstruct.base import calibrated
 
@@ -20,11 +20,11 @@ BITS = BitSpec(3, 3)
 FAST = Settings(iterations=20, batch=4, weight_rate=2e-2, scale_rate=1e-3, seed=3)
 
 
-def nets(name: str = "ViT", bits: BitSpec = BITS) -> tuple[Explicit, Explicit]:
+def nets(name: str = "ViT", bits: BitSpec = BITS) -> tuple[PreparedModel, PreparedModel]:
     return calibrated(two_block_models()[name], RandomImages(), bits)
 
 
-def states(net: Explicit) -> dict[str, Tensor]:
+def states(net: PreparedModel) -> dict[str, Tensor]:
     return {name: x.clone() for name, x in net.model.state_dict().items()}
 
 

@@ -19,7 +19,14 @@ from vitptq.methods.adalog import token_error
 from vitptq.methods.aphq_vit import weighted_by
 from vitptq.methods.core.quantizers.adaptive_log import AdaptiveLog
 from vitptq.methods.core.quantizers.uniform import Uniform
-from vitptq.methods.core.reconstruct import PerSample, Seen, divergence, power_error, squared_error, weighted_error
+from vitptq.methods.core.reconstruct import (
+    PerSample,
+    StepTensors,
+    divergence,
+    power_error,
+    squared_error,
+    weighted_error,
+)
 from vitptq.methods.core.reconstruct.dropping import Activation, mask
 from vitptq.methods.core.reconstruct.rounding import regularise, regulariser
 
@@ -133,7 +140,7 @@ def test_losses(name: str) -> None:
     target, loss = drawn(*shape, seed=1), LOSSES[name]()
 
     def value(out: Tensor) -> Tensor:
-        return loss(Seen([out], [target], torch.arange(2)))
+        return loss(StepTensors([out], [target], torch.arange(2)))
 
     assert torch.autograd.gradcheck(value, drawn(*shape, seed=2).requires_grad_())
 

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.run.adapter_check import RandomImages, two_block_models
-from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.reconstruct import (
     PerSample,
-    Seen,
     Settings,
+    StepTensors,
     Unit,
     all_units,
     divergence,
@@ -38,8 +38,8 @@ class Named:
         self.module = module
 
 
-def seen(output: Tensor, target: Tensor) -> Seen:
-    return Seen([output], [target], torch.arange(len(output)))
+def seen(output: Tensor, target: Tensor) -> StepTensors:
+    return StepTensors([output], [target], torch.arange(len(output)))
 
 
 def test_squared_error_sums_channels_and_averages_the_rest() -> None:
@@ -68,7 +68,7 @@ def test_taps_are_the_inner_outputs_of_both_units() -> None:
     def tapping(unit: Unit) -> Any:
         unit.tap("attn.av", "mlp.fc1")
 
-        def loss(s: Seen) -> Any:
+        def loss(s: StepTensors) -> Any:
             shapes.update({name: tuple(x.shape[1:]) for name, x in s.inner.items()})
             assert not any(x.requires_grad for x in s.inner_targets.values())
             expected = unit.float_module.get_submodule("mlp.fc1")
@@ -97,7 +97,7 @@ def test_suffix_is_the_model_behind_the_unit(name: str) -> None:
     def make(unit: Unit) -> Any:
         suffix = unit.suffix()
 
-        def loss(s: Seen) -> Any:
+        def loss(s: StepTensors) -> Any:
             with torch.no_grad():
                 same = suffix(s.targets, s.indices)
             torch.testing.assert_close(same, expected[s.indices])
@@ -120,12 +120,12 @@ def test_gradient_through_the_suffix_against_finite_differences() -> None:
         def batches(self) -> Any:
             yield images
 
-    from vitptq.methods.core.reconstruct.float_tail import Suffix
+    from vitptq.methods.core.reconstruct.float_tail import FloatTail
     from vitptq.methods.core.reconstruct.plan import plan
 
-    twin = explicit(model, BITS)
+    twin = prepare(model, BITS)
     (found,) = plan(twin, Double(), ["blocks.0"])
-    suffix = Suffix(twin, Double(), found, Double().forward)
+    suffix = FloatTail(twin, Double(), found, Double().forward)
     x = torch.randn(2, 17, 32, dtype=torch.float64, requires_grad=True)
     direction = torch.randn_like(x)
     value = suffix([x], torch.arange(2)).square().sum()  # type: ignore[union-attr]
@@ -154,7 +154,7 @@ def test_normalised_terms_start_at_their_factor() -> None:
     def make(unit: Unit) -> Any:
         plain = squared_error(unit)
 
-        def terms(s: Seen) -> Any:
+        def terms(s: StepTensors) -> Any:
             return {"a": plain(s), "b": 100 * plain(s)}  # type: ignore[operator]
 
         settings = replace(FAST, normalise=2.0, term_weights={"b": 0.5})

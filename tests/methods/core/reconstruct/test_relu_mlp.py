@@ -14,9 +14,9 @@ from vitptq.bench.bits import BitSpec
 from vitptq.bench.errors import Unsupported
 from vitptq.bench.run.adapter_check import RandomImages, two_block_models
 from vitptq.methods.core.model.families import Mlp
-from vitptq.methods.core.model.prepare import Explicit, explicit
+from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.core.ranges.observers import watching
-from vitptq.methods.core.reconstruct import Seen, Settings
+from vitptq.methods.core.reconstruct import Settings, StepTensors
 from vitptq.methods.core.reconstruct.relu_mlp import mlp_error, mlps_of, reconstruct_mlps, upper_bounds, with_relu
 from vitptq.tasks.mini.models import mini_mobilevit
 
@@ -39,7 +39,7 @@ def wide(name: str) -> nn.Module:
     return model
 
 
-def hidden(net: Explicit, mlps: list[Mlp]) -> list[Tensor]:
+def hidden(net: PreparedModel, mlps: list[Mlp]) -> list[Tensor]:
     found: list[Tensor] = []
     slots = {m.second: net.operands[f"{m.second}.input_operand"] for m in mlps}
     watching(slots, lambda operand, x: found.append(x.detach()), lambda: net.run(RandomImages()))
@@ -49,8 +49,8 @@ def hidden(net: Explicit, mlps: list[Mlp]) -> list[Tensor]:
 @pytest.mark.parametrize("name", ["ViT", "Swin"])
 def test_without_steps_it_is_the_swap_alone(name: str) -> None:
     model = wide(name)
-    net, swapped = explicit(model, BITS), explicit(model, BITS)
-    reconstruct_mlps(net, explicit(model, BITS), RandomImages(), settings(0), {}, percentile=0.99)
+    net, swapped = prepare(model, BITS), prepare(model, BITS)
+    reconstruct_mlps(net, prepare(model, BITS), RandomImages(), settings(0), {}, percentile=0.99)
     with_relu(swapped, mlps_of(swapped))
     (images,) = RandomImages().batches()
     assert torch.equal(net.model(images), swapped.model(images))
@@ -61,7 +61,7 @@ def test_without_steps_it_is_the_swap_alone(name: str) -> None:
 @pytest.mark.parametrize("name", ["ViT", "Swin"])
 def test_the_output_comes_back_and_the_hidden_range_shrinks(name: str) -> None:
     model = wide(name)
-    net, twin, swapped = (explicit(model, BITS) for _ in range(3))
+    net, twin, swapped = (prepare(model, BITS) for _ in range(3))
     with_relu(swapped, mlps_of(swapped))
     reconstruct_mlps(net, twin, RandomImages(), settings(60), {}, percentile=0.9)
     (images,) = RandomImages().batches()
@@ -86,7 +86,7 @@ def test_the_loss_by_hand() -> None:
     loss = mlp_error(unit, mlp, torch.tensor(2.0), importance)
     before = torch.tensor([[[3.0], [-1.0]]])  # one image, two positions; clamped to 2 and 0
     target = torch.tensor([[[1.0, 1.0], [0.0, 2.0]]])
-    seen = Seen([], [], torch.zeros(1), {"fc1": before, "fc2": module.fc2(before.relu())}, {"fc2": target})
+    seen = StepTensors([], [], torch.zeros(1), {"fc1": before, "fc2": module.fc2(before.relu())}, {"fc2": target})
     terms = loss(seen)
     # plain: outputs 3 and 0; channel 0: 0.2 (4 + 0), channel 1: 1.4 (4 + 4); clamped: 0.2 (1 + 0), 1.4 (1 + 4)
     assert terms["output"].item() == pytest.approx((0.8 + 11.2) / 2 / 10)
@@ -94,7 +94,7 @@ def test_the_loss_by_hand() -> None:
 
 
 def test_the_bound_is_a_quantile_of_the_positive_values() -> None:
-    twin = explicit(wide("ViT"), BITS)
+    twin = prepare(wide("ViT"), BITS)
     mlps = mlps_of(twin)
     bounds = upper_bounds(twin, RandomImages(), mlps, 0.98)
     for mlp, x in zip(mlps, hidden(twin, mlps), strict=True):
@@ -104,7 +104,7 @@ def test_the_bound_is_a_quantile_of_the_positive_values() -> None:
 @pytest.mark.parametrize("build", [bare_swin, deit_upernet])
 def test_feed_forwards_of_detectors_and_segmenters(build: Any) -> None:
     model = build()
-    net, twin = explicit(model, BITS), explicit(model, BITS)
+    net, twin = prepare(model, BITS), prepare(model, BITS)
     images = Images((32, 64), (40, 56))
     reconstruct_mlps(net, twin, images, settings(1), {}, percentile=0.99)
     assert len(mlps_of(twin)) == len(twin.family.after_gelu(twin.model))
@@ -113,4 +113,4 @@ def test_feed_forwards_of_detectors_and_segmenters(build: Any) -> None:
 
 def test_models_without_such_an_mlp_are_refused() -> None:
     with pytest.raises(Unsupported, match="no MLP of two linear layers with a GELU"):
-        mlps_of(explicit(mini_mobilevit().eval(), BITS))
+        mlps_of(prepare(mini_mobilevit().eval(), BITS))

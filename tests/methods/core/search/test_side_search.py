@@ -13,7 +13,7 @@ from vitptq.bench.bits import BitSpec
 from vitptq.bench.errors import Unsupported
 from vitptq.bench.run.adapter_check import RandomImages, two_block_models
 from vitptq.methods.core.model.operands import Conv2d, Convolution, ConvTranspose2d, Linear, MatMul
-from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.search import gram, recording
 from vitptq.methods.core.search.candidate_losses import QuadraticInput, contest
 from vitptq.methods.core.search.elimination import STEP
@@ -329,7 +329,7 @@ def test_weighted_error_by_hand() -> None:
 
 
 def test_operators_come_in_execution_order_and_records_hold_all_batches() -> None:
-    net = explicit(two_block_models()["Swin"], BITS)
+    net = prepare(two_block_models()["Swin"], BITS)
 
     class Halves(RandomImages):
         def batches(self):  # type: ignore[no-untyped-def]
@@ -351,7 +351,7 @@ def test_operators_come_in_execution_order_and_records_hold_all_batches() -> Non
 
 
 def test_joint_query_key_value_rows_have_three_scales() -> None:
-    net = explicit(two_block_models()["ViT"], BITS)
+    net = prepare(two_block_models()["ViT"], BITS)
     layer: Any = net.model.get_submodule("blocks.0.attn.qkv")
     group = grouping(net, "blocks.0.attn.qkv", layer, "first", layer.weight)
     assert group.starts(layer.weight, 4).shape == (3,)
@@ -360,7 +360,7 @@ def test_joint_query_key_value_rows_have_three_scales() -> None:
 
 def test_many_operators_are_recorded_in_one_pass_and_groups_keep_to_the_memory() -> None:
     images = RandomImages()
-    net = explicit(two_block_models()["ViT"], BITS)
+    net = prepare(two_block_models()["ViT"], BITS)
     found = operators(net, images)
     groups = list(in_batches(net, images, found, 2**17))
     assert [name for names in groups for name in names] == list(found)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.run.adapter_check import RandomImages, two_block_models
 from vitptq.methods.core.model.operands import Linear, MatMul
-from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.quantizers.uniform import Uniform
 from vitptq.methods.core.search.product_search import (
     FirstImages,
@@ -136,7 +136,7 @@ def test_folding_leaves_the_float_function_and_gives_whole_zero_points(name: str
         if isinstance(module, nn.LayerNorm):
             nn.init.uniform_(module.weight, 0.2, 3)
             nn.init.normal_(module.bias)
-    net = explicit(model, W4A4)
+    net = prepare(model, W4A4)
     fold_norms(net, RandomImages(), Progress(steps=1))
     (images,) = RandomImages().batches()
     torch.testing.assert_close(net.model(images), model(images), rtol=1e-4, atol=1e-5)
@@ -146,7 +146,7 @@ def test_folding_leaves_the_float_function_and_gives_whole_zero_points(name: str
 
 
 def test_every_operator_comes_once_in_execution_order_and_with_what_it_reads() -> None:
-    net = explicit(two_block_models()["ViT"], W4A4)
+    net = prepare(two_block_models()["ViT"], W4A4)
     found = {name: reads for name, _, reads in each_operator(net, FirstImages(RandomImages(), 3))}
     assert list(found)[:4] == ["patch_embed.proj", "blocks.0.attn.qkv", "blocks.0.attn.qk", "blocks.0.attn.av"]
     assert len(found) == 14

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.errors import Unsupported
 from vitptq.bench.run.adapter_check import RandomImages, two_block_models
-from vitptq.methods.core.model.prepare import Explicit, explicit
+from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
 from vitptq.methods.core.search.recording import operators
 from vitptq.methods.core.sensitivity.fisher import (
@@ -46,8 +46,8 @@ class TwoSizes(RandomImages):
         yield images[:3, :, :, :24]
 
 
-def net(name: str = "ViT", *, quantised: bool = False) -> Explicit:
-    found = explicit(two_block_models()[name], BITS)
+def net(name: str = "ViT", *, quantised: bool = False) -> PreparedModel:
+    found = prepare(two_block_models()[name], BITS)
     if quantised:
         observe_weights(found)
         observe_activations(found, RandomImages(), RunningMinMax)
@@ -96,7 +96,7 @@ def test_predictions_without_numbers_are_refused() -> None:
         outputs((torch.zeros(2, dtype=torch.long),))
 
 
-def exact(found: Explicit, units: list[str], temperature: float) -> dict[str, Tensor]:
+def exact(found: PreparedModel, units: list[str], temperature: float) -> dict[str, Tensor]:
     """Return the diagonal by going through all classes, image by image."""
     sums = {name: torch.zeros(()) for name in units}
     images = next(RandomImages().batches())
@@ -145,7 +145,7 @@ def test_last_block_matters_at_the_class_token_only() -> None:
 def test_fisher_mc_of_several_tensors_and_sizes_is_by_channel() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.Conv2d(5, 4, 1)).eval()
-    found = explicit(two_block_models()["ViT"], BITS)
+    found = prepare(two_block_models()["ViT"], BITS)
     object.__setattr__(found, "model", model)
 
     class Both(TwoSizes):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vitptq.bench.bits import FLOAT
 from vitptq.bench.run.adapter_check import RandomImages, two_block_models
-from vitptq.methods.core.model.prepare import explicit
+from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.sensitivity.fisher import fisher_mc
 from vitptq.methods.core.sensitivity.perturbation_hessian import (
     agreement,
@@ -67,7 +67,7 @@ def test_it_does_where_a_branch_is_scaled_by_channel() -> None:
 
 @pytest.mark.parametrize("name", UNITS)
 def test_in_float64_the_published_importance_is_orders_below_the_diagonal(name: str) -> None:
-    net = explicit(two_block_models()[name].double(), FLOAT)
+    net = prepare(two_block_models()[name].double(), FLOAT)
     units = UNITS[name][1:3]
     maps = average_perturbation_hessian(net, Doubles(), units, temperature=1.0)
     fisher = fisher_mc(net, Doubles(), units, temperature=1.0, generator=torch.Generator().manual_seed(0))
@@ -78,7 +78,7 @@ def test_in_float64_the_published_importance_is_orders_below_the_diagonal(name: 
 
 
 def test_where_constants_matter_it_is_the_row_sums_of_the_hessian() -> None:
-    net = explicit(layer_scaled(), FLOAT)
+    net = prepare(layer_scaled(), FLOAT)
     (images,) = Doubles().batches()
     (h,) = average_perturbation_hessian(net, Doubles(), ["blocks.1.mlp"], temperature=1.0, epsilon=1e-4).values()
     expected = net.model(images).detach().softmax(-1)
@@ -100,7 +100,7 @@ def test_where_constants_matter_it_is_the_row_sums_of_the_hessian() -> None:
 
 @pytest.mark.parametrize("name", UNITS)
 def test_in_float32_noise_is_left_and_it_repeats(name: str) -> None:
-    net = explicit(two_block_models()[name], FLOAT)
+    net = prepare(two_block_models()[name], FLOAT)
     once, again = (average_perturbation_hessian(net, RandomImages(), UNITS[name][:2]) for _ in range(2))
     for unit, h in once.items():
         assert h.mean() > 0 and h.isfinite().all()
@@ -109,14 +109,14 @@ def test_in_float32_noise_is_left_and_it_repeats(name: str) -> None:
 
 def test_curvature_grows_with_the_perturbation_and_noise_does_not() -> None:
     units = ["blocks.1.mlp"]
-    true = growth(explicit(layer_scaled(), FLOAT), Doubles(), units, temperature=1.0, epsilon=1e-5)
+    true = growth(prepare(layer_scaled(), FLOAT), Doubles(), units, temperature=1.0, epsilon=1e-5)
     assert true["blocks.1.mlp"] == pytest.approx(10, rel=0.01)
-    noise = growth(explicit(two_block_models()["ViT"], FLOAT), RandomImages(), units)
+    noise = growth(prepare(two_block_models()["ViT"], FLOAT), RandomImages(), units)
     assert noise["blocks.1.mlp"] is not None and noise["blocks.1.mlp"] < 5
 
 
 def test_two_fisher_diagonals_agree_the_more_is_drawn() -> None:
-    net = explicit(two_block_models()["ViT"], FLOAT)
+    net = prepare(two_block_models()["ViT"], FLOAT)
     few, many = (agreement(net, RandomImages(), ["blocks.0"], draws=n, temperature=1.0, seed=0) for n in (1, 64))
     assert 0 < few["blocks.0"] < many["blocks.0"] < 1
     assert many["blocks.0"] > 0.9
