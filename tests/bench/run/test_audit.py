@@ -32,7 +32,7 @@ class Product(nn.Module):
         self.compute, self.left, self.right = compute, left, right
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.compute(self.left(x), self.correct(self.weight))
+        return self.compute(self.left(x), self.right(self.weight))
 
 
 def audited(

@@ -363,12 +363,12 @@ def edited(change: Callable[[dict[str, Any]], Any]) -> Callable[[SmallCoco], Non
 def test_bad_data_is_one_clear_error(tree: SmallCoco, damage: Callable[[SmallCoco], Any], message: str) -> None:
     damage(tree)
     with pytest.raises((BadInput, Missing), match=message):
-        tree.warm("small")
+        tree.preload("small")
 
 
 def test_another_number_of_images_is_refused(root: Path) -> None:
     with pytest.raises(BadInput, match="lists 4 images, expected 5"):
-        SmallCoco(root, images=5).warm("small")
+        SmallCoco(root, images=5).preload("small")
 
 
 def test_problems_name_data_and_checkpoint(tmp_path: Path) -> None:
@@ -382,7 +382,7 @@ def test_problems_name_data_and_checkpoint(tmp_path: Path) -> None:
 
 
 def test_warm_decodes_once_while_nothing_changes(tree: SmallCoco) -> None:
-    tree.warm("small")
+    tree.preload("small")
     first = tree._evaluation_items(tree.annotations())
     assert tree._evaluation_items(tree.annotations()) is first
     os.utime(tree.val / "000000000102.jpg", ns=(1, 1))
@@ -391,7 +391,7 @@ def test_warm_decodes_once_while_nothing_changes(tree: SmallCoco) -> None:
 
 def test_sets_beyond_the_budget_are_read_as_they_are_needed(root: Path, model: nn.Module, measured: Arrays) -> None:
     streaming = SmallCoco(root, cache_bytes=0)
-    streaming.warm("small")
+    streaming.preload("small")
     found = streaming.evaluate(model, "small", CPU, ignore)
     assert all(np.array_equal(found[name], values) for name, values in measured.items())
 

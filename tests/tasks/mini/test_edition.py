@@ -65,5 +65,5 @@ def test_model_is_published_with_its_facts_and_its_weights_may_be_missing_here(
 @EDITIONS
 def test_forgetting_drops_the_photographs(cls: type[MiniTask], generator: Any, model: str) -> None:
     compose.photographs_at_scales("calibration")
-    cls().forget()
+    cls().drop_images()
     assert compose.photographs_at_scales.cache_info().currsize == 0

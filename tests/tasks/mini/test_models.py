@@ -67,7 +67,7 @@ def test_changed_weights_are_refused_by_both_hashes(tmp_path: Path, monkeypatch:
 
 def test_missing_weights_say_how_to_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "WEIGHTS", tmp_path)
-    with pytest.raises(WeightsError, match=r"python -m tasks\.mini\.train mini_swin"):
+    with pytest.raises(WeightsError, match=r"python -m vitptq\.tasks\.mini\.train mini_swin"):
         load("mini_swin_outlier")
 
 
