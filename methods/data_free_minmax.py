@@ -48,7 +48,7 @@ class DataFreeMinMax(Method):
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the model with min-max ranges from the images."""
-        given = DataFree(calibration.input, calibration.device)
+        given = DataFree(calibration.input, calibration.device, calibration.seed)
         net = prepare(model, bits)
         batches = self._batches(net, given, model, bits)
         observe_weights(net, symmetric=True)

@@ -58,7 +58,7 @@ class PsaqVit(Method):
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the model with min-max ranges from generated images."""
-        given = DataFree(calibration.input, calibration.device)
+        given = DataFree(calibration.input, calibration.device, calibration.seed)
         net = prepare(model, bits)
         images = drawn_once(self.kept, given, lambda: self._generate(net, given))
         observe_weights(net, symmetric=True)

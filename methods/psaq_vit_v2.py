@@ -75,7 +75,7 @@ class PsaqVitV2(Method):
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the trained student."""
         shape = (calibration.input.shape[0], self.side, self.side) if self.side else calibration.input.shape
-        given = DataFree(replace(calibration.input, shape=shape), calibration.device)
+        given = DataFree(replace(calibration.input, shape=shape), calibration.device, calibration.seed)
         student = prepare(model, bits)
         pool = drawn_once(self.kept, given, lambda: self._play(prepare(model, bits), student, given))
         set_ranges(student, given, pool)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vitptq.bench.bits import BitSpec
-    from vitptq.bench.contracts.method import Calibration, DataFree, InputSpec, Method
+    from vitptq.bench.contracts.method import Calibration, DataFree, InputSpec, Method, run_time
     from vitptq.bench.contracts.quantizer import Quantizer
     from vitptq.bench.contracts.reporting import keep_images, note, note_details, report, work_folder
     from vitptq.bench.contracts.task import Drawing, Evidence, Metric, ModelCard, Scene, Task
@@ -36,6 +36,7 @@ SOURCES = {
     "note": "bench.contracts.reporting",
     "note_details": "bench.contracts.reporting",
     "report": "bench.contracts.reporting",
+    "run_time": "bench.contracts.method",
     "work_folder": "bench.contracts.reporting",
 }
 """The module below this package that defines each public name: what a method's source hash covers, too."""
@@ -60,6 +61,7 @@ __all__ = [
     "note",
     "note_details",
     "report",
+    "run_time",
     "work_folder",
 ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, field, fields
 from functools import cache
 from typing import Any, ClassVar, Literal
 
@@ -37,6 +37,8 @@ class Calibration(ABC):
     device: torch.device
     digest: str = ""
     """Hash over the calibration images' names and contents, where the task knows it; kept in the record."""
+    seed: int = 0
+    """The cell's seed, for whatever a method draws; the harness fills it in."""
 
     @abstractmethod
     def batches(self) -> Iterator[Any]:
@@ -53,6 +55,20 @@ class DataFree:
 
     input: InputSpec
     device: torch.device
+    seed: int = 0
+    """The cell's seed, for whatever a method draws."""
+
+
+_ALWAYS: Any = object()
+
+
+def run_time(default: Any, *, neutral: Any = _ALWAYS) -> Any:
+    """Declare a parameter of a method that does not change its result: `memory_mb: int = run_time(4096)`.
+
+    It is in the record but not in the cell's identity. With `neutral`, only that one value changes nothing:
+    `autocast: str = run_time("off", neutral="off")` is a part of the identity once it is not "off".
+    """
+    return field(default=default, metadata={"run_time": True, "neutral": neutral})
 
 
 @dataclass(frozen=True)
@@ -81,6 +97,11 @@ class Method(ABC):
         plain: dict[str, Any] = _adapter(type(self)).dump_python(self, mode="json")
         return plain
 
+    def identity_parameters(self) -> dict[str, Any]:
+        """Return the parameters that can change the result, as plain JSON values: a part of the cell's identity."""
+        left_out = {f.name for f in fields(self) if _without_effect(f, getattr(self, f.name))}
+        return {name: value for name, value in self.parameters().items() if name not in left_out}
+
     @classmethod
     def configured(cls, parameters: Mapping[str, Any]) -> Method:
         """Build the method from plain JSON values, refusing unknown names and wrong types."""
@@ -96,6 +117,11 @@ class Method(ABC):
             problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
             raise BadInput(f"parameters of method {cls.name}: {problems}") from None
         return method
+
+
+def _without_effect(parameter: Field[Any], value: Any) -> bool:
+    neutral = parameter.metadata.get("neutral", _ALWAYS)
+    return "run_time" in parameter.metadata and (neutral is _ALWAYS or bool(value == neutral))
 
 
 @cache

@@ -162,8 +162,8 @@ def _outputs(method: Method, model: nn.Module, quantised: nn.Module, bits: BitSp
 
 
 def _quantised(method: Method, model: nn.Module, bits: BitSpec, images: RandomImages) -> nn.Module:
-    seed_everything(0)
-    given: Any = DataFree(INPUT, CPU) if method.category in ("data-free", "float") else images
+    seed_everything(images.seed)
+    given: Any = DataFree(INPUT, CPU, images.seed) if method.category in ("data-free", "float") else images
     with out_of_reach(method):
         return method.quantize(model, given, bits)
 

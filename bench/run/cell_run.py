@@ -264,8 +264,10 @@ def fingerprint(model: nn.Module) -> str:
 def _calibration(cell: Cell, task: Task, method: Method, device: torch.device) -> Calibration | DataFree:
     """Return what the method may see: for a data-free one the input's description, and no way to an image."""
     if method.category == "data-free" or method.category == "float":
-        return DataFree(task.input(cell.model), device)
-    return task.calibration(cell.model, cell.calibration_size, cell.seed, device)
+        return DataFree(task.input(cell.model), device, cell.seed)
+    calibration = task.calibration(cell.model, cell.calibration_size, cell.seed, device)
+    calibration.seed = cell.seed
+    return calibration
 
 
 def _said(run: Run, step: str) -> Progress:

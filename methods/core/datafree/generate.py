@@ -87,7 +87,7 @@ class Generated(Calibration):
 
     def __init__(self, net: PreparedModel, given: DataFree, batches: list[Tensor]) -> None:
         """Serve `batches`, each (B, 3, H, W), to models of `net`'s family."""
-        self.input, self.device = given.input, given.device
+        self.input, self.device, self.seed = given.input, given.device, given.seed
         self._net, self._batches = net, batches
 
     def batches(self) -> Iterator[Tensor]:

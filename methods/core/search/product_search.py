@@ -50,7 +50,7 @@ class FirstImages(Calibration):
     """The first `count` images of a calibration set."""
 
     def __init__(self, whole: Calibration, count: int) -> None:
-        self.whole, self.count = whole, count
+        self.whole, self.count, self.seed = whole, count, whole.seed
         self.input, self.device, self.digest = whole.input, whole.device, whole.digest and f"{whole.digest}:{count}"
 
     def batches(self) -> Iterator[Any]:

@@ -241,6 +241,26 @@ def test_what_a_method_draws_depends_on_the_seed_alone(tiny: None, run: Run, mon
     assert drawn[0] == drawn[1] != drawn[2]
 
 
+@pytest.mark.parametrize("category", ["ptq", "data-free"])
+def test_the_seed_of_the_cell_reaches_the_method(
+    tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch, category: str
+) -> None:
+    told: list[int] = []
+
+    @planted.dataclass(frozen=True)
+    class Seeded(planted.Planted):
+        """Keeps the seed that it is told."""
+
+        def quantize(self, model, calibration, bits):  # type: ignore[no-untyped-def]
+            told.append(calibration.seed)
+            raise RuntimeError("planted failure")
+
+    Seeded.category = category  # type: ignore[assignment]
+    plant(monkeypatch, Seeded)
+    measured(cell(method="planted").model_copy(update={"seed": 3}), run)
+    assert told == [3]
+
+
 def test_exit_in_an_adapter_is_a_failed_cell(tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch, planted._fault(lambda: exit(3)))
     failure = measured(cell(method="planted"), run).failure
