@@ -19,7 +19,9 @@ from rich.progress import Progress, TaskID
 from vitptq.bench.errors import UnknownName, VitptqError
 
 if TYPE_CHECKING:  # torch takes seconds to import, so commands import what they need
-    from vitptq.bench.board.board import Board, MethodCard
+    from vitptq.bench.board.board import Board
+    from vitptq.bench.board.method_card import MethodCard
+    from vitptq.bench.board.metrics import Declared
     from vitptq.bench.results.cell import Cell
     from vitptq.bench.results.record import Record
 
@@ -209,7 +211,7 @@ def run(
     )  # longest first, so that workers end together
     print(f"{suite}: {_count(cells, known)} before; results in {results}", flush=True)
     again = _command("run", suite, methods=method, adapters=adapter)
-    metric = {key: task.metrics[0].name for key, task in registry.tasks().items()}
+    metric = {key: task.ranking_metric.name for key, task in registry.tasks().items()}
     with RunProgress(len(todo), metric) as progress:
         plan = Plan(results, device, workers, limit * 60, retry is not None, registry.added_files(), again)
         if todo:
@@ -263,7 +265,7 @@ def board(
     adapter: Adapters = None,
 ) -> None:
     """Print the aggregated results."""
-    from vitptq.bench.board.exports import render
+    from vitptq.bench.board.exports.formats import render
 
     _load(adapter)
     print(render(_board(results), format.value), end="")
@@ -279,7 +281,7 @@ def compare(
     adapter: Adapters = None,
 ) -> None:
     """Print every method's difference to one of them, on the same images and calibration draws."""
-    from vitptq.bench.board.compare import Reference, as_markdown
+    from vitptq.bench.board.paired_comparison import Reference, as_markdown
     from vitptq.bench.results.store import Store
 
     _load(adapter)
@@ -294,7 +296,7 @@ def site(
 ) -> None:
     """Build the static leaderboard and print the path of its first page."""
     from vitptq.bench.run import provenance
-    from vitptq.bench.website.pages import build
+    from vitptq.bench.website.build import build
 
     _load(adapter)
     head, dirty = provenance.commit()
@@ -381,12 +383,21 @@ def _board(results: Path) -> Board:
     store = Store(results)
     for problem in store.problems():
         print(f"vitptq: left out: {problem}", file=sys.stderr)
-    return Board.from_records(store.readable(), _method_cards())
+    records = store.readable()
+    return Board.from_records(records, _method_cards(), _declared_metrics(records))
+
+
+def _declared_metrics(records: list[Record]) -> Declared:
+    """Return what the installed tasks say of their scores, where some record does not say it itself."""
+    from vitptq.bench import registry
+    from vitptq.bench.board.metrics import needs_tasks
+
+    return {key: task.metrics for key, task in registry.tasks().items()} if needs_tasks(records) else {}
 
 
 def _method_cards() -> dict[str, MethodCard]:
     from vitptq.bench import registry
-    from vitptq.bench.board.board import MethodCard
+    from vitptq.bench.board.method_card import MethodCard
 
     return {
         name: MethodCard(

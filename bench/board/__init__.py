@@ -1,4 +1,4 @@
-"""Records aggregated into rows and tables: statistics, paired comparison, exports.
+"""Records aggregated into rows and tables: statistics, badges, comparisons; `exports/` writes them as text.
 
-Pages and pictures of the leaderboard are in `bench/website`.
+Pages and pictures of the leaderboard are in `bench/website`. Nothing here imports torch.
 """

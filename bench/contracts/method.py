@@ -6,14 +6,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from functools import cache
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import torch
 from pydantic import TypeAdapter, ValidationError
-from torch import Tensor, nn
 
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.errors import BadInput
+
+if TYPE_CHECKING:  # torch takes seconds to import, and the board needs only what a method declares
+    import torch
+    from torch import Tensor, nn
 
 Fidelity = Literal["reference", "parity", "paper", "inferred"]
 

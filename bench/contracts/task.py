@@ -6,14 +6,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from vitptq.bench.contracts.method import Calibration, InputSpec
+if TYPE_CHECKING:  # the board reads what a task declares, and torch takes seconds to import
+    import torch
+    from torch import Tensor, nn
+
+    from vitptq.bench.contracts.method import Calibration, InputSpec
 
 Evidence = Mapping[str, NDArray[Any]]
 """Named arrays from which a task recomputes its scores without the model."""
@@ -25,10 +27,31 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A score that a task reports, in percent, higher is better. The first of a task's metrics ranks."""
+    """A score that a task reports, in percent, higher is better. Records keep it, so that the board needs no task.
+
+    >>> Metric("top1", "Top-1 accuracy", proportion=True, ranks=True).title
+    'Top-1 accuracy'
+    """
 
     name: str
+    """Its key in the scores."""
     title: str
+    """Its name for people: "Top-1 accuracy"."""
+    proportion: bool = False
+    """It is the share of the images that are right, so that one score already has the interval of a proportion."""
+    ranks: bool = False
+    """Ranks the methods, and is what the float gate compares. Where a task marks none, its first metric does."""
+    detail: bool = False
+    """Shown on the pages of models and runs and in the data files only, not beside the ranking score everywhere."""
+
+
+def ranking(metrics: Sequence[Metric]) -> Metric:
+    """Return the metric that ranks methods.
+
+    >>> ranking([Metric("macc", "Mean class accuracy"), Metric("miou", "Mean IoU", ranks=True)]).name
+    'miou'
+    """
+    return next((metric for metric in metrics if metric.ranks), metrics[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +103,12 @@ class Task(ABC):
     edition: ClassVar[str]
     title: ClassVar[str]
     metrics: ClassVar[tuple[Metric, ...]]
+    """At least one."""
+
+    @property
+    def ranking_metric(self) -> Metric:
+        """Return the metric that ranks methods and that the float gate compares."""
+        return ranking(self.metrics)
 
     @property
     @abstractmethod

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError, model_validator
 
+from vitptq.bench.contracts.task import Metric
 from vitptq.bench.results.cell import Cell
 
 SCHEMA_VERSION = 1
@@ -126,6 +127,8 @@ class Record(_Part):
     status: Literal["ok", "failed"]
     fidelity: str = ""
     scores: dict[str, float] = {}
+    metrics: tuple[Metric, ...] = ()
+    """What the task declares of its scores; empty in a record without scores, and in those older than this field."""
     images: int = 0
     evidence: EvidenceRef | None = None
     gate: Gate | None = None

@@ -70,7 +70,7 @@ def _truth_problems(
 
 def _gate_problems(record: Record, store: Store, task: Task, known: dict[str, Record]) -> Iterator[str]:
     """Check the gate's figures against the model's card, and its measured score against evidence."""
-    gate, card, metric = record.gate, task.models().get(record.cell.model), task.metrics[0].name
+    gate, card, metric = record.gate, task.models().get(record.cell.model), task.ranking_metric.name
     assert gate is not None  # the schema demands it of a record with status ok
     if card is not None and card.checkpoint == record.cell.checkpoint:
         expected = card.reference.get(metric), card.tolerance

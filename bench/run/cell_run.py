@@ -143,9 +143,10 @@ def _measure(cell: Cell, run: Run, started: str) -> Record:
     scores = task.score(evidence)
     card = task.models()[cell.model]
     return Record(
-        id=cell.id, cell=cell, status="ok", fidelity=method.fidelity, scores=scores, images=task.count(evidence),
+        id=cell.id, cell=cell, status="ok", fidelity=method.fidelity, scores=scores, metrics=task.metrics,
+        images=task.count(evidence),
         evidence=run.store.add_evidence(cell.id, evidence),
-        gate=opened or float_gate.float_gate(card, task.metrics[0], scores, cell),
+        gate=opened or float_gate.float_gate(card, task.ranking_metric, scores, cell),
         audit=audited, costs=_costs(watch, quantised, audited, run.device),
         notes=(*method.notes(), *heard.notes),
         details=task.details(cell.model) | _repetition(cell, run, calibration) | _told(heard, cell, run),
@@ -213,7 +214,7 @@ def _gate_without_record(cell: Cell, task: Task, reference: Cell, run: Run) -> G
     if reference.id not in run.gates:
         model = task.load(cell.model, run.device)
         evidence = task.evaluate(model, cell.model, run.device, _said(run, "float gate"))
-        opened = float_gate.float_gate(task.models()[cell.model], task.metrics[0], task.score(evidence), reference)
+        opened = float_gate.float_gate(task.models()[cell.model], task.ranking_metric, task.score(evidence), reference)
         name = f"{reference.id}.{provenance.environment(run.device)}"
         run.gates[reference.id] = opened.model_copy(update={"evidence": run.store.add_evidence(name, evidence)})
     return run.gates[reference.id]

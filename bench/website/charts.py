@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from vitptq.bench.bits import BitSpec
-from vitptq.bench.board.board import Row, Table, metric_title
+from vitptq.bench.board.rows import Row
+from vitptq.bench.board.tables import Table
 
 # The Okabe-Ito colours that reach 3:1 on both backgrounds: blue, vermillion, green, purple, and the ink itself.
 COLOURS = 5
@@ -128,10 +129,9 @@ def styles(methods: Sequence[str]) -> dict[str, Style]:
 
 def draw(table: Table, style: Mapping[str, Style], size: Size) -> Chart | None:
     """Return the chart of one table's counted rows, or None where there is nothing to draw."""
-    rows = table.quantised
-    if not rows:
+    if all(row.score is None for row in table.quantised):
         return None
-    step, low, high = _range([*rows, *table.floats])
+    step, low, high = _range([*table.quantised, *table.floats])
     scale = _Scale(size, tuple(b for b in table.bit_specs if table.at(b)), low, high)
     ticks = tuple((scale.y(value), f"{value:g}") for value in _steps(low, high, step))
     float_score = table.floats[0].score if table.floats else None
@@ -140,7 +140,7 @@ def draw(table: Table, style: Mapping[str, Style], size: Size) -> Chart | None:
     return Chart(
         id=f"chart-{table.id[:8]}-{size.width:g}",
         size=size,
-        title=f"{metric_title(table.metric)} of {table.model} by bit width",
+        title=f"{table.metric.title} of {table.model} by bit width",
         description=_description(table),
         columns=tuple((scale.x(b), str(b)) for b in scale.bits),
         ticks=ticks,
@@ -155,7 +155,7 @@ def _lines(
     table: Table, style: Mapping[str, Style], scale: _Scale, float_y: float | None
 ) -> tuple[tuple[Line, ...], float]:
     """Return the lines and the height of the float model's label, which shares the margin with theirs."""
-    drawn = [counted for line in table.lines if (counted := [row for row in line if row.counted])]
+    drawn = [counted for line in table.lines if (counted := [row for row in line if row.score is not None])]
     gap = min(9.0, (scale.size.right_edge - scale.size.left) / len(scale.bits) / (len(drawn) + 1))
     points = [
         [_point(row, scale, gap * (index - (len(drawn) - 1) / 2)) for row in sorted(line, key=_by_column(scale))]
@@ -245,4 +245,4 @@ def _description(table: Table) -> str:
         scores = [f"{row.bits} {row.score:.1f}" for row in line if row.score is not None]
         if scores:
             parts.append(f"{line[0].label}: {', '.join(scores)}")
-    return f"Mean {metric_title(table.metric)} in percent. " + "; ".join(parts) + "."
+    return f"Mean {table.metric.title} in percent. " + "; ".join(parts) + "."

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitptq.bench.board.board import Row
+from vitptq.bench.board.rows import Row
 from vitptq.bench.errors import VitptqError
 from vitptq.bench.results.record import EvidenceRef
 from vitptq.bench.results.store import Store
@@ -23,7 +23,7 @@ GAP = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
+class ContactSheet:
     """Some of the images of one file; `address` is a data address of a PNG."""
 
     name: str
@@ -38,16 +38,16 @@ class Sheet:
     height: int
 
 
-def sheets(row: Row, evidence_dir: Path | None) -> tuple[Sheet, ...]:
+def contact_sheets(row: Row, evidence_dir: Path | None) -> tuple[ContactSheet, ...]:
     """Return the sheets of the row's first counted seed; none where no images were kept or their files are not here."""
     if evidence_dir is None or not row.counted:
         return ()
     store = Store(evidence_dir.parent)
-    found = (_sheet(name, ref, store) for name, ref in sorted(row.counted[0].kept_images.items()))
+    found = (_contact_sheet(name, ref, store) for name, ref in sorted(row.counted[0].kept_images.items()))
     return tuple(sheet for sheet in found if sheet is not None)
 
 
-def _sheet(name: str, ref: EvidenceRef, store: Store) -> Sheet | None:
+def _contact_sheet(name: str, ref: EvidenceRef, store: Store) -> ContactSheet | None:
     try:
         images = store.evidence(ref).get(name)
     except VitptqError:  # a page without pictures still tells everything
@@ -57,8 +57,10 @@ def _sheet(name: str, ref: EvidenceRef, store: Store) -> Sheet | None:
     flat = images.reshape(-1, *images.shape[2:])
     chosen = flat[np.linspace(0, len(flat) - 1, min(len(flat), COLUMNS * ROWS)).round().astype(int)]
     picture = _arranged([_thumbnail(image) for image in chosen])
-    size = (images.shape[2], images.shape[3])
-    return Sheet(name, ref.file, ref.sha256, len(flat), len(chosen), size, _png(picture), picture.width, picture.height)
+    return ContactSheet(
+        name, ref.file, ref.sha256, images=len(flat), shown=len(chosen), size=(images.shape[2], images.shape[3]),
+        address=_png(picture), width=picture.width, height=picture.height,
+    )  # fmt: skip
 
 
 def _thumbnail(image: NDArray[np.uint8]) -> Image.Image:

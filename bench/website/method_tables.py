@@ -1,4 +1,4 @@
-"""What a method told about a run, as tables that its page shows: `note_details` with rows, and a text above them.
+"""What a method reported about a run, as tables that its page shows: `note_details` with rows, and a text above them.
 
 A value is shown if it is a list of mappings, or a mapping with such a list under "rows" and perhaps a "text". Mappings
 inside a row become columns of their own. Everything else stays in the record alone.
@@ -17,7 +17,7 @@ NOTHING = "–"
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class MethodTable:
     """One table of a run's page."""
 
     name: str
@@ -26,14 +26,14 @@ class Told:
     rows: tuple[tuple[str, ...], ...]
 
 
-def told(record: Record) -> tuple[Told, ...]:
-    """Return the tables that the method told, in the order of their names."""
+def method_tables(record: Record) -> tuple[MethodTable, ...]:
+    """Return the tables that the method reported, in the order of their names."""
     details = record.details.get("method")
     found = details if isinstance(details, Mapping) else {}
     return tuple(table for name, value in sorted(found.items()) if (table := _table(name, value)) is not None)
 
 
-def _table(name: str, value: JsonValue) -> Told | None:
+def _table(name: str, value: JsonValue) -> MethodTable | None:
     text = ""
     if isinstance(value, Mapping):
         text, value = str(value.get("text", "")), value.get("rows")
@@ -43,7 +43,7 @@ def _table(name: str, value: JsonValue) -> Told | None:
     columns = tuple(dict.fromkeys(column for row in flat for column in row))
     if len(flat) < len(value) or not columns:
         return None
-    return Told(name, text, columns, tuple(tuple(_shown(row.get(column)) for column in columns) for row in flat))
+    return MethodTable(name, text, columns, tuple(tuple(_shown(row.get(column)) for column in columns) for row in flat))
 
 
 def _cells(row: Mapping[str, JsonValue], before: str = "") -> Iterator[tuple[str, JsonValue]]:

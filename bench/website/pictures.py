@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitptq.bench import registry
-from vitptq.bench.board.board import Row
+from vitptq.bench.board.rows import Row
 from vitptq.bench.contracts.task import Drawing, Scene
 from vitptq.bench.errors import VitptqError
 from vitptq.bench.results.record import Record

@@ -41,7 +41,7 @@ class ClassificationTask(FileTask):
     A subclass names data, models and checkpoints.
     """
 
-    metrics: ClassVar[tuple[Metric, ...]] = (Metric("top1", "Top-1 accuracy"),)
+    metrics: ClassVar[tuple[Metric, ...]] = (Metric("top1", "Top-1 accuracy", proportion=True, ranks=True),)
 
     def __init__(self, *, classes: int, images: int | None, batch_size: int = BATCH, **reading: Any) -> None:
         """Expect `classes` class folders and `images` evaluation images (None: any number); see FileTask for the rest.

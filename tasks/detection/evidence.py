@@ -41,7 +41,9 @@ PARTS = {
     "_large": ", large",
 }
 METRICS = tuple(
-    Metric(f"{name}_ap{part}", f"{title}{words}") for name, title in KINDS.values() for part, words in PARTS.items()
+    Metric(f"{name}_ap{part}", f"{title}{words}", ranks=f"{name}_ap{part}" == "box_ap", detail=part != "")
+    for name, title in KINDS.values()
+    for part, words in PARTS.items()
 )
 FASTER = "faster-coco-eval"
 DETECTIONS_PER_IMAGE = 100

@@ -40,9 +40,9 @@ class Ade20kTask(FileTask):
     """
 
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric("miou", "Mean IoU"),
+        Metric("miou", "Mean IoU", ranks=True),
         Metric("macc", "Mean class accuracy"),
-        Metric("aacc", "Pixel accuracy"),
+        Metric("aacc", "Pixel accuracy", detail=True),
     )
 
     def __init__(

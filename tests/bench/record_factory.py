@@ -6,7 +6,9 @@ import zlib
 from collections.abc import Iterable
 from typing import Any
 
-from vitptq.bench.board.board import Board, MethodCard
+from vitptq.bench.board.board import Board
+from vitptq.bench.board.method_card import MethodCard
+from vitptq.bench.contracts.task import Metric
 from vitptq.bench.results.cell import Cell, sha256
 from vitptq.bench.results.record import (
     Audit,
@@ -20,6 +22,7 @@ from vitptq.bench.results.record import (
     Record,
 )
 
+TOP1 = Metric("top1", "Top-1 accuracy", proportion=True, ranks=True)
 FLOAT_SCORES = {"vit_mini": 94.1, "swin_mini": 95.3, "mobilevit_mini": 93.2}
 METHODS = {
     "float": ("Float", "reference", "float"),
@@ -76,6 +79,7 @@ def make_record(
         fields |= {
             "status": "ok",
             "scores": {"top1": score},
+            "metrics": (TOP1,),
             "images": 3000,
             "evidence": EvidenceRef(file=f"{cell.id}.npz", sha256=sha256(cell.id.encode()), bytes=4812),
             "gate": make_gate(passed, float_score),
@@ -88,6 +92,30 @@ def make_record(
         )
         fields |= {"status": "failed", "failure": reason}
     return Record(**(fields | changes))
+
+
+DETECTION = (
+    Metric("box_ap", "Box AP", ranks=True),
+    Metric("box_ap50", "Box AP at IoU 0.50", detail=True),
+    Metric("mask_ap", "Mask AP"),
+)
+
+
+def make_detection_records(environment: str = "", method: str = "minmax", seeds: int = 1) -> list[Record]:
+    """Return a detector's float record (46.0, 41.6) and its W4A4 ones (42.0, 38.0), perhaps of another environment."""
+    common = {"task": "coco", "model": "mask_rcnn", "checkpoint": sha256(b"mask_rcnn")}
+    reference = make_cell(**common, method="float", bits="W32A32", calibration_size=0, calibration_list="")
+    gate = make_gate(measured=46.0).model_copy(update={"float_cell": reference.id})
+    there = make_provenance(**({"environment": environment} if environment else {}))
+    shared = {"metrics": DETECTION, "gate": gate}
+    quantised = [make_cell(**common, method=method, seed=seed) for seed in range(seeds)]
+    return [
+        make_record(reference, scores={"box_ap": 46.0, "box_ap50": 68.0, "mask_ap": 41.6}, **shared),
+        *(
+            make_record(cell, scores={"box_ap": 42.0, "box_ap50": 64.0, "mask_ap": 38.0}, provenance=there, **shared)
+            for cell in quantised
+        ),
+    ]
 
 
 def make_provenance(**changes: Any) -> Provenance:

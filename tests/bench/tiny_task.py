@@ -41,7 +41,7 @@ class TinyTask(Task):
     """The labels are what the float model predicts, so the float score is 100."""
 
     name, edition, title = "tiny", "test", "Tiny"
-    metrics = (Metric("top1", "Top-1 accuracy"),)
+    metrics = (Metric("top1", "Top-1 accuracy", proportion=True, ranks=True),)
     data_version = "tiny-1"
 
     def models(self) -> Mapping[str, ModelCard]:

@@ -45,12 +45,19 @@ def test_a_missing_bit_width_breaks_the_line():
     assert paths["MinMax"].count("M") == 2
 
 
+def test_a_counted_row_that_lacks_the_ranking_score_is_not_drawn():
+    odd = make_record(make_cell(method="omse"), scores={"theirs": 80.0})
+
+    assert drawn(odd) is None
+    assert [line.label for line in drawn(odd, make_record()).lines] == ["MinMax"]
+
+
 def test_nothing_is_drawn_without_a_counted_score():
     assert drawn(make_record(passed=False)) is None
 
 
 def test_a_single_score_has_a_range_to_stand_in():
-    drawing = drawn(make_record(scores={"theirs": 80.0}))
+    drawing = drawn(make_record(scores={"theirs": 80.0}, metrics=()))
 
     assert len(drawing.ticks) == 2
     assert drawing.float_y is None
@@ -59,3 +66,10 @@ def test_a_single_score_has_a_range_to_stand_in():
 def test_long_labels_keep_both_ends():
     assert charts._shorten("Percentile (p=0.999)", 13) == "Percen…0.999)"
     assert charts._shorten("OMSE", 13) == "OMSE"
+
+
+def test_more_methods_than_colours_still_look_different():
+    names = [f"m{i:02}" for i in range(20)]
+    drawn = charts.styles(names)
+
+    assert len({(s.colour, s.dash, s.shape) for s in drawn.values()}) == 20

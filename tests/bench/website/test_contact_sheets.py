@@ -21,7 +21,7 @@ def row_with_images(store: Store, images: np.ndarray):
 
 def test_sheet_shows_evenly_spaced_images_in_order(tmp_path):
     images = np.arange(32, dtype=np.uint8).reshape(2, 16, 1, 1, 1).repeat(8, 2).repeat(6, 3).repeat(3, 4)
-    (sheet,) = contact_sheets.sheets(row_with_images(Store(tmp_path), images), tmp_path / "evidence")
+    (sheet,) = contact_sheets.contact_sheets(row_with_images(Store(tmp_path), images), tmp_path / "evidence")
     assert (sheet.images, sheet.shown, sheet.size) == (32, 16, (8, 6))
     picture = decoded(sheet.address)
     assert picture.size == (sheet.width, sheet.height) == (8 * 7 - 1, 2 * 9 - 1)
@@ -33,7 +33,7 @@ def test_sheet_shows_evenly_spaced_images_in_order(tmp_path):
 
 def test_large_images_become_small(tmp_path):
     images = np.zeros((1, 2, 224, 112, 3), dtype=np.uint8)
-    (sheet,) = contact_sheets.sheets(row_with_images(Store(tmp_path), images), tmp_path / "evidence")
+    (sheet,) = contact_sheets.contact_sheets(row_with_images(Store(tmp_path), images), tmp_path / "evidence")
     assert decoded(sheet.address).size == (2 * 33 - 1, 64)
     assert sheet.size == (224, 112)
 
@@ -42,14 +42,14 @@ def test_missing_or_changed_files_leave_the_page_without_a_sheet(tmp_path):
     row = row_with_images(Store(tmp_path), np.zeros((1, 2, 8, 8, 3), dtype=np.uint8))
     (path,) = (tmp_path / "evidence").iterdir()
     path.write_bytes(b"something else")
-    assert contact_sheets.sheets(row, tmp_path / "evidence") == ()
+    assert contact_sheets.contact_sheets(row, tmp_path / "evidence") == ()
     path.unlink()
-    assert contact_sheets.sheets(row, tmp_path / "evidence") == ()
-    assert contact_sheets.sheets(row, None) == ()
+    assert contact_sheets.contact_sheets(row, tmp_path / "evidence") == ()
+    assert contact_sheets.contact_sheets(row, None) == ()
 
 
 @pytest.mark.parametrize("details", [{}, {"images": 3}, {"images": {"generated": {"file": "../secret"}}}])
 def test_records_without_kept_images_have_no_sheet(tmp_path, details):
     record = make_record(make_cell(method="psaq"), details=details)
     row = Board.from_records([record], make_cards()).tables[0].rows[0]
-    assert contact_sheets.sheets(row, tmp_path) == ()
+    assert contact_sheets.contact_sheets(row, tmp_path) == ()

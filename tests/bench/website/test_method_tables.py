@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.bench.record_factory import make_record
-from vitptq.bench.website.method_tables import told
+from vitptq.bench.website.method_tables import method_tables
 
 
 def record(**details):
@@ -13,16 +13,18 @@ def record(**details):
 
 def test_rows_become_a_table_with_columns_for_inner_mappings() -> None:
     rows = [{"unit": "a", "before": {"loss": 0.5}, "kept": True}, {"unit": "b", "before": {"loss": None}, "more": 7}]
-    (table,) = told(record(reconstruction=rows))
+    (table,) = method_tables(record(reconstruction=rows))
     assert table.columns == ("unit", "before loss", "kept", "more")
     assert table.rows == (("a", "0.5", "yes", "–"), ("b", "–", "–", "7"))
 
 
 def test_a_text_stands_above_its_rows() -> None:
-    (table,) = told(record(importance={"kind": "aph", "text": "what it means", "rows": [{"unit": "a", "H": 1e-9}]}))
+    (table,) = method_tables(
+        record(importance={"kind": "aph", "text": "what it means", "rows": [{"unit": "a", "H": 1e-9}]})
+    )
     assert (table.name, table.text, table.rows) == ("importance", "what it means", (("a", "1e-09"),))
 
 
 def test_anything_else_is_no_table() -> None:
-    assert told(record(seconds=3, names=["a", "b"], mixed=[{"a": 1}, 2], empty=[], mapping={"a": 1})) == ()
-    assert told(make_record()) == ()
+    assert method_tables(record(seconds=3, names=["a", "b"], mixed=[{"a": 1}, 2], empty=[], mapping={"a": 1})) == ()
+    assert method_tables(make_record()) == ()

@@ -1,4 +1,4 @@
-"""Every row of a board beside one method, on the same images and calibration draws (`vitptq.bench.board.paired`)."""
+"""Every row of a board beside one method, on the same images and calibration draws (`paired_difference`)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from pydantic import JsonValue
 
 from vitptq.bench import registry
 from vitptq.bench.bits import BitSpec
-from vitptq.bench.board.board import Board, Row, Table, metric_title
-from vitptq.bench.board.exports import markdown
-from vitptq.bench.board.paired import Difference, Right, difference
+from vitptq.bench.board.board import Board
+from vitptq.bench.board.exports.markdown import markdown, mean
+from vitptq.bench.board.paired_difference import Difference, Right, difference
+from vitptq.bench.board.rows import Row
+from vitptq.bench.board.tables import Table
 from vitptq.bench.errors import BadInput, UnknownName
 from vitptq.bench.results.store import Store
 
@@ -71,14 +73,14 @@ class _Comparer:
         fitting = [row for row in rows if self.reference.fits(row)]
         if not fitting or self.right(fitting[0]) is None:
             return
-        yield f"**{markdown(table.model)}** ({table.task}/{table.edition}), {bits}, {metric_title(table.metric)}"
+        place = f"{markdown(table.task)}/{markdown(table.edition)}"
+        yield f"**{markdown(table.model)}** ({place}), {bits}, {markdown(table.metric.title)}"
         yield ""
-        yield f"| method | score | against {markdown(fitting[0].card.title)} | |"
-        yield "|---|---:|---:|---|"
+        more = "".join(f" {markdown(metric.title)} |" for metric in table.secondary)
+        yield f"| method | score | against {markdown(fitting[0].card.title)} | |{more}"
+        yield f"|---|---:|---:|---|{'---:|' * len(table.secondary)}"
         for row in rows:
-            apart = self.against(row, fitting)
-            told = f"{apart.points:+.2f} ± {apart.half_width:.2f} | {_verdict(apart, row)}" if apart else "– |"
-            yield f"| {markdown(row.label)} | {row.score:.2f} ({len(row.seeds)}) | {told} |"
+            yield _line(row, self.against(row, fitting))
         yield ""
 
     def against(self, row: Row, fitting: Sequence[Row]) -> Difference | None:
@@ -113,6 +115,12 @@ class _Comparer:
                 return None
             found[record.cell.seed] = right
         return found
+
+
+def _line(row: Row, apart: Difference | None) -> str:
+    found = f"{apart.points:+.2f} ± {apart.half_width:.2f} | {_verdict(apart, row)}" if apart else "– |"
+    more = "".join(f" {mean(row, metric)} |" for metric in row.secondary)
+    return f"| {markdown(row.label)} | {mean(row, row.metric)} ({len(row.seeds)}) | {found} |{more}"
 
 
 def _verdict(apart: Difference, row: Row) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats  # type: ignore[import-untyped]
 
-from vitptq.bench.board.paired import difference
+from vitptq.bench.board.paired_difference import difference
 
 RNG = np.random.default_rng
 

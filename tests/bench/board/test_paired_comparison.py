@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.bench.record_factory import make_cards, make_cell, make_record
+from tests.bench.record_factory import TOP1, make_cards, make_cell, make_record
 from vitptq.bench.board.board import Board
-from vitptq.bench.board.compare import Reference, as_markdown
+from vitptq.bench.board.paired_comparison import Reference, as_markdown
+from vitptq.bench.contracts.task import Metric
 from vitptq.bench.errors import BadInput, UnknownName
 from vitptq.bench.results.store import Store
 
@@ -77,3 +78,15 @@ def test_unknown_methods_and_unreadable_parameters_are_named(tmp_path: Path) -> 
         told(store, "nonesuch")
     with pytest.raises(BadInput, match=r'"x" in "minmax:x" is not KEY=VALUE'):
         told(store, "minmax:x")
+
+
+def test_secondary_scores_stand_behind_the_verdict(tmp_path: Path) -> None:
+    store = store_of(tmp_path, [({"method": "minmax"}, [600]), ({"method": "omse"}, [150])])
+    top5 = Metric("top5", "Top-5 accuracy", proportion=True)
+    records = [
+        r.model_copy(update={"scores": r.scores | {"top5": 99.0}, "metrics": (TOP1, top5)}) for r in store.readable()
+    ]
+    text = as_markdown(Board.from_records(records, make_cards()), store, Reference.parse("minmax"))
+    assert "| method | score | against MinMax | | Top\\-5 accuracy |" in text
+    assert text.splitlines()[4].endswith("| better | 99.00 |")
+    assert {line.count("|") for line in text.splitlines()[2:6]} == {6}

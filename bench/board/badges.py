@@ -1,0 +1,70 @@
+"""Badges: the short remarks that a machine sets on a row, each with the sentence behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:  # a row has badges
+    from vitptq.bench.board.rows import Row
+
+Tone = Literal["bad", "warn", "info"]
+
+
+@dataclass(frozen=True, slots=True)
+class Badge:
+    """A short machine-set remark on a row, with the sentence behind it."""
+
+    text: str
+    meaning: str
+    tone: Tone
+    anchor: str = ""
+    """Part of the run page that tells more."""
+
+
+def badges(row: Row) -> Iterator[Badge]:
+    """Yield the remarks that a reader must see beside the score, the worst first."""
+    yield from _audit(row)
+    yield from _coverage(row)
+    yield from _method(row)
+    yield from _notes(row)
+
+
+def _audit(row: Row) -> Iterator[Badge]:
+    if row.violations:
+        meaning = f"the audit found: {'; '.join(row.violations)}"
+        yield Badge(f"audit: {_count(len(row.violations), 'violation')}", meaning, "bad", "audit")
+
+
+def _coverage(row: Row) -> Iterator[Badge]:
+    if row.counted and row.missing_seeds:
+        expected = len(row.expected_seeds)
+        meaning = f"mean of {_seeds(row.seeds)} only; without a counted score: {_seeds(row.missing_seeds)}"
+        yield Badge(f"{expected - len(row.missing_seeds)} of {expected} seeds", meaning, "warn", "seeds")
+    if not row.current:
+        meaning = "measured on other data or another checkpoint than the newest of this table"
+        yield Badge("older data", meaning, "warn", "cell")
+
+
+def _method(row: Row) -> Iterator[Badge]:
+    if row.card.category == "data-free":
+        meaning = "its method saw no image of the task: it was given the input's shape alone"
+        yield Badge("data-free", meaning, "info", "cell")
+    if row.card.fidelity == "inferred":
+        yield Badge("inferred", "parts of the method had to be inferred; the method page lists them", "info", "cell")
+
+
+def _notes(row: Row) -> Iterator[Badge]:
+    if any(note.lower().startswith("reduced") for note in row.notes):
+        yield Badge("reduced", "; ".join(row.notes), "warn", "notes")
+    elif row.notes:
+        yield Badge("note", "; ".join(row.notes), "info", "notes")
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' if number != 1 else ''}"

@@ -1,0 +1,242 @@
+"""A row: all seeds of one thing that was asked for, as one line of the board, with mean, interval and remarks.
+
+A row's score is the mean over the seeds that count. Seeds that failed, that the float gate refused, that belong to an
+older version or that were never run stay visible beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.board import statistics
+from vitptq.bench.board.badges import Badge, badges
+from vitptq.bench.board.method_card import MethodCard
+from vitptq.bench.board.metrics import secondary
+from vitptq.bench.board.statistics import Interval
+from vitptq.bench.contracts.task import Metric
+from vitptq.bench.results.cell import Cell, canonical_json, sha256
+from vitptq.bench.results.record import Costs, Record
+
+STANDARD = "standard"
+"""The track whose rows may be compared."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """All seeds of one cell but for the seed: what one line of the board shows."""
+
+    records: tuple[Record, ...]
+    """The current record of every seed, ascending. Never empty; all of one version of method, data and checkpoint."""
+    outdated: tuple[Record, ...]
+    """Records of seeds that exist only for an older version: never averaged with the current ones."""
+    superseded: int
+    """How many older records of the same seeds were replaced by newer ones."""
+    expected_seeds: tuple[int, ...]
+    """Seeds that some row of the same table was run with."""
+    variant: str
+    """What sets it apart from other rows of the same method and bits; empty where there is none."""
+    current: bool
+    """Whether it was measured on the newest data and checkpoint of its table."""
+    card: MethodCard
+    metrics: tuple[Metric, ...]
+    """What its table has scores of, the ranking one first. Never empty."""
+    float_records: Mapping[str, Record]
+    """The float records of its table, by id."""
+
+    @cached_property
+    def id(self) -> str:
+        """Return the identity: sha256 of everything that was asked for but the seed."""
+        c = self.cell
+        key = [c.task, c.edition, c.model, c.method, c.bits, c.track, c.calibration_size, c.parameters]
+        return sha256(canonical_json(key).encode())
+
+    @property
+    def cell(self) -> Cell:
+        """Return the first seed's cell, for everything that the seeds share."""
+        return self.records[0].cell
+
+    @property
+    def bits(self) -> BitSpec:
+        """Return the bit spec."""
+        return self.cell.bit_spec
+
+    @property
+    def is_float(self) -> bool:
+        """Tell whether it is the float reference."""
+        return self.cell.is_float
+
+    @property
+    def label(self) -> str:
+        """Return the method's title with what sets this row apart."""
+        return f"{self.card.title} ({self.variant})" if self.variant else self.card.title
+
+    @cached_property
+    def counted(self) -> tuple[Record, ...]:
+        """Return the records whose score counts."""
+        return tuple(r for r in self.records if r.counts)
+
+    @cached_property
+    def apart(self) -> tuple[Record, ...]:
+        """Return the records that have a score which does not count."""
+        return tuple(r for r in self.records if r.status == "ok" and not r.counts)
+
+    @cached_property
+    def failed(self) -> tuple[Record, ...]:
+        """Return the records without a score."""
+        return tuple(r for r in self.records if r.status == "failed")
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Return the seeds that the score is the mean of."""
+        return tuple(r.cell.seed for r in self.counted)
+
+    @property
+    def missing_seeds(self) -> tuple[int, ...]:
+        """Return the expected seeds that the score does not cover."""
+        return tuple(s for s in self.expected_seeds if s not in self.seeds)
+
+    @property
+    def metric(self) -> Metric:
+        """Return the metric that ranks."""
+        return self.metrics[0]
+
+    @property
+    def secondary(self) -> tuple[Metric, ...]:
+        """Return the metrics that are shown beside the ranking one everywhere."""
+        return secondary(self.metrics)
+
+    @cached_property
+    def scored(self) -> tuple[Metric, ...]:
+        """Return the metrics that some seed has a score of."""
+        return tuple(metric for metric in self.metrics if any(metric.name in r.scores for r in self.records))
+
+    @cached_property
+    def score(self) -> float | None:
+        """Return the mean of the ranking score over the counted seeds."""
+        return self.mean(self.metric)
+
+    @cached_property
+    def interval(self) -> Interval | None:
+        """Return the 95 % interval of the score."""
+        return self.interval_of(self.metric)
+
+    @property
+    def images(self) -> int:
+        """Return the number of images behind every counted score (the smallest, should they differ)."""
+        return min((r.images for r in self.counted), default=0)
+
+    @cached_property
+    def drop(self) -> float | None:
+        """Return the mean difference to the float score that the gate measured in each seed's own environment."""
+        return self.mean_drop(self.metric)
+
+    @property
+    def float_score(self) -> float | None:
+        """Return the mean float score that the gate measured for the counted seeds."""
+        return self._mean(lambda r: r.gate.measured if r.gate else None)
+
+    @property
+    def quantised_share(self) -> float | None:
+        """Return the percentage of multiply-accumulates with both operands quantised: the lowest of the seeds."""
+        shares = [share_of(r) for r in self.counted]
+        known = [s for s in shares if s is not None]
+        return min(known) if known and len(known) == len(shares) else None
+
+    @property
+    def violations(self) -> tuple[str, ...]:
+        """Return what the audit found in any counted seed, each once."""
+        found = (v for r in self.counted if r.audit for v in r.audit.violations)
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return the notes of all seeds, each once."""
+        return tuple(dict.fromkeys(note for r in self.records for note in r.notes))
+
+    @property
+    def comparable(self) -> bool:
+        """Tell whether the row may stand beside others: standard track, clean audit, newest data and checkpoint."""
+        return self.current and not self.violations and self.cell.track == STANDARD
+
+    @cached_property
+    def badges(self) -> tuple[Badge, ...]:
+        """Return the remarks that a reader must see beside the score."""
+        return tuple(badges(self))
+
+    @property
+    def status(self) -> str:
+        """Return what became of it: counted, incomplete, not counted, unsupported or failed."""
+        if self.counted:
+            return "incomplete" if self.missing_seeds else "counted"
+        if self.apart:
+            return "not counted"
+        kinds = {r.failure.kind for r in self.failed if r.failure}
+        return "unsupported" if kinds == {"unsupported"} else "failed"
+
+    @property
+    def reason(self) -> str:
+        """Say why seeds do not count; empty where all do."""
+        apart = [f"seed {r.cell.seed}: {why_apart(r)}" for r in self.apart]
+        failed = [f"seed {r.cell.seed}: {r.failure.kind}: {r.failure.message}" for r in self.failed if r.failure]
+        outdated = [f"seed {r.cell.seed}: measured with an older version only" for r in self.outdated]
+        return "; ".join([*apart, *failed, *outdated])
+
+    def mean(self, metric: Metric) -> float | None:
+        """Return the mean of one score over the counted seeds; None if any of them lacks it."""
+        return self._mean(lambda r: r.scores.get(metric.name))
+
+    def interval_of(self, metric: Metric) -> Interval | None:
+        """Return the 95 % interval of one score."""
+        scores = [r.scores[metric.name] for r in self.counted if metric.name in r.scores]
+        if len(scores) != len(self.counted):
+            return None
+        return statistics.interval(scores, self.images, proportion=metric.proportion)
+
+    def mean_drop(self, metric: Metric) -> float | None:
+        """Return the mean over the counted seeds of one score's difference to float; None for the float model."""
+        return None if self.is_float else self._mean(lambda r: self.drop_of(r, metric))
+
+    def drop_of(self, record: Record, metric: Metric | None = None) -> float | None:
+        """Return a score's difference to float in the same environment, in points; negative is a loss.
+
+        The gate keeps the float model's ranking score; any other is known where its record is of that environment.
+        """
+        name = (metric or self.metric).name
+        if record.gate is None or name not in record.scores:
+            return None
+        measured = record.gate.measured if name == self.metric.name else self._float_score(record, name)
+        return None if measured is None else record.scores[name] - measured
+
+    def _float_score(self, record: Record, name: str) -> float | None:
+        reference = self.float_records.get(record.gate.float_cell) if record.gate else None
+        same = reference is not None and reference.provenance.environment == record.provenance.environment
+        return reference.scores.get(name) if reference is not None and same else None
+
+    def cost(self, name: str) -> float | None:
+        """Return the mean of one cost over the counted seeds; None if any of them lacks it."""
+        if name not in Costs.model_fields:
+            raise KeyError(name)
+        return self._mean(lambda r: getattr(r.costs, name) if r.costs else None)
+
+    def _mean(self, value: Callable[[Record], float | None]) -> float | None:
+        # A seed without the value makes the mean unknown: it never becomes the mean of the rest.
+        values = [value(r) for r in self.counted]
+        known = [v for v in values if v is not None]
+        return statistics.mean(known) if known and len(known) == len(values) else None
+
+
+def share_of(record: Record) -> float | None:
+    """Return the share of multiply-accumulates with both operands quantised, in percent."""
+    if record.audit is None or record.audit.macs <= 0:
+        return None
+    return 100 * record.audit.quantised_macs / record.audit.macs
+
+
+def why_apart(record: Record) -> str:
+    """Say why a measured score does not count."""
+    if record.gate is None:
+        return "the float gate was not run"
+    return record.gate.reason or "the float gate failed"

@@ -1,0 +1,83 @@
+"""Build the leaderboard: the same board gives the same bytes, from disk, without scripts or foreign hosts.
+
+Names, notes and reasons come from other people, so every template escapes, every variable must exist, links are
+https or relative, and file names come from hashes. A build happens beside its destination and is swapped in at the end.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from vitptq.bench.board.board import Board
+from vitptq.bench.board.exports.data_files import as_csv, as_json
+from vitptq.bench.errors import BadInput
+from vitptq.bench.results.cell import sha256
+from vitptq.bench.website.evidence_files import copy_evidence
+from vitptq.bench.website.pages import pages
+from vitptq.bench.website.templates import environment
+
+MARKER = ".vitptq-site"
+"""In every folder built here: only such a folder is ever replaced."""
+
+
+def build(board: Board, out: Path, *, templates: Path, version: str, evidence_dir: Path | None = None) -> Path:
+    """Write the site to the folder `out`, replacing an earlier build, and return the path of its index page.
+
+    With `evidence_dir`, the evidence files are checked against their records and copied beside the pages.
+    """
+    target = out.resolve()  # a link stays a link, and "." gets a name to build beside
+    _refuse_to_overwrite(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{target.name}-building-", dir=target.parent))
+    try:
+        building.chmod(0o755)  # readable for a web server; temporary folders are not
+        _write(board, building, templates, version, evidence_dir)
+        _swap(building, target)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return out / "index.html"
+
+
+def _refuse_to_overwrite(out: Path) -> None:
+    if out.is_dir() and any(out.iterdir()) and not (out / MARKER).exists():
+        raise BadInput(f"{out} holds files that are not a leaderboard built by vitptq; name an empty or a new folder")
+    if out.exists() and not out.is_dir():
+        raise BadInput(f"{out} is a file; name an empty or a new folder")
+
+
+def _swap(building: Path, out: Path) -> None:
+    """Put the finished folder in place. Only whole folders are renamed, so no reader ever meets half a site."""
+    if not out.exists():
+        building.rename(out)
+        return
+    replaced = Path(tempfile.mkdtemp(prefix=f".{out.name}-replaced-", dir=out.parent))
+    out.rename(replaced / "site")
+    try:
+        building.rename(out)
+    except OSError:
+        (replaced / "site").rename(out)
+        raise
+    finally:
+        shutil.rmtree(replaced)
+
+
+def _write(board: Board, folder: Path, templates: Path, version: str, evidence_dir: Path | None) -> None:
+    data = as_json(board)
+    evidence = copy_evidence(board, evidence_dir, folder) if evidence_dir else {}
+    jinja = environment(templates)
+    jinja.globals |= {"version": version, "data_hash": sha256(data.encode()), "board": board, "evidence": evidence}
+    for page in pages(board, evidence_dir):
+        html = jinja.get_template(page.template).render(root="../" * page.path.count("/"), **page.context)
+        _write_text(folder / page.path, html)
+    _write_text(folder / "data.json", data)
+    _write_text(folder / "data.csv", as_csv(board))
+    _write_text(folder / MARKER, "Built by vitptq; replaced as a whole by the next build.\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+    if path.exists():
+        raise BadInput(f"two pages would share the file {path.name}")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8", newline="\n")

@@ -1,0 +1,29 @@
+"""Where the pages are: a hash decides on a file's name, the words in it only help people."""
+
+from __future__ import annotations
+
+import re
+
+from vitptq.bench.board.rows import Row
+from vitptq.bench.board.tables import Table
+from vitptq.bench.results.cell import sha256
+
+
+def table_path(table: Table) -> str:
+    """Return the file of a task and model's page."""
+    return f"tables/{_file_name(table.id, table.task, table.edition, table.model)}"
+
+
+def run_path(row: Row) -> str:
+    """Return the file of a row's page."""
+    return f"runs/{_file_name(row.id, row.cell.model, row.cell.method, row.cell.bits)}"
+
+
+def method_path(name: str) -> str:
+    """Return the file of a method's page."""
+    return f"methods/{_file_name(sha256(name.encode()), name)}"
+
+
+def _file_name(identity: str, *words: str) -> str:
+    slug = re.sub(r"[^a-z0-9]+", "-", "-".join(words).lower()).strip("-")[:60].rstrip("-")
+    return f"{identity[:12]}{'-' if slug else ''}{slug}.html"

@@ -1,0 +1,75 @@
+"""The templates' environment: everything is escaped, every variable must exist, nothing comes from another host."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.board.exports.latex import latex_table
+from vitptq.bench.board.rows import share_of, why_apart
+from vitptq.bench.board.tables import Table, more_bits_first
+from vitptq.bench.website import formatting, operand_tables, paths
+from vitptq.bench.website.method_tables import method_tables
+
+
+def environment(templates: Path) -> Environment:
+    """Return the environment of the templates in a folder, with everything that they may call."""
+    jinja = Environment(
+        loader=FileSystemLoader(templates),
+        autoescape=True,  # always: choosing by file ending has left pages unescaped elsewhere
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    jinja.policies["json.dumps_kwargs"] = {"sort_keys": True, "allow_nan": False}
+    jinja.filters |= {
+        "fixed": formatting.fixed,
+        "signed": formatting.signed,
+        "short": formatting.short,
+        "giga": formatting.giga,
+        "tail": formatting.tail,
+        "paragraphs": formatting.paragraphs,
+    }
+    jinja.globals |= _assets(templates) | {
+        "table_path": paths.table_path,
+        "run_path": paths.run_path,
+        "method_path": paths.method_path,
+        "link": formatting.link,
+        "loss_class": formatting.loss_class,
+        "products": operand_tables.products,
+        "macs_by_width": operand_tables.macs_by_width,
+        "bit_map": operand_tables.bit_map,
+        "same_map": operand_tables.same_map,
+        "share_of": share_of,
+        "why_apart": why_apart,
+        "method_tables": method_tables,
+        "latex_table": latex_table,
+        "overview_bits": overview_bits,
+    }
+    return jinja
+
+
+def _assets(templates: Path) -> dict[str, Any]:
+    """Return the style and the script, to be inlined, and the policy that allows these two and nothing else."""
+    style = (templates / "style.css").read_text(encoding="utf-8")
+    script = (templates / "script.js").read_text(encoding="utf-8")
+    policy = (
+        f"default-src 'none'; style-src {_source(style)}; script-src {_source(script)}; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+    return {"style": Markup(style), "script": Markup(script), "policy": policy}
+
+
+def _source(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def overview_bits(tables: tuple[Table, ...]) -> tuple[BitSpec, ...]:
+    """Return the bit specs of several tables, more bits first."""
+    return tuple(sorted({bits for table in tables for bits in table.bit_specs}, key=more_bits_first))

@@ -1,0 +1,19 @@
+from tests.bench.board_factory import only_row, row_of
+from tests.bench.record_factory import make_cards, make_cell, make_record
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.board.board import Board
+
+
+def test_an_audit_violation_is_a_badge_and_keeps_the_row_from_the_highest():
+    cheat = make_record(make_cell(method="ema"), score=94.0, violations=["head stayed float"])
+    board = Board.from_records([cheat, make_record(score=80.0)], make_cards())
+
+    assert row_of(board, method="ema").badges[0].text == "audit: 1 violation"
+    assert board.tables[0].highest(BitSpec(4, 4)) is row_of(board, method="minmax")
+
+
+def test_notes_and_inferred_parts_are_badges():
+    record = make_record(make_cell(method="omse"), notes=("reduced: 10 iterations",))
+
+    assert [b.text for b in only_row([record]).badges] == ["inferred", "reduced"]
+    assert [b.text for b in only_row([make_record(notes=("odd",))]).badges] == ["note"]

@@ -1,0 +1,26 @@
+from tests.bench.record_factory import make_cards, make_cell, make_record
+from vitptq.bench.board.board import Board
+
+
+def test_tasks_stand_side_by_side_at_the_bits_that_most_models_share():
+    cells = [
+        make_cell(task=task, model=model, bits=bits)
+        for task, model in (("classification", "vit"), ("coco", "mask_rcnn"))
+        for bits in ("W8A8", "W4A4")
+    ]
+    cells.append(make_cell(task="coco", model="mask_rcnn", bits="W3A3"))
+    cells.append(make_cell(task="classification", model="vit", method="omse"))
+    (comparison,) = Board.from_records([make_record(cell) for cell in cells], make_cards()).comparisons()
+    assert [(task, [t.model for t in tables]) for task, tables in comparison.tasks] == [
+        ("classification", ["vit"]),
+        ("coco", ["mask_rcnn"]),
+    ]
+    assert str(comparison.bits) == "W4A4"
+    assert [[row and row.cell.method for row in line] for line in comparison.lines] == [
+        ["minmax", "minmax"],
+        ["omse", None],
+    ]
+
+
+def test_one_task_alone_is_no_comparison():
+    assert Board.from_records([make_record(make_cell())], make_cards()).comparisons() == ()

@@ -1,0 +1,96 @@
+import base64
+import hashlib
+import re
+
+import pytest
+from jinja2 import UndefinedError
+
+from tests.bench.record_factory import (
+    make_audit,
+    make_card,
+    make_cards,
+    make_cell,
+    make_gate,
+    make_provenance,
+    make_record,
+)
+from tests.bench.site_reader import TEMPLATES, build_site
+from vitptq.bench.board.board import Board
+from vitptq.bench.contracts.task import Metric
+from vitptq.bench.results.record import EvidenceRef, Failure
+from vitptq.bench.website import templates
+
+HOSTILE = (
+    "<b>bold</b>",
+    "</script><script>alert(1)</script>",
+    "javascript:alert(1)",
+    "\"'><img src=x onerror=alert(1)>",
+)
+
+
+def hostile_board(text):
+    """Return a board in which everything that a stranger may write is `text`."""
+    cell = make_cell(task=text, edition=text, model=text, method=text, data=text, checkpoint=text, track=text)
+    cell = cell.model_copy(update={"parameters": {text: text}, "source": text, "calibration_list": text})
+    audit = make_audit(cell, (text,))
+    operands = tuple(
+        o.model_copy(update={"module": text, "op": text, "role": text, "quantizer": text, "granularity": text})
+        for o in audit.operands[:4]
+    )
+    shared = {
+        "notes": (text,),
+        "details": {"repeat": text, text: text, "more": {text: [text]}},
+        "audit": audit.model_copy(update={"operands": operands, "float_operands": (text,)}),
+        "evidence": EvidenceRef(file=text, sha256=text, bytes=1),
+        "gate": make_gate().model_copy(update={"reason": text, "float_cell": text}),
+        "scores": {text: 80.0, "other": 70.0},
+        "metrics": (Metric(text, text, proportion=True, ranks=True), Metric("other", text)),
+        "provenance": make_provenance(**dict.fromkeys(["commit", "device", "command", "host", "environment"], text)),
+    }
+    failure = Failure(kind="raised", message=text, traceback=text)
+    records = [
+        make_record(cell, **shared),
+        make_record(cell.model_copy(update={"seed": 1}), **(shared | {"gate": make_gate(passed=False)})),
+        make_record(cell.model_copy(update={"seed": 2}), failure="raised", earlier=(failure,)).model_copy(
+            update={"failure": failure}
+        ),
+        make_record(cell.model_copy(update={"bits": "W32A32"}), **shared),
+    ]
+    card = make_card(text, summary=text, fidelity=text, inferred=(text,), category=text, paper=text, source_hash=text)
+    return Board.from_records(records, {text: card})
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_is_shown_and_never_run(text, tmp_path):
+    for path, page in build_site(hostile_board(text), tmp_path / "out").items():
+        tags = [tag for tag, _ in page.elements]
+        assert tags.count("script") == 1, path
+        assert not {"b", "img"} & set(tags), path
+        assert not any("onerror" in attrs for _, attrs in page.elements), path
+        assert not any(href.startswith("javascript:") for href in page.values("href")), path
+        assert path in ("index.html",) or text in page.text, path
+
+
+def test_the_policy_names_the_hashes_of_what_is_inlined():
+    assets = templates._assets(TEMPLATES)
+    digests = re.findall(r"'(sha256-[^']+)'", assets["policy"])
+
+    assert [
+        base64.b64encode(hashlib.sha256(assets[name].encode()).digest()).decode() for name in ("style", "script")
+    ] == [digest.removeprefix("sha256-") for digest in digests]
+    assert assets["policy"].startswith("default-src 'none'")
+
+
+def test_a_variable_that_does_not_exist_is_an_error():
+    with pytest.raises(UndefinedError, match="nonesuch"):
+        templates.environment(TEMPLATES).from_string("{{ nonesuch }}").render()
+
+
+def test_bit_specs_of_several_tables_are_listed_once_more_bits_first():
+    cells = [
+        make_cell(model=model, bits=bits)
+        for model, bits in (("a", "W4A4"), ("a", "W8A8"), ("b", "W4A8"), ("b", "W4A4"))
+    ]
+    board = Board.from_records(map(make_record, cells), make_cards())
+
+    assert [str(bits) for bits in templates.overview_bits(board.tables)] == ["W8A8", "W4A8", "W4A4"]
