@@ -27,11 +27,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A score that a task reports, in percent, higher is better. Records keep it, so that the board needs no task.
-
-    >>> Metric("top1", "Top-1 accuracy", proportion=True, ranks=True).title
-    'Top-1 accuracy'
-    """
+    """A score that a task reports, in percent, higher is better. Records keep it, so that the board needs no task."""
 
     name: str
     """Its key in the scores."""

@@ -17,7 +17,7 @@ NOTHING = "–"
 
 
 @dataclass(frozen=True, slots=True)
-class MethodTable:
+class ShownTable:
     """One table of a run's page."""
 
     name: str
@@ -26,14 +26,14 @@ class MethodTable:
     rows: tuple[tuple[str, ...], ...]
 
 
-def method_tables(record: Record) -> tuple[MethodTable, ...]:
+def method_tables(record: Record) -> tuple[ShownTable, ...]:
     """Return the tables that the method reported, in the order of their names."""
     details = record.details.get("method")
     found = details if isinstance(details, Mapping) else {}
     return tuple(table for name, value in sorted(found.items()) if (table := _table(name, value)) is not None)
 
 
-def _table(name: str, value: JsonValue) -> MethodTable | None:
+def _table(name: str, value: JsonValue) -> ShownTable | None:
     text = ""
     if isinstance(value, Mapping):
         text, value = str(value.get("text", "")), value.get("rows")
@@ -43,7 +43,7 @@ def _table(name: str, value: JsonValue) -> MethodTable | None:
     columns = tuple(dict.fromkeys(column for row in flat for column in row))
     if len(flat) < len(value) or not columns:
         return None
-    return MethodTable(name, text, columns, tuple(tuple(_shown(row.get(column)) for column in columns) for row in flat))
+    return ShownTable(name, text, columns, tuple(tuple(_shown(row.get(column)) for column in columns) for row in flat))
 
 
 def _cells(row: Mapping[str, JsonValue], before: str = "") -> Iterator[tuple[str, JsonValue]]:

@@ -20,7 +20,7 @@ def test_a_seed_that_was_never_run_is_missing_where_other_rows_have_it():
     assert "1 of 2 seeds" in [b.text for b in row.badges]
 
 
-def test_the_newest_record_of_a_slot_replaces_the_older_one():
+def test_the_newest_record_of_a_cell_replaces_the_older_one():
     old = make_record(make_cell(source=sha256(b"old")), score=99.0, provenance=finished(1))
     new = make_record(make_cell(source=sha256(b"new")), score=80.0, provenance=finished(2))
 

@@ -51,6 +51,12 @@ def test_float_cell_is_measured_first_and_opens_the_gate(tiny: None, run: Run) -
     assert record.gate.measured == reference.scores["top1"] == 100
 
 
+def test_a_record_keeps_what_its_task_declares_of_its_scores(tiny: None, run: Run) -> None:
+    record = measured(cell(), run)
+    assert record.metrics == registry.task("tiny", "test").metrics
+    assert run.store.record(cell()) == record
+
+
 def test_shut_gate_is_recorded_with_its_reason(tiny: None, run: Run) -> None:
     record = measured(cell("wrong_reference"), run)
     assert record.status == "ok"
