@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
@@ -15,23 +14,29 @@ from vitptq.bench.contracts.task import Metric
 from vitptq.bench.results.cell import canonical_json
 from vitptq.bench.results.record import Record
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 SCHEMA_VERSION = 1
 _FORMULA = tuple("=+-@＝＋－＠")
 """A spreadsheet runs text that starts like this; some read the wide forms, too."""
 
 
 def as_csv(board: Board) -> str:
-    """Return every row with plain numbers; a cell without a value is empty, and text never starts a formula.
+    """Return every row with plain numbers; a cell without a value is empty, and text never starts a formula."""
+    return str(as_frame(board).map(_csv_cell).to_csv(index=False, lineterminator="\n"))
+
+
+def as_frame(board: Board) -> pd.DataFrame:
+    """Return one line per row of the board, for analysis with pandas; integers stay integers beside empty cells.
 
     Behind the columns that every row has stand three for each metric that is not the ranking one of every task.
     """
+    import pandas as pd  # takes half a second, which a command that prints a table need not wait for
+
     more = _secondary_names(board.rows)
     lines = [columns(row) | _scores_in_columns(row, more) for row in board.rows]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [*_COLUMNS, *_score_columns(more)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _csv_cell(value) for name, value in line.items()} for line in lines)
-    return text.getvalue()
+    return pd.DataFrame(lines, columns=[*_COLUMNS, *_score_columns(more)], dtype=object)
 
 
 def as_json(board: Board) -> str:
