@@ -1,13 +1,20 @@
-"""Checkpoint files: their hashes, and what an error says that came from reading one."""
+"""Checkpoint files: their hashes, their tensors, and what an error says that came from reading one."""
 
 from __future__ import annotations
 
 import hashlib
+import pickle
 import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from vitptq.bench.errors import Missing
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from vitptq.bench.errors import BadInput, Missing
 
 
 def sha256_of(path: Path) -> str:
@@ -22,6 +29,42 @@ def sha256_of(path: Path) -> str:
 def _sha256(path: Path, _size: int, _mtime: int) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def load_checkpoint(
+    model: nn.Module,
+    path: Path,
+    digest: str | None,
+    convert: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+) -> None:
+    """Load weights into `model` with strict keys.
+
+    `digest` is the file's sha256, or its first hex digits: OpenMMLab puts eight of them into its file names. None is
+    for a file whose hash nobody has published. `convert` renames keys of other code bases.
+    """
+    found = sha256_of(path)
+    if digest is not None and (len(digest) < 8 or not found.startswith(digest.lower())):
+        raise BadInput(f"{path} has sha256 {found[:12]}..., its model is pinned to {digest[:12]}...: download it again")
+    state = read_state(path)
+    try:
+        model.load_state_dict(convert(state) if convert else state, strict=True)
+    except (RuntimeError, KeyError) as error:
+        raise BadInput(f"{path} is not a checkpoint of this model: {first_problem(error)}") from error
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file or of a PyTorch checkpoint; no code in it is run."""
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise BadInput(f"{path} cannot be read as a checkpoint ({first_line(error)}): download it again") from error
+    while isinstance(content, dict) and isinstance(content.get("state_dict", content.get("model")), dict):
+        content = content.get("state_dict", content.get("model"))
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise BadInput(f"{path} holds no state_dict of tensors: download the model's checkpoint again")
+    return content
 
 
 def first_problem(error: BaseException) -> str:

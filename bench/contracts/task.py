@@ -127,7 +127,7 @@ class Task(ABC):
         """Read into memory what every evaluation needs, so that its time is not measured as a model's."""
 
     def drop_images(self) -> None:  # noqa: B027  most tasks keep no image
-        """Drop every image that this process keeps in memory; `warm` reads them again."""
+        """Drop every image that this process keeps in memory; `preload` reads them again."""
 
     def image_folders(self) -> Sequence[Path]:
         """Return the folders that hold images, or what they are made from: closed while a data-free method works."""

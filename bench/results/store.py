@@ -27,8 +27,8 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from vitptq.bench.results.cell import Cell, sha256
 from vitptq.bench.errors import BadInput, Missing
+from vitptq.bench.results.cell import Cell, sha256
 from vitptq.bench.results.record import EvidenceRef, Record
 
 LEFT_OVER_S = 24 * 3600

@@ -11,11 +11,11 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from vitptq.bench import registry
-from vitptq.bench.bits import BitSpec, FLOAT
-from vitptq.bench.results.cell import Cell, canonical_json, sha256
-from vitptq.bench.errors import BadInput, UnknownName
+from vitptq.bench.bits import FLOAT, BitSpec
 from vitptq.bench.contracts.method import Method
 from vitptq.bench.contracts.task import Task
+from vitptq.bench.errors import BadInput, UnknownName
+from vitptq.bench.results.cell import Cell, canonical_json, sha256
 
 FOLDER = Path(__file__).resolve().parents[1] / "suites"
 FILTERS = ("task", "edition", "model", "family", "method", "bits", "track", "seed", "calibration_size", "id")

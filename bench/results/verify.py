@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vitptq.bench import registry
-from vitptq.bench.errors import VitptqError
 from vitptq.bench.contracts.task import Evidence, Task
+from vitptq.bench.errors import VitptqError
 from vitptq.bench.results.record import Record
 from vitptq.bench.results.store import Store
 

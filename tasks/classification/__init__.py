@@ -1,4 +1,4 @@
-"""ImageNet classification with timm: the task, the full edition and its calibration lists.
+"""ImageNet classification with timm: the task, its full edition, models and calibration lists.
 
 The embedded edition is in `tasks/mini`.
 """

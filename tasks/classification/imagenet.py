@@ -18,82 +18,16 @@ from torch import nn
 
 from vitptq.bench.contracts.task import ModelCard
 from vitptq.bench.errors import BadInput, Missing
-from vitptq.tasks import checkpoint_root, data_root, family_groups
 from vitptq.tasks.checkpoints import first_line, first_problem
-from vitptq.tasks.classification import imagenet_lists
-from vitptq.tasks.classification.task import ClassificationTask, class_folders, image_files
+from vitptq.tasks.classification.imagenet_lists import LISTS
+from vitptq.tasks.classification.imagenet_models import MODELS
+from vitptq.tasks.classification.images import class_folders, image_files
+from vitptq.tasks.classification.task import ClassificationTask
+from vitptq.tasks.full_edition import FullTask, Lists
 
 CLASSES = 1000
 IMAGES = 50_000
-TOLERANCE = 0.1
-SOURCE = "https://github.com/huggingface/pytorch-image-models/blob/main/results/results-imagenet.csv"
 HUB_FILE = "model.safetensors"
-
-
-def _card(tag: str, family: str, top1: float, note: str = "", *, read: str = "crop 0.9") -> ModelCard:
-    full = f"{read}, bicubic, as in the checkpoint's data config"
-    return ModelCard(
-        name=tag,
-        family=family,
-        checkpoint=tag,
-        reference={"top1": top1},
-        tolerance=TOLERANCE,
-        source=SOURCE,
-        note=f"{full}; {note}" if note else full,
-        groups=family_groups(family),
-    )
-
-
-def _mobilevit(tag: str, top1: float, note: str = "") -> ModelCard:
-    return _card(
-        f"{tag}.cvnets_in1k", "mobilevit", top1, note, read="256 pixels, pixel values not normalised, crop 0.9"
-    )
-
-
-def _mobilevitv2(width: str, top1: float, note: str = "") -> ModelCard:
-    read = "256 pixels, pixel values not normalised, crop 0.888"
-    return _card(f"mobilevitv2_{width}.cvnets_in1k", "mobilevitv2", top1, note, read=read)
-
-
-def _efficientformer(size: str, top1: float, note: str = "") -> ModelCard:
-    family = size.partition("_")[0]
-    return _card(f"{size}.snap_dist_in1k", family, top1, note, read="crop 0.95")
-
-
-# The references are timm's own measurements of these tags under the transform that is used here. Papers often print
-# another number, mostly another crop's; the note says which.
-MODELS: Mapping[str, ModelCard] = {
-    card.name: card
-    for card in (
-        _card("vit_small_patch16_224.augreg_in21k_ft_in1k", "vit", 81.384),
-        _card("vit_base_patch16_224.augreg_in21k_ft_in1k", "vit", 84.532),
-        _card("deit_tiny_patch16_224.fb_in1k", "vit", 72.172, "papers print 72.21, which is crop 0.875"),
-        _card("deit_small_patch16_224.fb_in1k", "vit", 79.844, "papers print 79.85, which is crop 0.875"),
-        _card("deit_base_patch16_224.fb_in1k", "vit", 81.992, "papers print 81.80, or 81.85, which is crop 0.875"),
-        _card("swin_tiny_patch4_window7_224.ms_in1k", "swin", 81.376, "papers print 81.35 to 81.39"),
-        _card("swin_small_patch4_window7_224.ms_in1k", "swin", 83.208, "papers print 83.23"),
-        _card("swin_base_patch4_window7_224.ms_in22k_ft_in1k", "swin", 85.272),
-        _mobilevit("mobilevit_xxs", 68.932, "Q-HyViT's table prints 69.0"),
-        _mobilevit("mobilevit_xs", 74.636),
-        _mobilevit("mobilevit_s", 78.312, "Q-HyViT's table prints 78.4"),
-        _mobilevitv2("050", 70.138),
-        _mobilevitv2("075", 75.608),
-        _mobilevitv2("100", 78.076, "Q-HyViT's table prints 78.1"),
-        _mobilevitv2("125", 79.680),
-        _mobilevitv2("150", 80.370),
-        _mobilevitv2("175", 80.860),
-        _mobilevitv2("200", 81.134),
-        _efficientformer("efficientformer_l1", 80.498, "Q-HyViT's table prints 80.2"),
-        _efficientformer("efficientformer_l3", 82.550),
-        _efficientformer("efficientformer_l7", 83.382),
-        _efficientformer("efficientformerv2_s0", 76.118, "Q-HyViT's table prints 76.2"),
-        _efficientformer("efficientformerv2_s1", 79.688),
-        _efficientformer("efficientformerv2_s2", 82.166),
-        _efficientformer("efficientformerv2_l", 83.632, "Q-HyViT's table prints 83.5"),
-    )
-}
-
-Rows = Callable[[int], Sequence[imagenet_lists.Row]]
 
 
 def hub_download(tag: str) -> Path:
@@ -101,12 +35,12 @@ def hub_download(tag: str) -> Path:
     return Path(hf_hub_download(f"timm/{tag}", HUB_FILE))
 
 
-class ImageNet(ClassificationTask):
+class ImageNet(FullTask, ClassificationTask):
     """The 50,000 validation images of ILSVRC 2012."""
 
     name: ClassVar[str] = "imagenet"
-    edition: ClassVar[str] = "full"
     title: ClassVar[str] = "ImageNet-1k classification"
+    data_folder: ClassVar[str] = "imagenet"
 
     def __init__(
         self,
@@ -116,32 +50,19 @@ class ImageNet(ClassificationTask):
         models: Mapping[str, ModelCard] = MODELS,
         classes: int = CLASSES,
         images: int | None = IMAGES,
-        lists: Rows = imagenet_lists.read,
+        lists: Lists = LISTS.names,
         download: Callable[[str], Path] = hub_download,
         **reading: Any,
     ) -> None:
         """Use `root` and `checkpoints` in place of `VITPTQ_DATA` and `VITPTQ_CHECKPOINTS`; the rest serves tests."""
-        super().__init__(classes=classes, images=images, **reading)
-        self._root = root
-        self._checkpoints = checkpoints
+        super().__init__(root=root, checkpoints=checkpoints, lists=lists, classes=classes, images=images, **reading)
         self._models = models
-        self._lists = lists
         self._download = download
 
     @property
     def data_version(self) -> str:
         """Pin the evaluation data by name: ILSVRC 2012's validation images have not changed."""
         return f"ilsvrc2012-val-{IMAGES}"
-
-    @property
-    def folder(self) -> Path:
-        """Return the folder that holds `train/` and `val/`."""
-        return (self._root or data_root()) / "imagenet"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Return the folder of local checkpoints."""
-        return checkpoint_root(self._checkpoints, self._root)
 
     @property
     def missing_data(self) -> str:
@@ -156,18 +77,11 @@ class ImageNet(ClassificationTask):
     @property
     def calibration_source(self) -> str:
         """Name the published lists."""
-        return "tasks/imagenet_lists/calibration_seed<seed>.csv (class, position in the class's sorted files)"
+        return "tasks/classification/imagenet_lists/calibration_seed<seed>.csv (class, position in its sorted files)"
 
     def models(self) -> Mapping[str, ModelCard]:
         """Return the models by exact timm tag."""
         return self._models
-
-    def prepare(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Do nothing: a person downloads ImageNet (`problems` says how), and `load` fetches the checkpoint."""
-
-    def calibration_list(self, seed: int) -> Sequence[str]:
-        """Return the rows of one seed as "class/position"."""
-        return [f"{label}/{position}" for label, position in self._lists(seed)]
 
     def calibration_files(self, names: Sequence[str]) -> list[Path]:
         """Return the file at each listed position of the training split; only the listed classes are read."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,8 +14,8 @@ from numpy.typing import NDArray
 
 from vitptq.bench.errors import BadInput, Missing
 from vitptq.tasks.detection.masks import packed, rle
+from vitptq.tasks.image_files import image_names
 
-IMAGES = (".jpeg", ".jpg", ".png")
 SHOWN = 3
 
 
@@ -78,13 +77,6 @@ def compare_with_folder(found: Annotations, folder: Path) -> None:
             f"{folder} has {len(unknown)} images that {found.file} does not name ({_some(unknown)}): "
             "keep only the images of this split there"
         )
-
-
-def image_names(folder: Path) -> list[str]:
-    """Return the names of the images in a folder, sorted."""
-    with os.scandir(folder) as entries:
-        names = (entry.name for entry in entries)
-        return sorted(name for name in names if name.lower().endswith(IMAGES) and not name.startswith("."))
 
 
 def _content(file: Path) -> tuple[list[Any], list[Any], list[Any]]:

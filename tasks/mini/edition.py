@@ -7,67 +7,55 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from types import ModuleType
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from torch import nn
 
 from vitptq.bench.contracts.task import ModelCard, Progress
 from vitptq.bench.errors import BadInput, Missing, UnknownName
-from vitptq.tasks import data_root
-from vitptq.tasks.files import FileTask
-from vitptq.tasks.mini import compose, material
-from vitptq.tasks.mini.folder import DataError
-from vitptq.tasks.mini.models import WeightsError
+from vitptq.tasks.classification.families import family_groups
+from vitptq.tasks.file_task import FileTask
+from vitptq.tasks.locations import data_root
+from vitptq.tasks.mini.data import compose_digit, material
+from vitptq.tasks.mini.data.generated import Counts, DataError, GeneratedData
+from vitptq.tasks.mini.models.shipped import ShippedModel, WeightsError
 
 TOLERANCE = 0.3
-
-
-class Entry(Protocol):
-    """A model that the project defines; it is published once its training's facts lie beside its weights."""
-
-    @property
-    def name(self) -> str:
-        """Return the model's name."""
-
-    @property
-    def weights(self) -> Path:
-        """Return the file with the trained weights."""
 
 
 class MiniTask(FileTask):
     """Data, models and lists of an embedded edition; placed before the class that reads the data set's layout."""
 
     edition: ClassVar[str] = "mini"
-    generator: ClassVar[ModuleType]
-    """Generates the data: has Counts, STANDARD, FINGERPRINT, CALIBRATION_LISTS, generate and calibration_lists."""
-    kind: ClassVar[str]
-    """First word of the generated folder's name."""
-    _root: Path | None
-    _counts: Any
+    data: ClassVar[GeneratedData]
+
+    def __init__(self, *, root: Path | None = None, counts: Counts | None = None, **reading: Any) -> None:
+        """Use `root` in place of `VITPTQ_DATA`; other `counts` make a data set that no published score belongs to."""
+        self._root = root
+        self._counts = counts or self.data.standard
+        super().__init__(images=self._counts.val, **reading)
 
     @property
     @abstractmethod
-    def entries(self) -> Mapping[str, Entry]:
+    def entries(self) -> Mapping[str, ShippedModel]:
         """Return the task's models, also those that are not trained yet."""
-
-    @abstractmethod
-    def entry_card(self, model: str) -> ModelCard:
-        """Return the card of a published model."""
-
-    @abstractmethod
-    def entry_model(self, model: str) -> nn.Module:
-        """Build the model with its weights; WeightsError where they are not those of its card."""
 
     @property
     def data_version(self) -> str:
         """Pin the evaluation data by the fingerprint of its decoded pixels and annotations."""
-        return f"mini-{self.generator.FINGERPRINT if self._is_standard else f'{self._counts.train}-{self._counts.val}'}"
+        counts = self._counts
+        return f"mini-{self.data.fingerprint if self._is_standard else f'{counts.train}-{counts.val}'}"
 
     @property
     def generated(self) -> Path:
         """Return the generated folder; another version of the data is another folder."""
-        return (self._root or data_root()) / "mini" / f"{self.kind}-{self.data_version.removeprefix('mini-')[:12]}"
+        version = self.data_version.removeprefix("mini-")[:12]
+        return (self._root or data_root()) / "mini" / f"{self.data.kind}-{version}"
+
+    @property
+    def folder(self) -> Path:
+        """Return the generated folder."""
+        return self.generated
 
     @property
     def missing_data(self) -> str:
@@ -77,30 +65,30 @@ class MiniTask(FileTask):
     @property
     def calibration_source(self) -> str:
         """Name the published lists."""
-        return f"tasks/mini/{self.generator.CALIBRATION_LISTS.name}"
+        return f"tasks/mini/data/{self.data.lists.name}"
 
     def models(self) -> Mapping[str, ModelCard]:
         """Return the models whose weights are published."""
-        return {name: self.entry_card(name) for name, entry in self.entries.items() if _published(entry)}
+        return {name: _card(entry) for name, entry in self.entries.items() if _published(entry)}
 
     def card(self, model: str) -> ModelCard:
         """Return the card of `model`; one that is defined but not trained yet is Missing, not unknown."""
         if not _published(self._entry(model)):
             raise Missing(self.missing_checkpoint(model))
-        return self.entry_card(model)
+        return _card(self._entry(model))
 
     def prepare(self, progress: Progress | None = None) -> None:
         """Generate the data where it is not yet."""
         try:
-            self.generator.generate(self.generated, counts=self._counts, progress=progress)
+            self.data.generate(self.generated, counts=self._counts, progress=progress)
         except DataError as error:
             raise BadInput(str(error)) from error
 
     def drop_images(self) -> None:
         """Drop the decoded images and what they are made from."""
         super().drop_images()
-        material.forget()
-        compose.photographs_at_scales.cache_clear()
+        material.drop()
+        compose_digit.photographs_at_scales.cache_clear()
 
     def image_folders(self) -> Sequence[Path]:
         """Return the generated folder and those of the material."""
@@ -108,11 +96,7 @@ class MiniTask(FileTask):
 
     def calibration_list(self, seed: int) -> Sequence[str]:
         """Return the published list of one seed; data of other counts has lists of its own, drawn in the same way."""
-        lists = (
-            _published_lists(self.generator.CALIBRATION_LISTS)
-            if self._is_standard
-            else self.generator.calibration_lists(counts=self._counts)
-        )
+        lists = _published_lists(self.data.lists) if self._is_standard else self.data.calibration_lists(self._counts)
         if str(seed) not in lists:
             raise BadInput(f"no calibration list is published for seed {seed}; published: {', '.join(sorted(lists))}")
         return [str(name) for name in lists[str(seed)]]
@@ -128,22 +112,35 @@ class MiniTask(FileTask):
     def float_model(self, model: str) -> nn.Module:
         """Build the model with the shipped weights; a file with another hash is refused."""
         try:
-            return self.entry_model(model)
+            return self._entry(model).load()
         except WeightsError as error:
             kind = BadInput if self.checkpoint_file(model).is_file() else Missing
             raise kind(str(error)) from error
 
     @property
     def _is_standard(self) -> bool:
-        return bool(self._counts == self.generator.STANDARD)
+        return self._counts == self.data.standard
 
-    def _entry(self, model: str) -> Entry:
+    def _entry(self, model: str) -> ShippedModel:
         if model not in self.entries:
             raise UnknownName("model", model, self.entries)
         return self.entries[model]
 
 
-def _published(entry: Entry) -> bool:
+def _card(entry: ShippedModel) -> ModelCard:
+    return ModelCard(
+        name=entry.name,
+        family=entry.family,
+        checkpoint=entry.checkpoint,
+        reference=entry.scores,
+        tolerance=TOLERANCE,
+        source=f"tasks/mini/weights/{entry.trained_as}.json",
+        note=entry.note,
+        groups=family_groups(entry.family),
+    )
+
+
+def _published(entry: ShippedModel) -> bool:
     return entry.weights.with_suffix(".json").is_file()
 
 

@@ -1,4 +1,4 @@
-"""What detection and segmentation share of OpenMMLab: building, loading, compiled operators, set-up.
+"""What detection and segmentation share of OpenMMLab: building models, decoding and batching images, operators.
 
 The tasks themselves are in `tasks/detection` and `tasks/segmentation`.
 """

@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision import ops
 
 from vitptq.bench.errors import Unsupported
-from vitptq.tasks.openmmlab.runtime import require
+from vitptq.tasks.openmmlab.libraries import require
 
 _REPLACED = "_vitptq_torchvision"
 

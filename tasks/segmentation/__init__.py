@@ -1,1 +1,4 @@
-"""The parts of the ADE20K task: label maps, batches, pixel counts and scores, and what its editions share."""
+"""ADE20K semantic segmentation with mmseg: the task, its full edition, models and calibration lists.
+
+The embedded edition is in `tasks/mini`; what is not special to segmenters is in `tasks/openmmlab`.
+"""

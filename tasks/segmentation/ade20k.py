@@ -7,73 +7,32 @@ challenge published them; `VITPTQ_CHECKPOINTS` holds OpenMMLab's checkpoints und
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import nn
 
-from vitptq.bench.contracts.task import ModelCard, Progress
+from vitptq.bench.contracts.task import ModelCard
 from vitptq.bench.errors import BadInput, Missing
-from vitptq.tasks import checkpoint_root, data_root
-from vitptq.tasks.openmmlab import runtime as openmmlab
-from vitptq.tasks.segmentation import ade20k_lists, label_maps
-from vitptq.tasks.segmentation.task import Ade20kTask, Config
+from vitptq.tasks.checkpoints import load_checkpoint
+from vitptq.tasks.full_edition import FullTask, Lists
+from vitptq.tasks.openmmlab import models
+from vitptq.tasks.openmmlab.models import Config
+from vitptq.tasks.segmentation import ade20k_models, label_maps
+from vitptq.tasks.segmentation.ade20k_lists import LISTS, TRAINING_IMAGES
+from vitptq.tasks.segmentation.ade20k_models import MODELS, Published
+from vitptq.tasks.segmentation.task import SegmentationTask
 
 CLASSES = 150
 IMAGES = 2_000
-TOLERANCE = 0.2
-SOURCE = "https://github.com/open-mmlab/mmsegmentation/tree/main/configs/"
-DOWNLOAD = "https://mmassets.onedl.ai/mmsegmentation/v0.5"
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
-    """A checkpoint of OpenMMLab: its configuration, its address, and the float score its authors report."""
-
-    family: str
-    config: str
-    weights: str
-    """Address below `DOWNLOAD`; the name ends with the first 8 digits of the file's sha256."""
-    miou: float
-
-    @property
-    def file(self) -> str:
-        """Return the name of the checkpoint file."""
-        return self.weights.rpartition("/")[2]
-
-    @property
-    def digest(self) -> str:
-        """Return the digits of the file's sha256 that its name ends with."""
-        return self.file.removesuffix(".pth").rpartition("-")[2]
-
-
-def _swin(size: str, stamp: str, miou: float) -> Published:
-    folder = f"upernet_swin_{size}_patch4_window7_512x512_160k_ade20k_pretrain_224x224_1K"
-    config = f"swin/swin-{size}-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512"
-    return Published("swin", config, f"swin/{folder}/{folder}_{stamp}.pth", miou)
-
-
-MODELS: Mapping[str, Published] = {
-    "upernet_swin_tiny": _swin("tiny", "20210531_112542-e380ad3e", 44.41),
-    "upernet_swin_small": _swin("small", "20210526_192015-ee2fff1c", 47.72),
-    "upernet_deit_small": Published(
-        "vit",
-        "vit/vit_deit-s16_upernet_8xb2-160k_ade20k-512x512",
-        "vit/upernet_deit-s16_512x512_160k_ade20k/upernet_deit-s16_512x512_160k_ade20k_20210621_160903-5110d916.pth",
-        42.87,
-    ),
-}
-
-
-class Ade20k(Ade20kTask):
+class Ade20k(FullTask, SegmentationTask):
     """The 2,000 validation images of the scene parsing challenge, 150 classes."""
 
     name: ClassVar[str] = "ade20k"
-    edition: ClassVar[str] = "full"
     title: ClassVar[str] = "ADE20K semantic segmentation"
+    data_folder: ClassVar[str] = "ADEChallengeData2016"
 
     def __init__(
         self,
@@ -83,34 +42,21 @@ class Ade20k(Ade20kTask):
         models: Mapping[str, Published] = MODELS,
         classes: int = CLASSES,
         images: int | None = IMAGES,
-        training_images: int = ade20k_lists.TRAINING_IMAGES,
-        lists: Callable[[int], Sequence[int]] = ade20k_lists.read,
-        configs: Callable[[str], Config] | None = None,
+        training_images: int = TRAINING_IMAGES,
+        lists: Lists = LISTS.names,
+        configs: Callable[[str], Config] = ade20k_models.packaged_config,
         **reading: Any,
     ) -> None:
         """Use `root` and `checkpoints` in place of `VITPTQ_DATA` and `VITPTQ_CHECKPOINTS`; the rest serves tests."""
-        super().__init__(classes=classes, images=images, **reading)
-        self._root = root
-        self._checkpoints = checkpoints
+        super().__init__(root=root, checkpoints=checkpoints, lists=lists, classes=classes, images=images, **reading)
         self._models = models
         self._training_images = training_images
-        self._lists = lists
-        self._configs = configs or packaged_config
+        self._configs = configs
 
     @property
     def data_version(self) -> str:
         """Pin the evaluation data by name: the challenge's validation images have not changed."""
         return f"ade20k-challenge2016-val-{IMAGES}"
-
-    @property
-    def folder(self) -> Path:
-        """Return the folder that holds `images/` and `annotations/`."""
-        return (self._root or data_root()) / "ADEChallengeData2016"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Return the folder of local checkpoints."""
-        return checkpoint_root(self._checkpoints, self._root)
 
     @property
     def missing_data(self) -> str:
@@ -125,18 +71,11 @@ class Ade20k(Ade20kTask):
     @property
     def calibration_source(self) -> str:
         """Name the published lists."""
-        return "tasks/ade20k_lists/calibration_seed<seed>.csv (position in the sorted file names of images/training)"
+        return "tasks/segmentation/ade20k_lists/calibration_seed<seed>.csv (position in the sorted images/training)"
 
     def models(self) -> Mapping[str, ModelCard]:
         """Return the models by name."""
-        return {name: _card(name, entry) for name, entry in self._models.items()}
-
-    def prepare(self, progress: Progress | None = None) -> None:
-        """Do nothing: a person downloads ADE20K and the checkpoints (`problems` says how)."""
-
-    def calibration_list(self, seed: int) -> Sequence[str]:
-        """Return the positions of one seed."""
-        return [str(position) for position in self._lists(seed)]
+        return {name: ade20k_models.card(name, entry) for name, entry in self._models.items()}
 
     def calibration_files(self, names: Sequence[str]) -> list[Path]:
         """Return the file at each listed position of the sorted training images."""
@@ -148,10 +87,10 @@ class Ade20k(Ade20kTask):
             )
         return [files[int(name)] for name in names]
 
-    def model_config(self, model: str) -> Config:
+    def config(self, model: str) -> Config:
         """Return the model of OpenMMLab's configuration, its normalisation layers in their form for one device."""
         self.card(model)
-        config: Config = _for_one_device(self._configs(self._models[model].config)["model"])
+        config: Config = ade20k_models.for_one_device(self._configs(self._models[model].config)["model"])
         return config
 
     def dataset_config(self, model: str) -> Config:
@@ -162,7 +101,7 @@ class Ade20k(Ade20kTask):
 
     def input_size(self, model: str) -> tuple[int, int]:
         """Return the size of the training crops; the images that are evaluated have it as their shorter side."""
-        height, width = self.model_config(model)["data_preprocessor"]["size"]
+        height, width = self.config(model)["data_preprocessor"]["size"]
         return height, width
 
     def checkpoint_file(self, model: str) -> Path:
@@ -175,51 +114,13 @@ class Ade20k(Ade20kTask):
         file = self.checkpoint_file(model)
         if not file.is_file():
             raise Missing(self.missing_checkpoint(model))
-        network = openmmlab.build(self.model_config(model), "mmseg")
-        openmmlab.load_checkpoint(network, file, self._models[model].digest)
+        network = models.build(self.config(model), "mmseg")
+        load_checkpoint(network, file, self._models[model].digest)
         return network
 
     def missing_checkpoint(self, model: str) -> str:
         """Say where the checkpoint is published."""
         return (
-            f"the checkpoint of {model} is not here: download {DOWNLOAD}/{self._models[model].weights} "
+            f"the checkpoint of {model} is not here: download {self._models[model].url} "
             f"to {self.checkpoint_file(model)}"
         )
-
-
-def _card(name: str, entry: Published) -> ModelCard:
-    return ModelCard(
-        name=name,
-        family=entry.family,
-        checkpoint=entry.file,
-        reference={"miou": entry.miou},
-        tolerance=TOLERANCE,
-        source=f"{SOURCE}{entry.config.partition('/')[0]}/metafile.yaml",
-        note="single scale, 512 pixels on the shorter side",
-    )
-
-
-@cache
-def packaged_config(name: str) -> Config:
-    """Return a configuration that mmseg's package brings along, by its path without the ending."""
-    openmmlab.require("mmseg")
-    from mmengine.config import Config as MmengineConfig
-
-    spec = find_spec("mmseg")
-    assert spec is not None and spec.submodule_search_locations is not None
-    path = Path(spec.submodule_search_locations[0], ".mim", "configs", f"{name}.py")
-    if not path.is_file():
-        raise Missing(f"this mmseg brings no configuration {name} ({path} is not there): install the pinned version")
-    config: Config = MmengineConfig.fromfile(path).to_dict()
-    return config
-
-
-def _for_one_device(value: Any) -> Any:
-    """Return a config with BN for SyncBN: the same parameters and, in evaluation, the same function without a group."""
-    if isinstance(value, Mapping):
-        return {
-            key: "BN" if (key, entry) == ("type", "SyncBN") else _for_one_device(entry) for key, entry in value.items()
-        }
-    if isinstance(value, list | tuple):
-        return type(value)(_for_one_device(entry) for entry in value)
-    return value

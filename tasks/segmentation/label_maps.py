@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from vitptq.bench.errors import BadInput, Missing
-from vitptq.tasks.openmmlab.runtime import refuse_truncated
+from vitptq.tasks.image_files import refuse_truncated
 
 IMAGE, LABELS = ".jpg", ".png"
 NO_LABEL = (0, 255)

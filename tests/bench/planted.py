@@ -301,21 +301,21 @@ def _from_registry() -> Tensor:
 
 
 def _with_the_loader() -> Tensor:
-    from vitptq.tasks.classification import task as classification
-    from vitptq.tasks.mini.models import DATA_CONFIG
+    from vitptq.tasks.classification import images
+    from vitptq.tasks.mini.models.classifiers import DATA_CONFIG
 
-    steps = classification.transform(DATA_CONFIG)
-    return next(iter(classification.decoded([_any_image()], steps, batch_size=1, workers=0)))
+    steps = images.transform(DATA_CONFIG)
+    return next(iter(images.decoded([_any_image()], steps, batch_size=1, workers=0)))
 
 
 def _from_memory() -> Tensor:
-    from vitptq.tasks.classification import task as classification
+    from vitptq.tasks.classification import images
 
-    return next(iter(classification._DECODED.values()))
+    return next(iter(images._DECODED.values()))
 
 
 def _from_the_generator() -> Tensor:
-    from vitptq.tasks.mini import material
+    from vitptq.tasks.mini.data import material
 
     return _as_tensor(Image.fromarray(material.photographs("evaluation")[0]))
 

@@ -3,46 +3,17 @@
 File names of ImageNet's training split cannot be derived, so a row is (class, position): the class by its index among
 the sorted class folders, the image by its position in that class's sorted file list. Every class has at least 732
 images; positions stay below that. The first 1,000 rows visit every class once, so the first 32 and the first 128 are
-that many distinct classes.
-
-The draw uses SHA-256 alone, so it is the same on every machine and in every language.
-`python -m vitptq.tasks.classification.imagenet_lists` writes the files again; a test compares.
+that many distinct classes. `python -m vitptq.tasks.classification.imagenet_lists` writes the files again.
 """
 
 from __future__ import annotations
 
-import csv
-import hashlib
-from functools import cache
 from pathlib import Path
 
-from vitptq.bench.errors import BadInput
+from vitptq.tasks.published_lists import SIZE, PublishedLists, Row, hashed
 
 CLASSES = 1000
 SMALLEST_CLASS = 732
-SIZE = 1024
-SEEDS = range(5)
-FOLDER = Path(__file__).parent
-
-Row = tuple[int, int]
-
-
-def path(seed: int) -> Path:
-    """Return the file of one seed."""
-    return FOLDER / f"calibration_seed{seed}.csv"
-
-
-@cache
-def read(seed: int) -> tuple[Row, ...]:
-    """Return the published rows (class, position) of one seed.
-
-    >>> len(read(0)), len(set(read(0)))
-    (1024, 1024)
-    """
-    if seed not in SEEDS:
-        raise BadInput(f"no calibration list is published for seed {seed}; published: {', '.join(map(str, SEEDS))}")
-    with path(seed).open(encoding="utf-8", newline="") as lines:
-        return tuple((int(row["class"]), int(row["position"])) for row in csv.DictReader(lines))
 
 
 def draw(seed: int) -> list[Row]:
@@ -59,13 +30,8 @@ def draw(seed: int) -> list[Row]:
     return rows[:SIZE]
 
 
-def write(folder: Path = FOLDER) -> None:
-    """Write the lists of all seeds."""
-    for seed in SEEDS:
-        lines = ["class,position", *(f"{label},{position}" for label, position in draw(seed))]
-        (folder / path(seed).name).write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
 def _number(seed: int, purpose: str, round_: int, label: int) -> int:
-    digest = hashlib.sha256(f"vitptq imagenet calibration {seed} {purpose} {round_} {label}".encode()).digest()
-    return int.from_bytes(digest, "big")
+    return hashed("imagenet calibration", seed, purpose, round_, label)
+
+
+LISTS = PublishedLists(Path(__file__).parent, ("class", "position"), draw)

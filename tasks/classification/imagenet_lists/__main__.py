@@ -1,6 +1,6 @@
 """Write the published calibration lists again."""
 
-from vitptq.tasks.classification.imagenet_lists import write
+from vitptq.tasks.classification.imagenet_lists import LISTS
 
 if __name__ == "__main__":
-    write()
+    LISTS.write()

@@ -1,6 +1,6 @@
 """Write the published calibration lists again."""
 
-from vitptq.tasks.detection.coco_lists import write
+from vitptq.tasks.detection.coco_lists import LISTS
 
 if __name__ == "__main__":
-    write()
+    LISTS.write()

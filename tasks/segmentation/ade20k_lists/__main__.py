@@ -1,6 +1,6 @@
 """Write the published calibration lists again."""
 
-from vitptq.tasks.segmentation.ade20k_lists import write
+from vitptq.tasks.segmentation.ade20k_lists import LISTS
 
 if __name__ == "__main__":
-    write()
+    LISTS.write()

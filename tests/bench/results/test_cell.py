@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitptq.bench.results import suites
 from vitptq.bench.bits import BitSpec
-from vitptq.bench.results.cell import Cell, labels
 from vitptq.bench.errors import BadInput, UnknownName
+from vitptq.bench.results import suites
+from vitptq.bench.results.cell import Cell, labels
 
 
 def make(**changes: object) -> Cell:

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitptq.bench.results.cell import Cell
-from vitptq.bench.run.cell_run import Run, run_cell
 from vitptq.bench.errors import BadInput, Missing
+from vitptq.bench.results.cell import Cell
 from vitptq.bench.results.record import Record
 from vitptq.bench.results.store import Store, write_atomically
+from vitptq.bench.run.cell_run import Run, run_cell
 
 
 @pytest.fixture

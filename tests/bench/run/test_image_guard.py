@@ -13,14 +13,14 @@ from tests.bench.tiny_task import TinyTask
 from vitptq.bench import registry
 from vitptq.bench.run import image_guard
 from vitptq.bench.run.cell_run import Run
-from vitptq.tasks.classification import task as classification
+from vitptq.tasks.classification import images
 
 
 @pytest.mark.parametrize("cls", planted.CHEATS, ids=lambda cls: cls.__name__)
 def test_cell_of_a_cheater_fails_with_the_reason(
     cls: type[planted.Planted], tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(classification._DECODED, "evaluation", torch.randn(4, 3, 32, 32))
+    monkeypatch.setitem(images._DECODED, "evaluation", torch.randn(4, 3, 32, 32))
     plant(monkeypatch, cls)
     record = measured(cell(method="planted"), run)
     assert record.failure is not None

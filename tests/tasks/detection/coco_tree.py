@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from PIL import Image
 from torch import nn
 
 from vitptq.bench.contracts.task import ModelCard
+from vitptq.tasks.detection import evidence, inference
 from vitptq.tasks.detection.coco import Coco
-from vitptq.tasks.openmmlab import runtime as openmmlab
+from vitptq.tasks.openmmlab import models
 
 CLASSES = ("circle", "square", "star")
 SIDE = 64
@@ -84,7 +86,7 @@ def detector_config(cascade: bool = False) -> dict[str, Any]:
 def detector(cascade: bool = False) -> nn.Module:
     """Return a detector with seeded random weights, wide enough apart that images differ."""
     torch.manual_seed(0)
-    model = openmmlab.build(detector_config(cascade), "mmdet")
+    model = models.build(detector_config(cascade), "mmdet")
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.dim() > 1 and not name.startswith("backbone"):
@@ -99,7 +101,13 @@ class SmallCoco(Coco):
 
     def __init__(self, root: Path, *, cascade: bool = False, images: int = 4, **others: Any) -> None:
         super().__init__(
-            root=root, images=images, training_images=3, lists=lambda seed: [2, 0, 1], batch_size=2, workers=0, **others
+            root=root,
+            images=images,
+            training_images=3,
+            lists=lambda seed: ["2", "0", "1"],
+            batch_size=2,
+            workers=0,
+            **others,
         )
         self.scale, self.size = SMALL_SCALE, SMALL_SCALE
         self._cascade = cascade
@@ -180,3 +188,40 @@ def load(folder: Path) -> dict[str, Any]:
 
 def save(folder: Path, content: object) -> None:
     annotation_file(folder).write_text(json.dumps(content))
+
+
+CPU = torch.device("cpu")
+Arrays = dict[str, np.ndarray]
+
+
+def ignore(_done: int, _total: int) -> None:
+    pass
+
+
+def guesses(task: SmallCoco, seed: int = 0) -> list[SimpleNamespace]:
+    """Return predictions beside the ground truth, in the form of mmdet's results; some have another class."""
+    generator = np.random.default_rng(seed)
+    truth = task.annotations()
+    results = []
+    for image, (height, width) in enumerate(truth.sizes.tolist()):
+        own = truth.truth["truth_images"] == image
+        corners = np.repeat(truth.truth["truth_boxes"][own], 4, axis=0)
+        boxes = np.concatenate([corners[:, :2], corners[:, :2] + corners[:, 2:]], axis=1)
+        boxes += generator.normal(0, 1.5, boxes.shape)
+        labels = np.repeat(truth.truth["truth_labels"][own], 4)
+        labels = np.where(generator.random(len(labels)) < 0.8, labels, generator.integers(0, 3, len(labels)))
+        found = torch.zeros(len(boxes), height, width, dtype=torch.bool)
+        for mask, (left, top, right, bottom) in zip(found, boxes.round().astype(int).clip(0), strict=True):
+            mask[top:bottom, left:right] = True
+        scores = torch.from_numpy(generator.random(len(boxes)).round(1)).float()  # ties
+        results.append(
+            SimpleNamespace(
+                bboxes=torch.from_numpy(boxes).float(), labels=torch.from_numpy(labels), scores=scores, masks=found
+            )
+        )
+    return results
+
+
+def guessed(task: SmallCoco, seed: int = 0) -> Arrays:
+    found = [inference.detections(result) for result in guesses(task, seed)]
+    return evidence.evidence(task.annotations(), found)

@@ -14,11 +14,13 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from vitptq.bench.errors import BadInput, Missing, UnknownName
-from vitptq.tasks.mini import data, models
 from vitptq.tasks.mini.classification import MiniImageNet
+from vitptq.tasks.mini.data import digit_images
+from vitptq.tasks.mini.data.generated import CALIBRATION_SEEDS, Counts
+from vitptq.tasks.mini.models import classifiers, shipped
 
 CPU = torch.device("cpu")
-FEW = data.Counts(train=1024, val=60)
+FEW = Counts(train=1024, val=60)
 SHA = "ab" * 32
 
 
@@ -34,7 +36,7 @@ class Untrained(nn.Module):
 
 
 def normalised(images: np.ndarray) -> Tensor:
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (models.MEAN, models.STD))
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (classifiers.MEAN, classifiers.STD))
     return (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - mean) / std
 
 
@@ -43,7 +45,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A weights folder that knows the ViT only."""
     facts = {"sha256": SHA, "top1": 91.5, "outlier_plan": {"blocks.0.norm1": [[3, 4]]}}
     (tmp_path / "mini_vit.json").write_text(json.dumps(facts), encoding="utf-8")
-    monkeypatch.setattr(models, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(shipped, "WEIGHTS", tmp_path)
     return tmp_path
 
 
@@ -85,7 +87,7 @@ def test_untrained_model_is_missing_and_a_wrong_name_unknown(weights: Path) -> N
 def trained(weights: Path) -> Path:
     """The same folder with random weights that their facts belong to."""
     torch.manual_seed(2)
-    content = save(models.mini_vit().state_dict())
+    content = save(classifiers.mini_vit().state_dict())
     facts = {"sha256": hashlib.sha256(content).hexdigest(), "top1": 9.0, "outlier_plan": {"blocks.0.norm1": [[3, 4]]}}
     (weights / "mini_vit.json").write_text(json.dumps(facts), encoding="utf-8")
     (weights / "mini_vit.safetensors").write_bytes(content)
@@ -106,8 +108,8 @@ def test_float_models_are_loaded_and_widening_keeps_the_function(trained: Path) 
 def test_record_details_name_weights_and_transform(trained: Path) -> None:
     details = MiniImageNet().details("mini_vit")
     assert details["checkpoint"]["sha256"] == MiniImageNet().models()["mini_vit"].checkpoint
-    assert details["transform"]["mean"] == list(models.MEAN)
-    assert details["calibration"]["lists"] == "tasks/mini/calibration.json"
+    assert details["transform"]["mean"] == list(classifiers.MEAN)
+    assert details["calibration"]["lists"] == "tasks/mini/data/calibration.json"
 
 
 def test_other_weights_than_the_published_are_refused(trained: Path) -> None:
@@ -130,7 +132,7 @@ def test_data_that_is_not_generated_is_a_problem(weights: Path, tmp_path: Path) 
 def test_evaluation_reads_the_generated_images_pixel_for_pixel(weights: Path, generated: Path) -> None:
     mini = MiniImageNet(root=generated, counts=FEW)
     evidence = mini.evaluate(Untrained(), "mini_vit", CPU, lambda _done, _total: None)
-    expected = data.read_split(mini.folder, "val")
+    expected = digit_images.read_split(mini.folder, "val")
     order = np.lexsort((expected.names, expected.labels))
     logits = Untrained()(normalised(expected.images[order]))
     assert np.array_equal(evidence["predictions"], logits.argmax(1).numpy())
@@ -143,11 +145,11 @@ def test_calibration_follows_the_published_list(weights: Path, generated: Path) 
     names = mini.calibration_names(32, 1)
     calibration = mini.calibration("mini_vit", 32, 1, CPU)
     (batch,) = calibration.batches()
-    split = data.read_split(mini.folder, "train")
+    split = digit_images.read_split(mini.folder, "train")
     expected = normalised(split.images[[split.names.index(name) for name in names]])
     assert torch.allclose(batch, expected, atol=1e-6)
     assert batch.shape == (32, 3, 32, 32)
-    assert calibration.input.std == models.STD
+    assert calibration.input.std == classifiers.STD
 
 
 def test_large_calibration_sets_come_in_batches(weights: Path, generated: Path) -> None:
@@ -158,7 +160,7 @@ def test_large_calibration_sets_come_in_batches(weights: Path, generated: Path) 
 
 def test_calibration_lists_are_nested_and_differ_by_seed() -> None:
     mini = MiniImageNet()
-    for seed in data.CALIBRATION_SEEDS:
+    for seed in CALIBRATION_SEEDS:
         whole = list(mini.calibration_names(1024, seed))
         assert whole[:32] == list(mini.calibration_names(128, seed))[:32] == list(mini.calibration_names(32, seed))
         assert all(name.startswith("train/") for name in whole)
@@ -168,7 +170,7 @@ def test_calibration_lists_are_nested_and_differ_by_seed() -> None:
 
 
 def test_prepare_generates_what_evaluation_reads(weights: Path, tmp_path: Path) -> None:
-    mini = MiniImageNet(root=tmp_path, counts=data.Counts(train=20, val=10))
+    mini = MiniImageNet(root=tmp_path, counts=Counts(train=20, val=10))
     seen: list[tuple[int, int]] = []
     mini.prepare(lambda *step: seen.append(step))
     assert seen[-1] == (30, 30)
@@ -186,8 +188,8 @@ def test_missing_listed_images_are_counted(weights: Path, generated: Path) -> No
 
 def test_planning_needs_no_data(tmp_path: Path) -> None:
     mini = MiniImageNet(root=tmp_path)
-    assert mini.data_version == f"mini-{data.FINGERPRINT}"
-    assert mini.folder.name == f"classification-{data.FINGERPRINT[:12]}"
+    assert mini.data_version == f"mini-{digit_images.DATA.fingerprint}"
+    assert mini.folder.name == f"classification-{digit_images.DATA.fingerprint[:12]}"
 
 
 def test_hybrid_models_say_so() -> None:

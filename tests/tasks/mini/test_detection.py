@@ -12,12 +12,14 @@ import torch
 from safetensors.torch import save_file
 
 from vitptq.bench.errors import BadInput, Missing, UnknownName
-from vitptq.tasks.mini import scene_models, scenes
+from vitptq.tasks.mini.data import scenes
+from vitptq.tasks.mini.data.generated import Counts
 from vitptq.tasks.mini.detection import MiniCoco
-from vitptq.tasks.openmmlab import runtime as openmmlab
+from vitptq.tasks.mini.models import scene_models, shipped
+from vitptq.tasks.openmmlab import models
 
 CPU = torch.device("cpu")
-COUNTS = scenes.Counts(train=3, val=4)
+COUNTS = Counts(train=3, val=4)
 NAME = "mini_mask_rcnn_swin"
 
 
@@ -36,13 +38,13 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> MiniCoco:
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The weights folder, with one detector of random weights in it."""
     torch.manual_seed(0)
-    model = openmmlab.build(scene_models.SCENE_MODELS[NAME].config(), "mmdet")
+    model = models.build(scene_models.SCENE_MODELS[NAME].config(), "mmdet")
     file = tmp_path / f"{NAME}.safetensors"
     save_file(scene_models.halved(model.state_dict()), file)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     facts = {"sha256": digest, "scores": {"box_ap": 12.5, "mask_ap": 3.25}}
     file.with_suffix(".json").write_text(json.dumps(facts))
-    monkeypatch.setattr(scene_models, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(shipped, "WEIGHTS", tmp_path)
     return tmp_path
 
 
@@ -80,7 +82,7 @@ def test_calibration_reads_training_scenes_only(task: MiniCoco, weights: Path) -
 
 
 def test_published_lists_cover_the_standard_training_scenes() -> None:
-    for seed, numbers in scenes.calibration_lists().items():
+    for seed, numbers in scenes.DATA.calibration_lists().items():
         assert [int(number) for number in MiniCoco().calibration_list(int(seed))] == numbers
     with pytest.raises(BadInput, match="no calibration list is published for seed 9"):
         MiniCoco().calibration_list(9)
@@ -103,12 +105,12 @@ def test_untrained_unknown_and_damaged_models_are_told_apart(task: MiniCoco, wei
 
 def test_another_data_set_in_the_folder_is_refused(task: MiniCoco, tmp_path: Path) -> None:
     other = MiniCoco(root=tmp_path, counts=COUNTS)
-    scenes.generate(other.generated, counts=scenes.Counts(train=3, val=2))
+    scenes.DATA.generate(other.generated, counts=Counts(train=3, val=2))
     with pytest.raises(BadInput):
         other.prepare()
 
 
-def test_forgetting_reaches_the_material(task: MiniCoco) -> None:
+def test_dropping_images_reaches_the_material(task: MiniCoco) -> None:
     folders = task.image_folders()
     assert task.generated in folders and len(folders) > 1
     task.drop_images()

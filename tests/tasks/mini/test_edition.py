@@ -4,36 +4,33 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from vitptq.bench.errors import BadInput, Missing
-from vitptq.tasks.mini import compose, data, models, scene_models, scenes
 from vitptq.tasks.mini.classification import MiniImageNet
+from vitptq.tasks.mini.data import compose_digit
+from vitptq.tasks.mini.data.generated import Counts
 from vitptq.tasks.mini.detection import MiniCoco
 from vitptq.tasks.mini.edition import MiniTask
+from vitptq.tasks.mini.models import shipped
 from vitptq.tasks.mini.segmentation import MiniAde20k
 
 EDITIONS = pytest.mark.parametrize(
-    ("cls", "generator", "model"),
-    [
-        (MiniImageNet, data, "mini_vit"),
-        (MiniCoco, scenes, "mini_mask_rcnn_swin"),
-        (MiniAde20k, scenes, "mini_upernet_swin"),
-    ],
+    ("cls", "model"),
+    [(MiniImageNet, "mini_vit"), (MiniCoco, "mini_mask_rcnn_swin"), (MiniAde20k, "mini_upernet_swin")],
 )
 
 
 @EDITIONS
-def test_standard_data_has_the_published_lists(cls: type[MiniTask], generator: Any, model: str) -> None:
-    published = json.loads(generator.CALIBRATION_LISTS.read_text())["lists"]
+def test_standard_data_has_the_published_lists(cls: type[MiniTask], model: str) -> None:
+    published = json.loads(cls.data.lists.read_text())["lists"]
     assert list(cls().calibration_list(1)) == [str(name) for name in published["1"]]
 
 
 @EDITIONS
-def test_data_of_other_counts_has_lists_within_it(cls: type[MiniTask], generator: Any, model: str) -> None:
-    task = cls(counts=generator.Counts(train=12, val=10))
+def test_data_of_other_counts_has_lists_within_it(cls: type[MiniTask], model: str) -> None:
+    task = cls(counts=Counts(train=12, val=10))
     drawn = list(task.calibration_list(1))
     assert len(set(drawn)) == 12
     assert drawn != sorted(drawn) and drawn != list(task.calibration_list(0))
@@ -46,10 +43,9 @@ def test_data_of_other_counts_has_lists_within_it(cls: type[MiniTask], generator
 
 @EDITIONS
 def test_model_is_published_with_its_facts_and_its_weights_may_be_missing_here(
-    cls: type[MiniTask], generator: Any, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cls: type[MiniTask], model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (models, scene_models):
-        monkeypatch.setattr(module, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(shipped, "WEIGHTS", tmp_path)
     task = cls()
     assert task.models() == {}
     with pytest.raises(Missing, match=rf"{model}\.safetensors is missing: restore it from the repository"):
@@ -63,7 +59,7 @@ def test_model_is_published_with_its_facts_and_its_weights_may_be_missing_here(
 
 
 @EDITIONS
-def test_forgetting_drops_the_photographs(cls: type[MiniTask], generator: Any, model: str) -> None:
-    compose.photographs_at_scales("calibration")
+def test_dropping_images_drops_the_photographs(cls: type[MiniTask], model: str) -> None:
+    compose_digit.photographs_at_scales("calibration")
     cls().drop_images()
-    assert compose.photographs_at_scales.cache_info().currsize == 0
+    assert compose_digit.photographs_at_scales.cache_info().currsize == 0

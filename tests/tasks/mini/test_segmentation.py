@@ -15,16 +15,18 @@ from safetensors.torch import save
 from torch import nn
 
 from vitptq.bench.errors import BadInput, Missing, UnknownName
-from vitptq.tasks.mini import scene_models, scenes
+from vitptq.tasks.mini.data import scenes
+from vitptq.tasks.mini.data.generated import Counts
+from vitptq.tasks.mini.models import scene_models, shipped
 from vitptq.tasks.mini.segmentation import MiniAde20k
-from vitptq.tasks.openmmlab import runtime as openmmlab
-from vitptq.tasks.segmentation import iou
+from vitptq.tasks.openmmlab import libraries, models
+from vitptq.tasks.segmentation.evidence import MAPS
 
-pytestmark = pytest.mark.skipif(bool(openmmlab.problems()), reason="OpenMMLab's libraries are not installed")
+pytestmark = pytest.mark.skipif(bool(libraries.problems()), reason="OpenMMLab's libraries are not installed")
 
 CPU = torch.device("cpu")
 NAME = "mini_upernet_swin"
-FEW = scenes.Counts(train=6, val=5)
+FEW = Counts(train=6, val=5)
 CLASSES = len(scenes.SEGMENT_CLASSES)
 
 
@@ -33,7 +35,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A weights folder with the segmenter, as random as it is built."""
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
-    model = openmmlab.build(scene_models.SCENE_MODELS[NAME].config(), "mmseg")
+    model = models.build(scene_models.SCENE_MODELS[NAME].config(), "mmseg")
     content = save(scene_models.halved(model.state_dict()))
     (folder / f"{NAME}.safetensors").write_bytes(content)
     facts = {"sha256": hashlib.sha256(content).hexdigest(), "scores": {"miou": 12.5}}
@@ -51,7 +53,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def mini(root: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> MiniAde20k:
-    monkeypatch.setattr(scene_models, "WEIGHTS", trained)
+    monkeypatch.setattr(shipped, "WEIGHTS", trained)
     return MiniAde20k(root=root, counts=FEW, batch_size=2)
 
 
@@ -102,7 +104,7 @@ def test_score_is_that_of_the_predictions(mini: MiniAde20k) -> None:
 
 def test_pictures_show_image_labels_and_prediction(mini: MiniAde20k) -> None:
     evidence = evaluated(mini, Cheating(mini.folder))
-    assert evidence[iou.MAPS].shape == (FEW.val, 96, 96)
+    assert evidence[MAPS].shape == (FEW.val, 96, 96)
     drawn = mini.scenes(evidence)
     assert [scene.title for scene in drawn] == [f"ADE_val_{number:08d}" for number in range(1, FEW.val + 1)]
     for scene, row in zip(drawn, evidence["labelled"], strict=False):
@@ -114,10 +116,10 @@ def test_pictures_show_image_labels_and_prediction(mini: MiniAde20k) -> None:
 
 def test_maps_that_contradict_the_counts_are_refused(mini: MiniAde20k) -> None:
     evidence = evaluated(mini, Cheating(mini.folder))
-    evidence[iou.MAPS][1] = 0
+    evidence[MAPS][1] = 0
     with pytest.raises(BadInput, match="evidence of image 1 is impossible"):
         mini.score(evidence)
-    del evidence[iou.MAPS]
+    del evidence[MAPS]
     with pytest.raises(BadInput, match="expected intersection, labelled, maps, predicted"):
         mini.score(evidence)
 
@@ -149,7 +151,7 @@ def test_card_pins_the_weights(mini: MiniAde20k, trained: Path) -> None:
 def test_weights_that_are_not_there_are_missing_not_unknown(
     mini: MiniAde20k, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scene_models, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(shipped, "WEIGHTS", tmp_path)
     assert mini.models() == {}
     with pytest.raises(Missing, match=r"mini_upernet_swin\.safetensors is missing"):
         mini.card(NAME)
@@ -161,12 +163,12 @@ def test_changed_weights_are_refused(mini: MiniAde20k, tmp_path: Path, monkeypat
     source = scene_models.SCENE_MODELS[NAME].weights
     (tmp_path / source.name).write_bytes(source.read_bytes()[:-4] + b"\0\0\0\1")
     (tmp_path / f"{NAME}.json").write_bytes(source.with_suffix(".json").read_bytes())
-    monkeypatch.setattr(scene_models, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(shipped, "WEIGHTS", tmp_path)
     with pytest.raises(BadInput, match="sha256"):
         mini.load(NAME, CPU)
 
 
 def test_planning_needs_no_data(tmp_path: Path) -> None:
     mini = MiniAde20k(root=tmp_path)
-    assert mini.data_version == f"mini-{scenes.FINGERPRINT}"
-    assert mini.folder == tmp_path / "mini" / f"scenes-{scenes.FINGERPRINT[:12]}" / "ADEChallengeData2016"
+    assert mini.data_version == f"mini-{scenes.DATA.fingerprint}"
+    assert mini.folder == tmp_path / "mini" / f"scenes-{scenes.DATA.fingerprint[:12]}" / "ADEChallengeData2016"

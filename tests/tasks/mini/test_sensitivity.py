@@ -11,9 +11,10 @@ from torch import nn
 
 from vitptq.bench import registry
 from vitptq.bench.bits import BitSpec
-from vitptq.tasks.mini import data, models
 from vitptq.tasks.mini.classification import MiniImageNet
-from vitptq.tasks.mini.train import normalise
+from vitptq.tasks.mini.data import digit_images
+from vitptq.tasks.mini.models.classifiers import CLASSIFIERS
+from vitptq.tasks.mini.training.model_input import model_input
 
 IMAGES = 600
 CPU = torch.device("cpu")
@@ -28,9 +29,9 @@ def task() -> MiniImageNet:
 
 @cache
 def evaluation() -> tuple[torch.Tensor, torch.Tensor]:
-    split = data.read_split(task().folder, "val")
+    split = digit_images.read_split(task().folder, "val")
     rows = np.random.Generator(np.random.PCG64(0)).permutation(len(split.labels))[:IMAGES]
-    return normalise(split.images[rows], CPU), torch.from_numpy(np.asarray(split.labels)[rows])
+    return model_input(split.images[rows], CPU), torch.from_numpy(np.asarray(split.labels)[rows])
 
 
 def accuracy(model: nn.Module) -> float:
@@ -73,4 +74,4 @@ def test_outlier_variant_has_the_float_score_and_hurts_per_tensor_ranges(model: 
 
 @pytest.mark.parametrize("model", ["mini_vit", "mini_swin", "mini_mobilevit"])
 def test_float_score_is_at_least_ninety_percent(model: str) -> None:
-    assert models.MODELS[model].float_top1 >= 90
+    assert CLASSIFIERS[model].scores["top1"] >= 90

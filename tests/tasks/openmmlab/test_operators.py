@@ -6,8 +6,8 @@ import torch
 pytest.importorskip("mmdet")
 
 from vitptq.bench.errors import Unsupported
+from vitptq.tasks.openmmlab.libraries import require
 from vitptq.tasks.openmmlab.operators import ensure_ops, replace_ops, torchvision_nms, torchvision_roi_align
-from vitptq.tasks.openmmlab.runtime import require
 
 
 @pytest.fixture

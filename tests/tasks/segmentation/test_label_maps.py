@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.tasks.segmentation.trees import CLASSES, SIZES, save, write_tree
+from tests.tasks.segmentation.ade20k_tree import CLASSES, SIZES, save, write_tree
 from vitptq.bench.errors import BadInput, Missing
 from vitptq.tasks.segmentation import label_maps
 

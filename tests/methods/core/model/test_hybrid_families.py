@@ -26,7 +26,7 @@ from vitptq.methods.minmax import MinMax
 from vitptq.methods.omse import OMSE
 from vitptq.methods.ptq4vit import PTQ4ViT
 from vitptq.methods.repq_vit import RepQViT
-from vitptq.tasks.mini.models import mini_efficientformerv2, mini_mobilevit, mini_mobilevitv2
+from vitptq.tasks.mini.models.classifiers import mini_efficientformerv2, mini_mobilevit, mini_mobilevitv2
 
 BITS = BitSpec(8, 8)
 SIDES = {"mobilevit_xxs": 256, "mobilevitv2_050": 256, "efficientformer_l1": 224, "efficientformerv2_s0": 224}

@@ -18,7 +18,7 @@ from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.core.ranges.observers import watching
 from vitptq.methods.core.reconstruct import Settings, StepTensors
 from vitptq.methods.core.reconstruct.relu_mlp import mlp_error, mlps_of, reconstruct_mlps, upper_bounds, with_relu
-from vitptq.tasks.mini.models import mini_mobilevit
+from vitptq.tasks.mini.models.classifiers import mini_mobilevit
 
 BITS = BitSpec(4, 4)
 

@@ -1,0 +1,138 @@
+"""What every task shares whose images are files: where they are, what is missing, which of them calibrate."""
+
+from __future__ import annotations
+
+import json
+import os
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitptq.bench.contracts.task import ModelCard, Task
+from vitptq.bench.errors import BadInput, Missing, UnknownName
+
+CACHE_BYTES = 512 * 2**20
+
+
+class FileTask(Task):
+    """A task on a data set in files, with published lists of calibration images; editions say where everything is."""
+
+    images: int | None
+    """Evaluation images; None: any number."""
+
+    def __init__(
+        self, *, images: int | None, batch_size: int, workers: int | None = None, cache_bytes: int = CACHE_BYTES
+    ) -> None:
+        """Keep decoded evaluation images of at most `cache_bytes` in memory for the next cell.
+
+        What is not kept is decoded by `workers` processes (default: one per usable core, at most 8).
+        """
+        self.images = images
+        self.batch_size = batch_size
+        self.workers = min(8, len(os.sched_getaffinity(0))) if workers is None else workers
+        self.cache_bytes = cache_bytes
+
+    @property
+    @abstractmethod
+    def folder(self) -> Path:
+        """Return the data set's folder."""
+
+    @property
+    @abstractmethod
+    def needed(self) -> Sequence[Path]:
+        """Return the files and folders without which nothing can be measured."""
+
+    @property
+    @abstractmethod
+    def missing_data(self) -> str:
+        """Say in one sentence how to get the data and where it goes."""
+
+    @property
+    @abstractmethod
+    def calibration_source(self) -> str:
+        """Name the published calibration lists, for the record."""
+
+    @abstractmethod
+    def calibration_list(self, seed: int) -> Sequence[str]:
+        """Return the whole published list of one seed."""
+
+    @abstractmethod
+    def calibration_files(self, names: Sequence[str]) -> list[Path]:
+        """Return where the listed images are."""
+
+    @abstractmethod
+    def float_model(self, model: str) -> nn.Module:
+        """Build the model with its weights, checked."""
+
+    @abstractmethod
+    def checkpoint_file(self, model: str) -> Path:
+        """Return where the model's weights are, or belong."""
+
+    @abstractmethod
+    def missing_checkpoint(self, model: str) -> str:
+        """Say in one sentence how to get the model's weights and where they go."""
+
+    def card(self, model: str) -> ModelCard:
+        """Return the card of `model`, or raise UnknownName with the nearest name."""
+        cards = self.models()
+        if model not in cards:
+            raise UnknownName("model", model, cards)
+        return cards[model]
+
+    def problems(self, model: str) -> list[str]:
+        """Say what is missing on this machine to run `model`: one sentence each, with the next step."""
+        self.card(model)
+        complete = all(path.exists() for path in self.needed)
+        return ([] if complete else [self.missing_data]) + self.checkpoint_problems(model)
+
+    def checkpoint_problems(self, model: str) -> list[str]:
+        """Say what is wrong with the model's checkpoint on this machine."""
+        return [] if self.checkpoint_file(model).is_file() else [self.missing_checkpoint(model)]
+
+    def location(self, model: str) -> str:
+        """Say where the images and the weights are."""
+        return f"images in {self.folder}, weights in {self.checkpoint_file(model)}"
+
+    def image_folders(self) -> Sequence[Path]:
+        """Return the folder of the data set."""
+        return (self.folder,)
+
+    def calibration_names(self, size: int, seed: int) -> Sequence[str]:
+        """Return the first `size` names of the seed's published list."""
+        names = self.calibration_list(seed)
+        if not names:
+            raise BadInput(f"the calibration list of seed {seed} is empty ({self.calibration_source})")
+        if not 1 <= size <= len(names):
+            raise BadInput(f"{size} calibration images: the list of seed {seed} has 1 to {len(names)}")
+        return names[:size]
+
+    def listed_files(self, size: int, seed: int) -> list[Path]:
+        """Return the files of `calibration_names(size, seed)`, all of which are there."""
+        files = self.calibration_files(self.calibration_names(size, seed))
+        absent = [file for file in files if not file.is_file()]
+        if absent:
+            raise Missing(
+                f"{absent[0]} is not there ({len(absent)} of {len(files)} listed calibration images are missing): "
+                "the training split is incomplete, unpack or generate it again"
+            )
+        return files
+
+    def example(self, model: str, device: torch.device) -> Tensor:
+        """Return (1, channels, height, width) noise in the scale of a normalised image; it needs no data."""
+        return torch.randn(1, *self.input(model).shape, generator=torch.Generator().manual_seed(0)).to(device)
+
+
+def state_of(files: Sequence[Path], reading: Any) -> str:
+    """Return a text that changes with the files and with `reading`, which says in JSON values how they are read."""
+    stats = [file.stat() for file in files]
+    listed = [(str(file), stat.st_size, stat.st_mtime_ns) for file, stat in zip(files, stats, strict=True)]
+    return json.dumps([listed, reading])
+
+
+def plain(config: Any) -> Any:
+    """Return a config as JSON values: tuples become lists."""
+    return json.loads(json.dumps(config))

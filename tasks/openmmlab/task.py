@@ -1,0 +1,30 @@
+"""What tasks on models of OpenMMLab share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from vitptq.bench.contracts.method import InputSpec
+from vitptq.tasks.file_task import FileTask
+from vitptq.tasks.openmmlab import libraries
+from vitptq.tasks.openmmlab.models import Config, input_spec
+
+
+class OpenMMLabTask(FileTask):
+    """A task whose models come from configurations of mmdet or mmseg."""
+
+    @abstractmethod
+    def config(self, model: str) -> Config:
+        """Return the model's config, as its library reads it."""
+
+    @abstractmethod
+    def input_size(self, model: str) -> tuple[int, int]:
+        """Return the usual (height, width) of what the model reads."""
+
+    def problems(self, model: str) -> list[str]:
+        """Say what is missing on this machine to run `model`: one sentence each, with the next step."""
+        return libraries.problems() + super().problems(model)
+
+    def input(self, model: str) -> InputSpec:
+        """Return shape and normalisation of the model's input; the full edition's images vary in size."""
+        return input_spec(self.config(self.card(model).name), self.input_size(model))

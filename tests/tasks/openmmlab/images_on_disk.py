@@ -1,0 +1,23 @@
+"""A few image files of different sizes, for the tests of what reads them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from vitptq.tasks.openmmlab import images
+
+CPU = torch.device("cpu")
+PREPROCESSOR = {
+    "type": "DetDataPreprocessor",
+    "mean": [123.675, 116.28, 103.53],
+    "std": [58.395, 57.12, 57.375],
+    "bgr_to_rgb": True,
+    "pad_size_divisor": 32,
+}
+
+
+def folder(files: list[Path]) -> images.ImageList:
+    steps = [{"type": "LoadImageFromFile"}, {"type": "PackDetInputs", "meta_keys": ("img_path", "img_shape")}]
+    return images.ImageList(files, steps, "mmdet")
