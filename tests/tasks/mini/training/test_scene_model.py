@@ -1,9 +1,12 @@
+"""Trainings of detectors and segmenters, of seconds."""
+
+from __future__ import annotations
+
 import csv
 import hashlib
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -11,13 +14,12 @@ pytest.importorskip("mmdet")
 pytest.importorskip("mmseg")
 
 from vitptq.tasks.mini.models import shipped
-from vitptq.tasks.mini.models.scene_models import SCENE_MODELS, halved, widened
-from vitptq.tasks.mini.training.model_input import model_input
-from vitptq.tasks.mini.training.scene_batches import fit_batch
+from vitptq.tasks.mini.models.scene_models import SCENE_MODELS
 from vitptq.tasks.mini.training.scene_model import SceneRecipe, SceneTraining
-from vitptq.tasks.openmmlab.models import build
 
 CPU = torch.device("cpu")
+
+
 # Two scenes: the batch norms of UPerNet have one pixel per scene.
 TINY = SceneRecipe(steps=4, batch=2, warmup=1)
 
@@ -42,33 +44,6 @@ def test_another_recipe_does_not_continue_a_checkpoint(tmp_path: Path) -> None:
         training("mini_upernet_swin", SceneRecipe(steps=5, batch=2)).run(tmp_path)
 
 
-def test_every_step_brings_new_scenes_and_repeats_exactly() -> None:
-    first, again, second = fit_batch(0, 2, 0), fit_batch(0, 2, 0), fit_batch(0, 2, 1)
-    assert np.array_equal(first.images, again.images)
-    assert not np.array_equal(first.images, second.images)
-
-
-@pytest.mark.parametrize("name", SCENE_MODELS)
-def test_training_sees_the_input_that_the_preprocessor_makes(name: str) -> None:
-    images = fit_batch(0, 2, 0).images
-    entry = SCENE_MODELS[name]
-    model = build(entry.config(), entry.scope)
-    as_read_by_opencv = [torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1) for image in images]
-    samples = [_sample(entry.scope) for _ in images]
-    prepared = model.data_preprocessor({"inputs": as_read_by_opencv, "data_samples": samples})["inputs"]
-    torch.testing.assert_close(model_input(images, CPU), prepared, rtol=0, atol=1e-5)
-
-
-def _sample(scope: str) -> object:
-    if scope == "mmdet":
-        from mmdet.structures import DetDataSample
-
-        return DetDataSample(metainfo={"img_shape": (96, 96)})
-    from mmseg.structures import SegDataSample
-
-    return SegDataSample(metainfo={"img_shape": (96, 96)})
-
-
 @pytest.mark.filterwarnings("ignore:To copy construct from a tensor")  # mmdet
 def test_published_files_agree_with_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "mini_cascade_mask_rcnn_swin"
@@ -86,22 +61,3 @@ def test_published_files_agree_with_each_other(tmp_path: Path, monkeypatch: pyte
         assert torch.equal(loaded.state_dict()[key], value), key
     with (tmp_path / f"out/{name}.log.csv").open() as file:
         assert [row["step"] for row in csv.DictReader(file)] == ["1"]
-
-
-def test_missing_or_foreign_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shipped, "WEIGHTS", tmp_path)
-    with pytest.raises(shipped.WeightsError, match="train the model again as tasks/mini/README.md says"):
-        SCENE_MODELS["mini_upernet_swin"].load()
-    (tmp_path / "mini_upernet_swin.json").write_text(json.dumps({"sha256": "0" * 64}))
-    (tmp_path / "mini_upernet_swin.safetensors").write_bytes(b"other")
-    with pytest.raises(shipped.WeightsError, match="expected 000"):
-        SCENE_MODELS["mini_upernet_swin"].load()
-
-
-def test_weights_are_stored_in_16_bits_and_used_in_32() -> None:
-    stored = halved({"weight": torch.tensor([0.1]), "index": torch.tensor([3])})
-    assert stored["weight"].dtype == torch.float16
-    assert widened(stored)["weight"].dtype == torch.float32
-    assert torch.equal(widened(stored)["index"], torch.tensor([3]))
-    with pytest.raises(shipped.WeightsError, match="wide: not finite"):
-        halved({"wide": torch.tensor([1e6])})
