@@ -15,7 +15,7 @@ from vitptq.bench.run.adapter_check import RandomImages, two_block_models
 from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.core.quantizers.uniform import Uniform
 from vitptq.methods.core.reconstruct import reconstruct
-from vitptq.methods.core.reconstruct.smooth_optimisation import Smooth, leading, set_weights
+from vitptq.methods.core.reconstruct.smooth_optimisation import SmoothOptimisation, leading, set_weights
 from vitptq.methods.dopq_vit import DopQViT, centre
 from vitptq.methods.is_vit import ISViT
 
@@ -56,7 +56,7 @@ def apart(a: Tensor, b: Tensor) -> float:
     "method", [ISViT(iterations=0), DopQViT(iterations=0), DopQViT(iterations=0, zero_rule="median", reductions=True)]
 )
 def test_stage_2_changes_neither_the_float_function_nor_the_codes(model: nn.Module, method) -> None:
-    stages = method.stages(BITS)
+    stages = method.stages(RandomImages(), BITS)
     net = prepare(model, BITS)
     stages.set_activations(net, RandomImages())
     expected = off(net)
@@ -74,13 +74,13 @@ def test_stage_2_changes_neither_the_float_function_nor_the_codes(model: nn.Modu
 
 def test_patch_merging_is_folded_only_where_asked_for() -> None:
     net = prepare(two_block_models()["Swin"], BITS)
-    stages = ISViT().stages(BITS)
+    stages = ISViT().stages(RandomImages(), BITS)
     counts = [len(replace(stages, reductions=choice).folded(net)) for choice in (False, True)]
     assert counts[1] == len(net.norm_readers()) > counts[0] > 0
 
 
 def test_weights_stay_float_until_stage_3(model: nn.Module) -> None:
-    stages = ISViT(iterations=0).stages(BITS)
+    stages = ISViT(iterations=0).stages(RandomImages(), BITS)
     net = prepare(model, BITS)
     stages.set_activations(net, RandomImages())
     assert not any(operand.on or operand.quantizer is not None for operand in net.weights.values())
@@ -91,7 +91,7 @@ def test_weights_stay_float_until_stage_3(model: nn.Module) -> None:
 
 def test_training_freezes_all_but_weights_and_biases_and_lowers_the_error(model: nn.Module) -> None:
     calibration = RandomImages()
-    stages = ISViT(iterations=30, rate=1e-3, batch=8).stages(BITS)
+    stages = ISViT(iterations=30, rate=1e-3, batch=8).stages(RandomImages(), BITS)
     net, twin = prepare(model, BITS), prepare(model, BITS)
     stages.set_activations(net, calibration)
     for stage in (1, 3):
@@ -137,8 +137,8 @@ def test_the_median_has_the_least_mean_absolute_deviation() -> None:
 
 
 def test_steps_follow_the_paper() -> None:
-    assert [ISViT().stages(BitSpec(b, b)).settings.iterations for b in (3, 4, 6, 8)] == [1000, 1000, 200, 200]
-    assert DopQViT().stages(BITS).settings.iterations == 1000
+    assert [ISViT().stages(RandomImages(), BitSpec(b, b)).settings.iterations for b in (3, 4, 6, 8)] == [1000, 1000, 200, 200]
+    assert DopQViT().stages(RandomImages(), BITS).settings.iterations == 1000
 
 
 @pytest.mark.parametrize("method", [ISViT(), DopQViT()])
@@ -168,7 +168,7 @@ def test_ranges_look_at_the_first_images_of_one_shape() -> None:
 def test_the_unrounded_zero_point_and_other_grids_can_be_asked_for() -> None:
     model = two_block_models()["ViT"]
     method = ISViT(iterations=0, round_zero_point=False, softmax="log2")
-    stages: Smooth = method.stages(BITS)
+    stages: SmoothOptimisation = method.stages(RandomImages(), BITS)
     net = prepare(model, BITS)
     stages.set_activations(net, RandomImages())
     stages.reparameterise(net)

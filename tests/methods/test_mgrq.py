@@ -1,4 +1,4 @@
-"""MGRQ: its terms on the float model, the fusion, the suffix, and what switching a supervision off leaves."""
+"""MGRQ: its terms on the float model, the fusion, the float tail, and what switching a supervision off leaves."""
 
 from __future__ import annotations
 
@@ -18,7 +18,15 @@ from vitptq.methods.core.reconstruct import Settings, reconstruct
 from vitptq.methods.mgrq import MGRQ
 
 W4A4 = BitSpec(4, 4)
-STEPS = Settings(iterations=1, weights="ste", weight_rate=0.0, input="quantised", keep=1.0, scales=False, normalise=1.0)
+STEPS = Settings(
+    iterations=1,
+    weights="ste",
+    weight_rate=0.0,
+    input="quantised",
+    quantised_probability=1.0,
+    scales=False,
+    normalise=1.0,
+)
 
 
 def terms_of(method: MGRQ, name: str, bits: BitSpec, settings: Settings = STEPS):
@@ -50,7 +58,7 @@ def test_training_lowers_the_sum_of_the_terms_over_their_first_values(name):
     net, twin = mgrq.RepQViT().calibrated(model, calibration, bits), prepare(model, bits)
     settings = Settings(
         iterations=40, batch=8, weights="ste", weight_rate=1e-3, weight_schedule="cosine", biases=True,
-        scales=False, input="quantised", keep=1.0, normalise=1.0,
+        scales=False, input="quantised", quantised_probability=1.0, normalise=1.0,
     )  # fmt: skip
 
     for result in reconstruct(net, twin, calibration, settings, loss=method.losses(net, twin, calibration)):
@@ -65,11 +73,11 @@ def test_the_suffix_skips_the_blocks_in_front_only_where_nothing_else_reads_them
     chains: dict[str, bool | None] = {}
 
     def loss(unit):
-        suffix = unit.suffix()
+        float_tail = unit.float_tail()
 
         def value(seen):
-            out = suffix(seen.outputs, seen.indices)
-            chains[unit.name] = suffix._chain
+            out = float_tail(seen.outputs, seen.indices)
+            chains[unit.name] = float_tail._chain
             (batch,) = calibration.batches()
             torch.testing.assert_close(out, model(batch[seen.indices]), rtol=1e-4, atol=1e-5)
             return (out - out.detach()).square().sum()
@@ -99,11 +107,11 @@ def test_a_model_that_reads_its_first_block_again_is_no_chain():
     chains = {}
 
     def loss(unit):
-        suffix = unit.suffix()
+        float_tail = unit.float_tail()
 
         def value(seen):
-            out = suffix(seen.outputs, seen.indices)
-            chains[unit.name] = suffix._chain
+            out = float_tail(seen.outputs, seen.indices)
+            chains[unit.name] = float_tail._chain
             return (out - out.detach()).square().sum()
 
         return value
@@ -146,7 +154,7 @@ def test_a_detector_is_supervised_on_whole_images_and_its_heads_behind_the_propo
             assert not ran
             if found.indices.tolist() == [0, 1]:
                 seen.append(terms["global"])
-                same = unit.suffix(mgrq.image_outputs)(found.targets, found.indices)
+                same = unit.float_tail(mgrq.image_outputs)(found.targets, found.indices)
                 expected = calibration.forward(twin.model, batch)[: len(same)]
                 assert len(same) == 15 and all(len(x) == 2 for x in same)
                 for a, b in zip(same, expected, strict=True):

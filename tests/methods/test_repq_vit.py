@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.run.adapter_check import RandomImages, two_block_models
-from vitptq.methods.core.model.layer_norm import fold
+from vitptq.methods.core.model.layer_norm import fold_into_layer_norm
 from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.quantizers.uniform import Uniform
 from vitptq.methods.core.ranges.percentile_error import least_error_affine, least_error_log_sqrt2
@@ -40,7 +40,9 @@ def test_folding_leaves_the_float_function(model: nn.Module, dtype: torch.dtype,
     with torch.no_grad():
         for norm, readers in net.norm_readers():
             width = norm.weight.shape
-            fold(norm, readers, r1=torch.rand(width, dtype=dtype) * 1.5 + 0.5, shift=torch.randn(width, dtype=dtype))
+            fold_into_layer_norm(
+                norm, readers, scale=torch.rand(width, dtype=dtype) * 1.5 + 0.5, shift=torch.randn(width, dtype=dtype)
+            )
         actual = net.model(images(dtype))
     assert (actual - expected).abs().max() < tolerance * expected.abs().max()
 
@@ -48,7 +50,7 @@ def test_folding_leaves_the_float_function(model: nn.Module, dtype: torch.dtype,
 def test_folding_creates_the_bias_that_a_reduction_lacks() -> None:
     net = prepare(two_block_models()["Swin"], BitSpec(4, 4))
     norm, readers = next(pair for pair in net.norm_readers() if pair[1][0].bias is None)
-    fold(norm, readers, r1=torch.ones(norm.weight.shape), shift=torch.ones(norm.weight.shape))
+    fold_into_layer_norm(norm, readers, scale=torch.ones(norm.weight.shape), shift=torch.ones(norm.weight.shape))
     assert readers[0].bias is not None
 
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from vitptq.bench.contracts.method import Calibration
 from vitptq.bench.contracts.quantizer import Quantizer
-from vitptq.methods.core.model.operands import Operand
+from vitptq.methods.core.model.operands import Operand, watching
 from vitptq.methods.core.model.prepare import PreparedModel
 from vitptq.methods.core.ranges.estimation import asymmetric_parameters
-from vitptq.methods.core.ranges.observers import RunningMinMax, watching
+from vitptq.methods.core.ranges.observers import RunningMinMax
 
 FACTORS = 4
 """Power-of-two factors per channel: 2^0 to 2^3."""
@@ -35,7 +35,8 @@ def integer_softmaxes(
         spread = -relative_scores(x).amin()
         widest[operand] = spread.maximum(widest.get(operand, spread))
 
-    watching(slots, watch, lambda: net.run(calibration))
+    with watching(slots, watch):
+        net.run(calibration)
     return {
         operand: LogIntSoftmax(min(SOFTMAX_BITS, operand.bits), score_scale(widest[operand]), zero=zero)
         for operand in slots.values()
@@ -135,7 +136,8 @@ class IntegerLayerNorm(nn.Module):
         multiplier, shift = as_integer(factor)
         offset = ((beta.double() - mean * gamma.double() / sigma) / out_scale * shift.exp2()).round()  # B
         out = ((factor.sign() * multiplier * integers + offset) / shift.exp2()).round() * out_scale
-        return out.to(x.dtype)
+        result: Tensor = out.to(x.dtype)
+        return result
 
 
 def as_integer(factor: Tensor) -> tuple[Tensor, Tensor]:

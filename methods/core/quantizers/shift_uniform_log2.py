@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from vitptq.methods.core.quantizers.lookup_table import Table, least_error
+from vitptq.methods.core.quantizers.lookup_table import LookupTable, least_error
 from vitptq.methods.core.search.product_search import some_values
 
 Form = Literal["paper", "code"]
@@ -17,7 +17,7 @@ ETAS = (0.001, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Shifts that the released code tries."""
 
 
-class ShiftUniformLog2(Table):
+class ShiftUniformLog2(LookupTable):
     """Shift x by eta, take y = -log2(x + eta), quantise y uniformly; decode to powers of two, less eta.
 
     x^ = 2^round(-(q step + start)) - eta for the codes q = 0 .. count - 1. The exponent is rounded, so that decoding is

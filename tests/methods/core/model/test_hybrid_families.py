@@ -1,4 +1,4 @@
-"""Hybrid families: folded and explicit on the real timm architectures, with random weights at their real input size."""
+"""Hybrid families: folded and prepared on the real timm architectures, with random weights at their real input size."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from vitptq.bench.run.adapter_check import CPU
 from vitptq.bench.run.audit import audit
 from vitptq.methods.core.model.batch_norm import fold_batch_norm
 from vitptq.methods.core.model.families import family_of
-from vitptq.methods.core.model.operands import Operand
+from vitptq.methods.core.model.operands import Operand, watching
 from vitptq.methods.core.model.prepare import prepare
-from vitptq.methods.core.ranges.observers import watching
 from vitptq.methods.easyquant import EasyQuant
 from vitptq.methods.fq_vit import FQViT
 from vitptq.methods.minmax import MinMax
@@ -106,7 +105,8 @@ def test_layers_behind_a_gelu_are_those_that_read_one(name: str, model: nn.Modul
         if any(x.data_ptr() == y.data_ptr() for y in outputs):
             behind.add(operand.name)
 
-    watching(net.operands, watch, lambda: net.run(Images(SIDES[name])))
+    with watching(net.operands, watch):
+        net.run(Images(SIDES[name]))
     assert {name for name, operand in net.operands.items() if operand.role == "gelu"} == behind
     assert len(behind) == {"efficientformer_l1": 15, "efficientformerv2_s0": 35}.get(name, 0)
 

@@ -1,4 +1,4 @@
-"""Families of OpenMMLab's detectors and segmenters: explicit at any image size, folded, quantised and audited."""
+"""Families of OpenMMLab's detectors and segmenters: prepared at any image size, folded, quantised and audited."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vitptq.bench.bits import BitSpec
 from vitptq.bench.errors import Unsupported
 from vitptq.bench.run.audit import audit
 from vitptq.methods.core.model.families import family_of
-from vitptq.methods.core.model.layer_norm import fold
+from vitptq.methods.core.model.layer_norm import fold_into_layer_norm
 from vitptq.methods.core.model.operands import ConvTranspose2d
 from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.reconstruct.plan import all_units
@@ -77,7 +77,7 @@ def test_float_function_survives_folding_at_every_size(name: str, model: nn.Modu
     net = prepare(model, everything)
     assert len(net.norm_readers()) == (8 if "deit" in name else 15)
     for norm, readers in net.norm_readers() * 2:  # a method may fold more than once
-        fold(norm, readers, torch.rand(norm.weight.shape) + 0.5, torch.randn(norm.weight.shape))
+        fold_into_layer_norm(norm, readers, torch.rand(norm.weight.shape) + 0.5, torch.randn(norm.weight.shape))
     assert all(difference(model, net.model, size) < 1e-5 for size in SIZES)
 
 

@@ -1,4 +1,4 @@
-"""Operands made explicit: the float function is unchanged, every product has both slots."""
+"""Operands in slots: the float function is unchanged, every product has both slots."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.errors import Unsupported
 from vitptq.methods.core.model.families import families
-from vitptq.methods.core.model.layer_norm import fold
+from vitptq.methods.core.model.layer_norm import fold_into_layer_norm
 from vitptq.methods.core.model.prepare import prepare
 
 BITS = BitSpec(4, 4)
@@ -108,7 +108,7 @@ def test_float_function_survives_folding_where_windows_are_padded() -> None:
     net = prepare(model, BITS)
     with torch.no_grad():
         for norm, readers in net.norm_readers():
-            fold(norm, readers, torch.rand(norm.weight.shape) + 0.5, torch.randn(norm.weight.shape))
+            fold_into_layer_norm(norm, readers, torch.rand(norm.weight.shape) + 0.5, torch.randn(norm.weight.shape))
         images = torch.randn(2, 3, 40, 40)
         expected, actual = model(images), net.model(images)
     assert (actual - expected).abs().max() < 1e-5 * expected.abs().max()

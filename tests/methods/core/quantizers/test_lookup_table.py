@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from vitptq.methods.core.quantizers.lookup_table import Table
+from vitptq.methods.core.quantizers.lookup_table import LookupTable
 from vitptq.methods.core.quantizers.shift_uniform_log2 import ETAS, ShiftUniformLog2, covering, shift_uniform_log2
-from vitptq.methods.core.quantizers.tangent import SHARES, Tangent, tangent
+from vitptq.methods.core.quantizers.tanq import SHARES, TanQ, tangent
 
 
 def probabilities(spread: float = 3.0) -> Tensor:
@@ -27,16 +27,16 @@ GRIDS = {
 
 
 @pytest.fixture(params=[(name, bits) for name in GRIDS for bits in (3, 4, 8)], ids=str)
-def grid(request: pytest.FixtureRequest) -> Table:
+def grid(request: pytest.FixtureRequest) -> LookupTable:
     name, bits = request.param
     return GRIDS[name](probabilities(), bits)
 
 
-def test_what_decodes_to_a_value_encodes_to_it_again(grid: Table) -> None:
+def test_what_decodes_to_a_value_encodes_to_it_again(grid: LookupTable) -> None:
     assert torch.equal(grid(grid.table), grid.table)
 
 
-def test_outputs_are_monotone_and_on_the_grid(grid: Table) -> None:
+def test_outputs_are_monotone_and_on_the_grid(grid: LookupTable) -> None:
     x = torch.linspace(0, 1.2, 5001)
     out = grid(x)
     assert (out.diff() >= 0).all()
@@ -45,15 +45,15 @@ def test_outputs_are_monotone_and_on_the_grid(grid: Table) -> None:
     assert grid.grid().shape[1] <= len(grid.table) <= 2**grid.bits + isinstance(grid, ShiftUniformLog2)
 
 
-def test_nan_stays_nan(grid: Table) -> None:
+def test_nan_stays_nan(grid: LookupTable) -> None:
     assert grid(torch.tensor([0.5, torch.nan])).isnan().tolist() == [False, True]
 
 
-def straight_through(grid: Table, x: Tensor) -> Tensor:
+def straight_through(grid: LookupTable, x: Tensor) -> Tensor:
     """Return the decoder's curve at the code, the rounding replaced by adding what it added."""
     place = grid.place(x.clone())
     place = place + (place.detach().round() - place.detach())
-    if isinstance(grid, Tangent):
+    if isinstance(grid, TanQ):
         share = place / (len(grid.table) - 1)
         if grid.reading == "A":
             return grid.ceiling * (0.5 + (grid.k * (2 * share - 1)).atan() / grid.theta)
@@ -63,7 +63,7 @@ def straight_through(grid: Table, x: Tensor) -> Tensor:
     return exponent.exp2() - grid.eta
 
 
-def test_the_gradient_is_that_of_both_curves_with_the_rounding_left_out(grid: Table) -> None:
+def test_the_gradient_is_that_of_both_curves_with_the_rounding_left_out(grid: LookupTable) -> None:
     x = torch.linspace(0.01, 0.9, 200, dtype=torch.float64)
     x = x[(x < 0.98 * grid.table.max()) & (grid.codes(x) > 0) & (grid.codes(x) < len(grid.table) - 1)]
     actual, expected = x.clone().requires_grad_(), x.clone().requires_grad_()
@@ -76,8 +76,8 @@ def test_the_gradient_is_that_of_both_curves_with_the_rounding_left_out(grid: Ta
 
 
 def test_clipped_values_have_no_gradient() -> None:
-    for grid in (Tangent(3, 0.5, 2.0, "A"), Tangent(3, 0.5, 1.0, "C"), covering(torch.tensor([0.1, 0.5]), 3, 0.01)):
-        x = torch.tensor([0.3, 0.9, -0.2 if isinstance(grid, Tangent) else 0.01], requires_grad=True)
+    for grid in (TanQ(3, 0.5, 2.0, "A"), TanQ(3, 0.5, 1.0, "C"), covering(torch.tensor([0.1, 0.5]), 3, 0.01)):
+        x = torch.tensor([0.3, 0.9, -0.2 if isinstance(grid, TanQ) else 0.01], requires_grad=True)
         grid(x).sum().backward()
         assert x.grad is not None
         assert (x.grad != 0).tolist() == [True, False, False]
@@ -119,7 +119,7 @@ def test_the_shift_has_the_least_error_of_all(bits: int) -> None:
 @pytest.mark.parametrize("bits", [3, 8])
 def test_the_tangents_begin_at_nought_and_end_at_the_ceiling(reading, bits: int) -> None:
     for share in SHARES:
-        grid = Tangent(bits, 0.7, share * (math.pi if reading == "A" else math.pi / 2), reading)
+        grid = TanQ(bits, 0.7, share * (math.pi if reading == "A" else math.pi / 2), reading)
         assert grid.codes(torch.tensor([0.0, 0.7, 5.0, -5.0])).tolist() == [0, 2**bits - 1, 2**bits - 1, 0]
         assert grid(torch.tensor([0.0, 5.0])).tolist() == pytest.approx([0, 0.7])
         assert torch.equal(grid.codes(grid.table), torch.arange(2**bits, dtype=torch.int32))
@@ -128,13 +128,13 @@ def test_the_tangents_begin_at_nought_and_end_at_the_ceiling(reading, bits: int)
 @pytest.mark.parametrize("reading", ["A", "C"])
 def test_a_small_angle_is_the_uniform_grid(reading) -> None:
     even = torch.linspace(0, 0.5, 16)
-    assert (Tangent(4, 0.5, 0.01, reading).table - even).abs().max() < 1e-3 * 0.5
-    assert (Tangent(4, 0.5, 1.5, reading).table - even).abs().max() > 1e-2 * 0.5
+    assert (TanQ(4, 0.5, 0.01, reading).table - even).abs().max() < 1e-3 * 0.5
+    assert (TanQ(4, 0.5, 1.5, reading).table - even).abs().max() > 1e-2 * 0.5
 
 
 def test_reading_a_is_symmetric_and_reading_c_is_not() -> None:
     x = torch.linspace(0.001, 0.499, 300)
-    two_ended, one_ended = Tangent(4, 0.5, 2.5, "A"), Tangent(4, 0.5, 1.4, "C")
+    two_ended, one_ended = TanQ(4, 0.5, 2.5, "A"), TanQ(4, 0.5, 1.4, "C")
     torch.testing.assert_close(two_ended(0.5 - x), 0.5 - two_ended(x), rtol=0, atol=1e-6)
     assert (one_ended(0.5 - x) - (0.5 - one_ended(x))).abs().max() > 0.01
     assert one_ended.table.diff()[0] < one_ended.table.diff()[-1] / 4
@@ -142,12 +142,12 @@ def test_reading_a_is_symmetric_and_reading_c_is_not() -> None:
 
 def test_tangent_by_hand() -> None:
     # theta = pi / 2: k = 1, so code 1 of 3 is 1/2 + atan(-1/3) / (pi / 2)
-    assert Tangent(2, 1.0, math.pi / 2, "A").table[1].item() == pytest.approx(0.5 - math.atan(1 / 3) / (math.pi / 2))
+    assert TanQ(2, 1.0, math.pi / 2, "A").table[1].item() == pytest.approx(0.5 - math.atan(1 / 3) / (math.pi / 2))
     # theta = pi / 4: k = 1, so code 1 of 3 is tan(pi / 12)
-    assert Tangent(2, 1.0, math.pi / 4, "C").table[1].item() == pytest.approx(math.tan(math.pi / 12))
+    assert TanQ(2, 1.0, math.pi / 4, "C").table[1].item() == pytest.approx(math.tan(math.pi / 12))
 
 
-def product_error(grid: Table, attention: Tensor, values: Tensor) -> float:
+def product_error(grid: LookupTable, attention: Tensor, values: Tensor) -> float:
     exact = attention @ values
     return ((grid(attention) @ values - exact).norm() / exact.norm()).item()
 
@@ -157,7 +157,7 @@ def test_at_3_bits_both_tangents_beat_the_uniform_grid() -> None:
     spread = torch.rand(16, 1, 1, generator=generator) * 1.5 + 0.5
     attention = (torch.randn(16, 197, 197, generator=generator) * spread).softmax(-1)
     values = torch.randn(16, 197, 32, generator=generator)
-    even = Tangent(3, attention.max().item(), 1e-3, "C")
+    even = TanQ(3, attention.max().item(), 1e-3, "C")
     errors = {reading: product_error(tangent(attention, 3, reading), attention, values) for reading in ("A", "C")}
     assert max(errors.values()) < product_error(even, attention, values)
     assert errors["C"] < errors["A"]

@@ -14,7 +14,7 @@ from vitptq.bench.contracts import reporting
 from vitptq.bench.run.adapter_check import RandomImages, two_block_models
 from vitptq.methods.core.model.prepare import PreparedModel
 from vitptq.methods.core.reconstruct import Settings, all_units, block_units, layer_units, reconstruct
-from vitptq.methods.core.reconstruct.base import calibrated
+from vitptq.methods.core.reconstruct.least_error_start import calibrated
 
 BITS = BitSpec(3, 3)
 FAST = Settings(iterations=20, batch=4, weight_rate=2e-2, scale_rate=1e-3, seed=3)

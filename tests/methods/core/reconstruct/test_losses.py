@@ -24,8 +24,8 @@ from vitptq.methods.core.reconstruct import (
     squared_error,
     weighted_error,
 )
-from vitptq.methods.core.reconstruct.base import calibrated
-from vitptq.methods.core.reconstruct.train import Trainer
+from vitptq.methods.core.reconstruct.least_error_start import calibrated
+from vitptq.methods.core.reconstruct.trainer import Trainer
 
 BITS = BitSpec(3, 3)
 FAST = Settings(iterations=4, batch=4, weight_rate=0.05, seed=3)
@@ -95,13 +95,13 @@ def test_suffix_is_the_model_behind_the_unit(name: str) -> None:
     checked = []
 
     def make(unit: Unit) -> Any:
-        suffix = unit.suffix()
+        float_tail = unit.float_tail()
 
         def loss(s: StepTensors) -> Any:
             with torch.no_grad():
-                same = suffix(s.targets, s.indices)
+                same = float_tail(s.targets, s.indices)
             torch.testing.assert_close(same, expected[s.indices])
-            predicted = suffix(s.outputs, s.indices)
+            predicted = float_tail(s.outputs, s.indices)
             checked.append(unit.name)
             return (predicted - expected[s.indices]).square().mean()  # type: ignore[operator]
 
@@ -125,13 +125,13 @@ def test_gradient_through_the_suffix_against_finite_differences() -> None:
 
     twin = prepare(model, BITS)
     (found,) = plan(twin, Double(), ["blocks.0"])
-    suffix = FloatTail(twin, Double(), found, Double().forward)
+    float_tail = FloatTail(twin, Double(), found, Double().forward)
     x = torch.randn(2, 17, 32, dtype=torch.float64, requires_grad=True)
     direction = torch.randn_like(x)
-    value = suffix([x], torch.arange(2)).square().sum()  # type: ignore[union-attr]
+    value = float_tail([x], torch.arange(2)).square().sum()  # type: ignore[union-attr]
     (gradient,) = torch.autograd.grad(value, x)
     with torch.no_grad():
-        ends = [suffix([x + e * direction], torch.arange(2)).square().sum() for e in (1e-5, -1e-5)]  # type: ignore[union-attr]
+        ends = [float_tail([x + e * direction], torch.arange(2)).square().sum() for e in (1e-5, -1e-5)]  # type: ignore[union-attr]
     assert (gradient * direction).sum().item() == pytest.approx(((ends[0] - ends[1]) / 2e-5).item(), rel=1e-6)
 
 

@@ -27,8 +27,8 @@ from vitptq.methods.core.reconstruct import (
     squared_error,
     weighted_error,
 )
-from vitptq.methods.core.reconstruct.dropping import Activation, mask
-from vitptq.methods.core.reconstruct.rounding import regularise, regulariser
+from vitptq.methods.core.reconstruct.trainable_activation import TrainableActivation, mask
+from vitptq.methods.core.reconstruct.trainable_weight import regularise, regulariser
 
 DOUBLE = torch.float64
 
@@ -67,19 +67,19 @@ GRIDS = {
 }
 
 
-@pytest.mark.parametrize("keep", [1.0, 0.5])
+@pytest.mark.parametrize("probability", [1.0, 0.5])
 @pytest.mark.parametrize("name", GRIDS)
-def test_learned_scale(name: str, keep: float) -> None:
+def test_learned_scale(name: str, probability: float) -> None:
     """LSQ: with the rounding error in steps held fixed, x^ = x + s e where rounded, and s times the code at an end."""
     scale, zero, axis = GRIDS[name]
     grid = Uniform(3, scale, zero, axis=axis).double()
     nonnegative = name == "no value below 0"
     x, upstream = drawn(4, 3, 50, seed=5), drawn(4, 3, 50, seed=9)
     x = (1.5 * x.abs() if nonnegative else x).requires_grad_()
-    form = Activation(grid, keep, torch.Generator().manual_seed(2), learn=True, nonnegative=nonnegative)
+    form = TrainableActivation(grid, probability, torch.Generator().manual_seed(2), learn=True, nonnegative=nonnegative)
     out = form(x)
     (out * upstream).sum().backward()
-    chosen = torch.ones_like(x) if keep == 1 else mask(x, keep, torch.Generator().manual_seed(2))
+    chosen = torch.ones_like(x) if probability == 1 else mask(x, probability, torch.Generator().manual_seed(2))
     s, z = grid._like(x, grid.scale.detach()), grid._like(x, grid.zero_point)
     code = (x.detach() / s).round()
     hard = code.clamp(-z, 7 - z)

@@ -23,11 +23,11 @@ from vitptq.methods.core.reconstruct import (
     reconstruct,
     squared_error,
 )
-from vitptq.methods.core.reconstruct.base import calibrated
-from vitptq.methods.core.reconstruct.cache import Entry, Memory, Samples
+from vitptq.methods.core.reconstruct.cached_tensors import CachedTensors, CacheMemory, CallRows
+from vitptq.methods.core.reconstruct.layout import Layout
+from vitptq.methods.core.reconstruct.least_error_start import calibrated
 from vitptq.methods.core.reconstruct.plan import plan
-from vitptq.methods.core.reconstruct.train import numbers
-from vitptq.methods.core.reconstruct.trees import Layout
+from vitptq.methods.core.reconstruct.trainer import numbers
 
 BITS = BitSpec(3, 3)
 FAST = Settings(iterations=4, batch=4, weight_rate=0.05, scale_rate=1e-2, seed=3)
@@ -92,7 +92,7 @@ class Sizes(RandomImages):
 
 
 def stages(bits: BitSpec = BITS) -> tuple[PreparedModel, PreparedModel]:
-    """Return the model above with its operands explicit; its family is a ViT's in name only."""
+    """Return the model above with its operands in slots; its family is a ViT's in name only."""
     from vitptq.methods.core.model.operands import Operand
     from vitptq.methods.core.model.prepare import _replace
     from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
@@ -176,9 +176,9 @@ def test_spilled_caches_give_the_same_bits() -> None:
 
 
 def test_memory_stays_within_its_budget_and_gets_it_back() -> None:
-    memory = Memory(1000, CPU)
-    samples = Samples(memory, [10])
-    samples.write(Entry(0, 0, 10, 0, 0), [torch.ones(10, 20), torch.ones(10, 10)])
+    memory = CacheMemory(1000, CPU)
+    samples = CachedTensors(memory, [10])
+    samples.write(CallRows(0, 0, 10, 0, 0), [torch.ones(10, 20), torch.ones(10, 10)])
     assert memory.spilled == 400
     samples.release()
     assert memory.empty((10, 20), torch.float32).numel() == 200 and memory.spilled == 400
@@ -258,10 +258,12 @@ def test_parts_of_a_batch_give_its_gradient() -> None:
     for parts in (1, 4):
         net, twin = calibrated(two_block_models()["ViT"], RandomImages(), BITS)
         from vitptq.methods.core.reconstruct import engine
-        from vitptq.methods.core.reconstruct.train import Trainer
+        from vitptq.methods.core.reconstruct.trainer import Trainer
 
         def first_gradients(unit: Unit, parts: int = parts) -> Any:
-            trainer = Trainer(unit, replace(FAST, batch=8, keep=1.0, input="quantised"), squared_error(unit), parts)
+            trainer = Trainer(
+                unit, replace(FAST, batch=8, quantised_probability=1.0, input="quantised"), squared_error(unit), parts
+            )
             with torch.enable_grad():
                 trainer._gradients(0, torch.arange(8))
             found.append([form.alpha.grad.clone() for form in trainer.rounded.values() if form.alpha.grad is not None])

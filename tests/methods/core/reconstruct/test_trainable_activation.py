@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vitptq.methods.core.quantizers.log import LogSqrt2
 from vitptq.methods.core.quantizers.uniform import Uniform
-from vitptq.methods.core.reconstruct.dropping import Activation, mask, mixed
+from vitptq.methods.core.reconstruct.trainable_activation import TrainableActivation, mask, mixed
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -29,27 +29,27 @@ def per_head(dtype: torch.dtype = torch.float32) -> Uniform:
     return quantizer.to(dtype)
 
 
-@pytest.mark.parametrize("keep", [0.5, 0.3, 0.9])
-def test_mask_is_ones_with_the_probability(keep: float) -> None:
-    drawn = mask(torch.empty(300, 333), keep, generator())
+@pytest.mark.parametrize("probability", [0.5, 0.3, 0.9])
+def test_mask_is_ones_with_the_probability(probability: float) -> None:
+    drawn = mask(torch.empty(300, 333), probability, generator())
     assert set(drawn.unique().tolist()) == {0.0, 1.0}
-    assert drawn.mean().item() == pytest.approx(keep, abs=0.01)
+    assert drawn.mean().item() == pytest.approx(probability, abs=0.01)
     neighbours = (drawn.flatten()[1:] * drawn.flatten()[:-1]).mean().item()
-    assert neighbours == pytest.approx(keep**2, abs=0.01)
+    assert neighbours == pytest.approx(probability**2, abs=0.01)
 
 
 @pytest.mark.parametrize("make", [per_tensor, per_head])
 def test_keeping_everything_is_the_quantizer_bit_for_bit(make: object) -> None:
     quantizer = make()  # type: ignore[operator]
     x = values()
-    assert torch.equal(Activation(quantizer, 1.0, generator(), learn=True)(x), quantizer(x))
+    assert torch.equal(TrainableActivation(quantizer, 1.0, generator(), learn=True)(x), quantizer(x))
 
 
 @pytest.mark.parametrize("make", [per_tensor, per_head, lambda: LogSqrt2(3, torch.tensor(2.0))])
 def test_each_value_is_quantised_or_as_it_was(make: object) -> None:
     quantizer = make()  # type: ignore[operator]
     x = values()
-    out, hard = Activation(quantizer, 0.5, generator(), learn=False)(x), quantizer(x)
+    out, hard = TrainableActivation(quantizer, 0.5, generator(), learn=False)(x), quantizer(x)
     kept = out == hard
     assert torch.equal(out[~kept], x[~kept])
     assert 0.4 < kept.float().mean() < 0.65
@@ -57,7 +57,7 @@ def test_each_value_is_quantised_or_as_it_was(make: object) -> None:
 
 def test_dropping_everything_is_the_float_tensor() -> None:
     x = values()
-    assert torch.equal(Activation(per_tensor(), 0.0, generator(), learn=True)(x), x)
+    assert torch.equal(TrainableActivation(per_tensor(), 0.0, generator(), learn=True)(x), x)
 
 
 def test_mixed_takes_either() -> None:
@@ -68,14 +68,14 @@ def test_mixed_takes_either() -> None:
 
 
 @pytest.mark.parametrize("make", [per_tensor, per_head])
-@pytest.mark.parametrize("keep", [1.0, 0.5])
-def test_gradients_by_hand(make: object, keep: float) -> None:
+@pytest.mark.parametrize("probability", [1.0, 0.5])
+def test_gradients_by_hand(make: object, probability: float) -> None:
     quantizer = make(torch.float64)  # type: ignore[operator]
     x = values(torch.float64).requires_grad_()
     upstream = torch.randn(x.shape, dtype=torch.float64, generator=generator(9))
-    form = Activation(quantizer, keep, generator(2), learn=True)
+    form = TrainableActivation(quantizer, probability, generator(2), learn=True)
     (form(x) * upstream).sum().backward()
-    chosen = torch.ones_like(x) if keep == 1 else mask(x, keep, generator(2))
+    chosen = torch.ones_like(x) if probability == 1 else mask(x, probability, generator(2))
     scale = quantizer._like(x, quantizer.scale.detach())
     zero = quantizer._like(x, quantizer.zero_point)
     code = (x.detach() / scale).round()
@@ -92,7 +92,7 @@ def test_scale_gradient_where_clipped_against_finite_differences() -> None:
     """Where every value is clipped, x^ is linear in the scale and the straight-through gradient is the true one."""
     quantizer = per_tensor(torch.float64)
     x = values(torch.float64).sign() * 100
-    form = Activation(quantizer, 1.0, generator(), learn=True)
+    form = TrainableActivation(quantizer, 1.0, generator(), learn=True)
     upstream = torch.randn(x.shape, dtype=torch.float64, generator=generator(9))
     (form(x) * upstream).sum().backward()
     gradient = quantizer.scale.grad
@@ -107,7 +107,7 @@ def test_scale_gradient_where_clipped_against_finite_differences() -> None:
 
 def test_scales_stay_positive_and_are_let_go() -> None:
     quantizer = per_tensor()
-    form = Activation(quantizer, 1.0, generator(), learn=True)
+    form = TrainableActivation(quantizer, 1.0, generator(), learn=True)
     with torch.no_grad():
         quantizer.scale.fill_(-0.2)
     form.guard()
@@ -121,5 +121,5 @@ def test_a_quantizer_names_what_it_lets_be_learned() -> None:
         learned = ("ceiling",)
 
     quantizer = Own(3, torch.tensor(1.0))
-    assert Activation(quantizer, 1.0, generator(), learn=True).learned[0] is quantizer.ceiling
-    assert Activation(LogSqrt2(3, torch.tensor(1.0)), 1.0, generator(), learn=True).learned == []
+    assert TrainableActivation(quantizer, 1.0, generator(), learn=True).learned[0] is quantizer.ceiling
+    assert TrainableActivation(LogSqrt2(3, torch.tensor(1.0)), 1.0, generator(), learn=True).learned == []
