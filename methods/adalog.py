@@ -15,7 +15,7 @@ from vitptq.methods.core.model.operands import Layer, Linear, MatMul
 from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.core.quantizers.adaptive_log import BASES, GELU_DEPTH, AdaptiveLog, fold_shift, on_grids
 from vitptq.methods.core.quantizers.log import ZeroCode
-from vitptq.methods.core.ranges.estimation import percentile
+from vitptq.methods.core.ranges.estimation import percentile, some_values
 from vitptq.methods.core.reconstruct import Loss, StepTensors, Unit, all_units, divergence, reconstruct
 from vitptq.methods.core.reconstruct.method_settings import RoundingMethod
 from vitptq.methods.core.search.product_search import (
@@ -26,7 +26,6 @@ from vitptq.methods.core.search.product_search import (
     each_operator,
     input_error,
     side_error,
-    some_values,
 )
 from vitptq.methods.core.search.progressive import Candidates, Error, Progress, progressive
 from vitptq.methods.core.search.uniform_search import (

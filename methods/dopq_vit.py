@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.contracts.method import Calibration
-from vitptq.methods.core.quantizers.shift_uniform_log2 import shift_uniform_log2
-from vitptq.methods.core.quantizers.tanq import tangent
+from vitptq.methods.core.ranges.attention_grids import least_error_sulq, least_error_tanq
 from vitptq.methods.core.reconstruct.method_settings import WeightTrainingMethod
 from vitptq.methods.core.reconstruct.smooth_optimisation import AfterSoftmax, SmoothOptimisation
 from vitptq.methods.is_vit import SHARED_INFERRED
@@ -67,8 +66,8 @@ class DopQViT(WeightTrainingMethod):
 
     def _after_softmax(self) -> AfterSoftmax:
         if self.softmax == "sulq":
-            return shift_uniform_log2
-        return partial(tangent, reading="A" if self.softmax == "tanq-a" else "C")
+            return least_error_sulq
+        return partial(least_error_tanq, reading="A" if self.softmax == "tanq-a" else "C")
 
     def _centre(self, scale: Tensor, zero: Tensor) -> tuple[Tensor, Tensor]:
         return centre(scale, self.scale_rule), centre(zero, self.zero_rule).round()

@@ -13,8 +13,9 @@ from vitptq.bench.bits import BitSpec
 from vitptq.bench.contracts.method import Calibration
 from vitptq.bench.contracts.quantizer import Quantizer
 from vitptq.methods.core.quantizers.log import Log2
-from vitptq.methods.core.quantizers.shift_uniform_log2 import ETAS, Form, shift_uniform_log2
+from vitptq.methods.core.quantizers.shift_uniform_log2 import Form
 from vitptq.methods.core.quantizers.uniform import Uniform
+from vitptq.methods.core.ranges.attention_grids import ETAS, least_error_sulq
 from vitptq.methods.core.ranges.percentile_error import least_error_affine
 from vitptq.methods.core.reconstruct.method_settings import WeightTrainingMethod
 from vitptq.methods.core.reconstruct.smooth_optimisation import ACTIVATION_PERCENTILES, AfterSoftmax, SmoothOptimisation
@@ -79,7 +80,7 @@ class ISViT(WeightTrainingMethod):
 
     def _after_softmax(self) -> AfterSoftmax:
         if self.softmax == "sulq":
-            return partial(shift_uniform_log2, etas=self.etas, form=self.sulq)
+            return partial(least_error_sulq, etas=self.etas, form=self.sulq)
         return log2 if self.softmax == "log2" else uniform
 
     def _centre(self, scale: Tensor, zero: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from vitptq.bench.contracts.quantizer import Quantizer
 from vitptq.methods.core.model.families import Bridge
 from vitptq.methods.core.model.operands import Conv2d, MatMul, Operand
 from vitptq.methods.core.model.prepare import PreparedModel, prepare
-from vitptq.methods.core.quantizers.integer import integer_norms, integer_softmaxes
+from vitptq.methods.core.ranges.integer import integer_norms, integer_softmaxes
 from vitptq.methods.core.search.bridge import BlockContest, BridgeRun
 from vitptq.methods.core.search.elimination import Best, race
 from vitptq.methods.core.search.objective import SquaredError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,10 @@ from vitptq.bench.bits import BitSpec
 from vitptq.bench.run.adapter_check import RandomImages, two_block_models
 from vitptq.methods import mgrq
 from vitptq.methods.core.model.prepare import prepare
-from vitptq.methods.core.reconstruct import Settings, reconstruct
+from vitptq.methods.core.reconstruct import (
+    Settings,
+    reconstruct,
+)
 from vitptq.methods.mgrq import MGRQ
 
 W4A4 = BitSpec(4, 4)
@@ -170,3 +174,25 @@ def test_a_detector_is_supervised_on_whole_images_and_its_heads_behind_the_propo
 def test_six_bits_take_fewer_steps():
     assert [MGRQ().steps(BitSpec(b, b)) for b in (3, 4, 6, 8)] == [1000, 1000, 200, 200]
     assert MGRQ(iterations=7).steps(W4A4) == 7
+
+
+DOUBLE = torch.float64
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, dtype=DOUBLE, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("name", mgrq.DISTANCES)
+def test_local_distances_of_mgrq(name: Any) -> None:
+    target, distance = drawn(2, 5, 3, seed=1), mgrq.DISTANCES[name]
+    assert torch.autograd.gradcheck(lambda out: distance(out, target), drawn(2, 5, 3, seed=2).requires_grad_())
+
+
+def test_predictions_of_mgrq() -> None:
+    logits = (drawn(4, 6, seed=1),)
+    given = drawn(4, 6, seed=2).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: mgrq.predictions_apart((x,), logits), given)
+    maps = (drawn(2, 3, 4, seed=3), drawn(2, 5, seed=4))
+    pair = (drawn(2, 3, 4, seed=5).requires_grad_(), drawn(2, 5, seed=6).requires_grad_())
+    assert torch.autograd.gradcheck(lambda *x: mgrq.predictions_apart(x, maps), pair)

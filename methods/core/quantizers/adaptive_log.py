@@ -12,8 +12,7 @@ from vitptq.methods.core.model.operands import Linear
 from vitptq.methods.core.quantizers.autograd import applied
 from vitptq.methods.core.quantizers.log import ZeroCode
 from vitptq.methods.core.quantizers.lookup_table import looked_up
-from vitptq.methods.core.quantizers.uniform import SCALE_FLOOR
-from vitptq.methods.core.search.progressive import OnGrids
+from vitptq.methods.core.quantizers.uniform import SCALE_FLOOR, OnGrids
 
 STEPS = 37
 """The base is 2^(q / 37): q = 37 is base 2, the finest is q = 10, the coarsest q = 137."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,15 +79,6 @@ class _Decode(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (slope,) = ctx.saved_tensors
         return grads[0] * slope, None
-
-
-_LookupTable = TypeVar("_LookupTable", bound=LookupTable)
-
-
-def least_error(x: Tensor, candidates: Sequence[_LookupTable]) -> _LookupTable:
-    """Return the candidate with the least squared error on `x`; ties: the first."""
-    errors = torch.stack([(candidate(x) - x).square().mean(dtype=torch.float64) for candidate in candidates])
-    return candidates[int(errors.argmin())]
 
 
 def looked_up(table: Tensor, places: Tensor) -> Tensor:

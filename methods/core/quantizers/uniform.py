@@ -5,6 +5,7 @@ Codes are b bits wide. Affine: `x^ = (clamp(round(x/s) + z, low, high) - z) * s`
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -17,6 +18,9 @@ Granularity = Literal["tensor", "channel", "head", "token"]
 
 SCALE_FLOOR = 1e-8
 """A constant channel would otherwise have scale 0."""
+
+OnGrids = Callable[[Tensor, Tensor], Tensor]
+"""(scales, zero points), shaped so that they broadcast against a certain tensor, to that tensor on these grids."""
 
 
 class Uniform(Quantizer):

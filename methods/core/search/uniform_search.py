@@ -14,6 +14,7 @@ from vitptq.methods.core.model.layer_norm import fold_into_layer_norm
 from vitptq.methods.core.model.operands import Conv2d, ConvTranspose2d, Linear, MatMul
 from vitptq.methods.core.model.prepare import PreparedModel
 from vitptq.methods.core.quantizers.uniform import Uniform
+from vitptq.methods.core.ranges.estimation import some_values
 from vitptq.methods.core.search.product_search import (
     Operator,
     Reads,
@@ -24,7 +25,6 @@ from vitptq.methods.core.search.product_search import (
     per_head,
     per_row,
     side_error,
-    some_values,
     uniform_grids,
     weight_error,
 )

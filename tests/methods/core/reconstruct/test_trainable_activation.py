@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 
+from vitptq.methods.core.quantizers.adaptive_log import AdaptiveLog
 from vitptq.methods.core.quantizers.log import LogSqrt2
 from vitptq.methods.core.quantizers.uniform import Uniform
 from vitptq.methods.core.reconstruct.trainable_activation import TrainableActivation, mask, mixed
@@ -123,3 +126,75 @@ def test_a_quantizer_names_what_it_lets_be_learned() -> None:
     quantizer = Own(3, torch.tensor(1.0))
     assert TrainableActivation(quantizer, 1.0, generator(), learn=True).learned[0] is quantizer.ceiling
     assert TrainableActivation(LogSqrt2(3, torch.tensor(1.0)), 1.0, generator(), learn=True).learned == []
+
+
+DOUBLE = torch.float64
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, dtype=DOUBLE, generator=torch.Generator().manual_seed(seed))
+
+
+def slope(value: Callable[[float], Tensor], at: float, step: float = 1e-6) -> Tensor:
+    """Return the central difference."""
+    return (value(at + step) - value(at - step)) / (2 * step)
+
+
+GRIDS = {
+    "both signs": (torch.tensor(0.37), torch.tensor(3.0), None),
+    "no code below 0": (torch.tensor(0.37), torch.tensor(0.0), None),
+    "no value below 0": (torch.tensor(0.37), torch.tensor(0.0), None),
+    "zero point between codes": (torch.tensor(0.37), torch.tensor(0.4), None),
+    "no code for 0": (torch.tensor(0.37), torch.tensor(-2.0), None),
+    "per head": (torch.tensor([0.3, 0.4, 0.6]), torch.tensor([3.0, 0.0, -1.0]), 1),
+}
+
+
+@pytest.mark.parametrize("probability", [1.0, 0.5])
+@pytest.mark.parametrize("name", GRIDS)
+def test_learned_scale(name: str, probability: float) -> None:
+    """LSQ: with the rounding error in steps held fixed, x^ = x + s e where rounded, and s times the code at an end."""
+    scale, zero, axis = GRIDS[name]
+    grid = Uniform(3, scale, zero, axis=axis).double()
+    nonnegative = name == "no value below 0"
+    x, upstream = drawn(4, 3, 50, seed=5), drawn(4, 3, 50, seed=9)
+    x = (1.5 * x.abs() if nonnegative else x).requires_grad_()
+    form = TrainableActivation(grid, probability, torch.Generator().manual_seed(2), learn=True, nonnegative=nonnegative)
+    out = form(x)
+    (out * upstream).sum().backward()
+    chosen = torch.ones_like(x) if probability == 1 else mask(x, probability, torch.Generator().manual_seed(2))
+    s, z = grid._like(x, grid.scale.detach()), grid._like(x, grid.zero_point)
+    code = (x.detach() / s).round()
+    hard = code.clamp(-z, 7 - z)
+    error, inside = code - x.detach() / s, code == hard
+
+    def surrogate(s: Tensor, x: Tensor) -> Tensor:
+        return torch.where(chosen.bool(), torch.where(inside, x + s * error, s * hard), x)
+
+    torch.testing.assert_close(out.detach(), surrogate(s, x.detach()))
+    assert grid.scale.grad is not None and x.grad is not None
+    for group in range(len(grid.scale)):
+        moved = grid.scale.detach().clone()
+
+        def value(at: float, moved: Tensor = moved, group: int = group) -> Tensor:
+            moved[group] = at
+            return (surrogate(grid._like(x, moved), x.detach()) * upstream).sum()
+
+        torch.testing.assert_close(grid.scale.grad[group], slope(value, moved[group].item()), atol=1e-6, rtol=1e-6)
+    (expected,) = torch.autograd.grad((surrogate(s, x) * upstream).sum(), x)
+    torch.testing.assert_close(x.grad, expected)
+
+
+def test_ceiling_of_adaptive_logarithms() -> None:
+    grid = AdaptiveLog(3, torch.tensor(2.0), torch.tensor(30.0), shift=0.1)
+    grid.double().ceiling.requires_grad_()
+    x, upstream = drawn(200).abs() * 1.5, drawn(200, seed=1)
+    out = grid(x)
+    (out * upstream).sum().backward()
+    share, inside = (out.detach() - (x + 0.1) + 0.1) / 2.0, x + 0.1 <= 2.0  # what rounding added, in ceilings
+
+    def value(at: float) -> Tensor:
+        return (torch.where(inside, x + at * share, torch.as_tensor(at, dtype=DOUBLE) - 0.1) * upstream).sum()
+
+    assert 0 < inside.sum() < len(x) and grid.ceiling.grad is not None
+    torch.testing.assert_close(grid.ceiling.grad, slope(value, 2.0), atol=1e-6, rtol=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -118,3 +119,26 @@ def test_fixed_weights_are_those_of_the_quantizer() -> None:
     weight = weights()
     quantizer = grid(weight)
     assert torch.equal(FixedWeight(quantizer, weight)(weight), quantizer(weight))
+
+
+DOUBLE = torch.float64
+
+
+def slope(value: Callable[[float], Tensor], at: float, step: float = 1e-6) -> Tensor:
+    """Return the central difference."""
+    return (value(at + step) - value(at - step)) / (2 * step)
+
+
+@pytest.mark.parametrize("beta", [2.0, 5.5, 20.0])
+def test_regulariser(beta: float) -> None:
+    alpha = torch.linspace(-3, 3, 31, dtype=DOUBLE)
+    alpha.grad = torch.zeros_like(alpha)
+    regularise(alpha, beta, 0.3)
+    for place in range(len(alpha)):
+        moved = alpha.detach().clone()
+
+        def value(x: float, moved: Tensor = moved, place: int = place) -> Tensor:
+            moved[place] = x
+            return 0.3 * regulariser(moved, beta)
+
+        torch.testing.assert_close(alpha.grad[place], slope(value, alpha[place].item()), atol=1e-7, rtol=1e-5)
