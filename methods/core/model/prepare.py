@@ -78,7 +78,7 @@ def prepare(model: nn.Module, bits: BitSpec) -> PreparedModel:
     net = _copy(model)
     net.eval()  # on its own: OpenMMLab's backbones do not return themselves
     net.requires_grad_(False)
-    family.fold(net)
+    family.fold_batch_norms(net)
     roles: dict[nn.Module, Role] = {family.stem(net): "stem_input"}
     roles |= dict.fromkeys(family.after_gelu(net), "gelu")
     roles |= dict.fromkeys(family.after_softmax(net), "softmax")

@@ -108,7 +108,7 @@ class Family:
     """The layers that read attention probabilities, where it is not the product with the values alone."""
     bridges: Callable[[Any], list[Bridge]] = _nothing
     """Where convolutions hand over to attention; none in families that have no convolutions but the stem."""
-    fold: Callable[[Any], None] = _as_it_is
+    fold_batch_norms: Callable[[Any], None] = _as_it_is
     """Folds normalisations into convolutions, in place, before the operands are put in slots."""
     features: Callable[[Any, Tensor], Tensor | tuple[Tensor, ...]] = _call
     """Differentiable outputs for images (B, 3, H, W) without any task: logits, or a detector's or segmenter's feature

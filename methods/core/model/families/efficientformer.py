@@ -98,5 +98,5 @@ FAMILY = Family(
     norm_readers=_norm_readers,
     blocks=_blocks,
     bridges=_bridges,
-    fold=fold_batch_norms,
+    fold_batch_norms=fold_batch_norms,
 )

@@ -136,5 +136,5 @@ FAMILY = Family(
     norm_readers=lambda model: [],  # batch normalisation throughout
     blocks=_blocks,
     bridges=_bridges,
-    fold=fold_batch_norms,
+    fold_batch_norms=fold_batch_norms,
 )

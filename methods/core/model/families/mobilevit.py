@@ -80,5 +80,5 @@ FAMILY = Family(
     norm_readers=_norm_readers,
     blocks=lambda model: byob_units(model, MobileVitBlock),
     bridges=lambda model: bridges(model, MobileVitBlock, "transformer.0.attn.qkv"),
-    fold=fold_batch_norms,
+    fold_batch_norms=fold_batch_norms,
 )
