@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
@@ -10,15 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from vitptq.bench.bits import BitSpec
-from vitptq.bench.contracts.method import Calibration, Method
+from vitptq.bench.contracts.method import Calibration
 from vitptq.methods.core.model.operands import Layer, Linear, MatMul
 from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.core.quantizers.adaptive_log import BASES, GELU_DEPTH, AdaptiveLog, fold_shift, on_grids
 from vitptq.methods.core.quantizers.log import ZeroCode
-from vitptq.methods.core.ranges.estimation import percentile
-from vitptq.methods.core.reconstruct import Loss, Settings, StepTensors, Unit, all_units, divergence, reconstruct
-from vitptq.methods.core.reconstruct.base import reduced
-from vitptq.methods.core.reconstruct.settings import Autocast
+from vitptq.methods.core.ranges.estimation import percentile, some_values
+from vitptq.methods.core.reconstruct import Loss, StepTensors, Unit, all_units, divergence, reconstruct
+from vitptq.methods.core.reconstruct.method_settings import RoundingMethod
 from vitptq.methods.core.search.product_search import (
     FirstImages,
     Operator,
@@ -27,7 +26,6 @@ from vitptq.methods.core.search.product_search import (
     each_operator,
     input_error,
     side_error,
-    some_values,
 )
 from vitptq.methods.core.search.progressive import Candidates, Error, Progress, progressive
 from vitptq.methods.core.search.uniform_search import (
@@ -41,13 +39,12 @@ from vitptq.methods.core.search.uniform_search import (
     search_product,
 )
 
-ITERATIONS = 20_000
 CEILINGS, KEPT_BASES, LOG_SURVIVORS = 16, 8, 32
 TOKEN_DIVISOR = 10.0
 
 
 @dataclass(frozen=True)
-class AdaLog(Method):
+class AdaLog(RoundingMethod):
     """Base and ceiling of logarithmic grids are searched per tensor; everything else is uniform, searched the same way.
 
     1. Per-channel grids behind LayerNorm are folded into it and the layer behind.
@@ -82,9 +79,6 @@ class AdaLog(Method):
 
     reconstruct: bool = True
     """Train the rounding of the weights and the activations' scales after the search."""
-    iterations: int = ITERATIONS
-    """Steps per unit of the reconstruction."""
-    batch: int = 32
     search_images: int = 32
     rounds: int = 3
     candidates: int = 128
@@ -92,12 +86,7 @@ class AdaLog(Method):
     steps: int = 6
     """Steps of the progressive search; 1 is a plain grid search."""
     zero_code: ZeroCode = "last"
-    weight_rate: float = 1e-3
     scale_rate: float = 4e-5
-    rounding_weight: float = 0.01
-    warm_up: float = 0.2
-    autocast: Autocast = "off"
-    memory_mb: int = 4096
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the quantised model."""
@@ -105,10 +94,8 @@ class AdaLog(Method):
         self.search(net, FirstImages(calibration, self.search_images))
         net.switch(True)
         if self.reconstruct:
-            settings = Settings(
-                iterations=self.iterations, batch=self.batch, weight_rate=self.weight_rate, scale_rate=self.scale_rate,
-                rounding_weight=self.rounding_weight, warm_up=self.warm_up, input="float", keep=1.0,
-                autocast=self.autocast, memory=self.memory_mb * 2**20, seed=torch.initial_seed(),
+            settings = replace(
+                self.reconstruction(calibration), scale_rate=self.scale_rate, input="float", quantised_probability=1.0
             )  # fmt: skip
             reconstruct(net, prepare(model, bits), calibration, settings, loss=token_error, units=all_units(net))
         for layer in shifted_layers(net):
@@ -138,7 +125,7 @@ class AdaLog(Method):
 
     def notes(self) -> list[str]:
         """Say so where the steps are fewer than the paper's."""
-        return reduced(self.iterations, ITERATIONS) if self.reconstruct else []
+        return super().notes() if self.reconstruct else []
 
 
 class _LogSearch:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-import torch
 from torch import nn
 
 from vitptq.bench.bits import BitSpec
-from vitptq.bench.contracts.method import Calibration, Method
-from vitptq.methods.core.reconstruct import Settings, all_units, layer_units, reconstruct
-from vitptq.methods.core.reconstruct.base import calibrated, reduced
-from vitptq.methods.core.reconstruct.settings import Autocast
-
-ITERATIONS = 20_000
+from vitptq.bench.contracts.method import Calibration
+from vitptq.methods.core.reconstruct import all_units, layer_units, reconstruct
+from vitptq.methods.core.reconstruct.least_error_start import calibrated
+from vitptq.methods.core.reconstruct.method_settings import RoundingMethod
 
 
 @dataclass(frozen=True)
-class AdaRound(Method):
+class AdaRound(RoundingMethod):
     """Each layer learns which weights to round up and which down, so that its output stays as it is in float.
 
     Only weights are trained, on what the layers before them give, those with rounded weights already. Activations are
@@ -40,35 +37,21 @@ class AdaRound(Method):
     )
     paper = "Nagel et al., AdaRound, ICML 2020, arXiv 2004.10568"
     trial: ClassVar = {"iterations": 6}
+    paper_iterations: ClassVar = 10_000
 
-    iterations: int = ITERATIONS
-    """Steps per unit; small models need far fewer (docs/reconstruct.md). The paper takes 10,000."""
-    batch: int = 32
-    weight_rate: float = 1e-3
-    rounding_weight: float = 0.01
-    warm_up: float = 0.2
     unit: Literal["layer", "block"] = "layer"
     """"block" learns the layers of a block together, by the error of the block's output."""
     activations: Literal["float", "quantised"] = "float"
     """Of the layers, while their weights learn; "quantised" lets the rounding see the error of the activations, too."""
-    autocast: Autocast = "off"
-    memory_mb: int = 4096
-    """Host memory for cached inputs and targets; what is beyond goes to files."""
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the model with learned rounding."""
         net, twin = calibrated(model, calibration, bits)
-        settings = Settings(
-            iterations=self.iterations, batch=self.batch, weight_rate=self.weight_rate, scales=False, input="quantised",
-            keep=1.0, rounding_weight=self.rounding_weight, warm_up=self.warm_up, autocast=self.autocast,
-            memory=self.memory_mb * 2**20, seed=torch.initial_seed(),
+        settings = replace(
+            self.reconstruction(calibration), scales=False, input="quantised", quantised_probability=1.0
         )  # fmt: skip
         for operand in net.activations.values():
             operand.on = self.activations == "quantised"
         units = layer_units(net) if self.unit == "layer" else all_units(net)
         reconstruct(net, twin, calibration, settings, units=units)
         return net.switch(True)
-
-    def notes(self) -> list[str]:
-        """Say so where the steps are fewer than the default."""
-        return reduced(self.iterations, ITERATIONS)

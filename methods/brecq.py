@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from vitptq.bench.bits import FLOAT_BITS, BitSpec
-from vitptq.bench.contracts.method import Calibration, Method
+from vitptq.bench.contracts.method import Calibration
 from vitptq.methods.core.reconstruct import (
+    Loss,
     LossFor,
     PerSample,
-    Settings,
+    StepTensors,
     Unit,
     all_units,
     power_error,
     reconstruct,
     squared_error,
 )
-from vitptq.methods.core.reconstruct.base import calibrated, reduced
+from vitptq.methods.core.reconstruct.least_error_start import calibrated
 from vitptq.methods.core.reconstruct.losses import channel_axis
-from vitptq.methods.core.reconstruct.settings import Autocast
+from vitptq.methods.core.reconstruct.method_settings import RoundingMethod
 from vitptq.methods.core.sensitivity.fisher import output_gradient_parts
 
-ITERATIONS = 20_000
 Weighting = Literal["diagonal", "none"]
 
 
 @dataclass(frozen=True)
-class BRECQ(Method):
+class BRECQ(RoundingMethod):
     """Blocks learn how to round their weights; once the whole model has, they learn their activations' scales.
 
     1. Activations in float: AdaRound in each block on what the blocks before give it. The squared error of the block's
@@ -56,14 +55,8 @@ class BRECQ(Method):
     paper = "Li et al., BRECQ, ICLR 2021, arXiv 2102.05426"
     trial: ClassVar = {"iterations": 6, "scale_iterations": 4}
 
-    iterations: int = ITERATIONS
-    """Steps per unit for the rounding; small models need far fewer (docs/reconstruct.md)."""
     scale_iterations: int = 5_000
-    batch: int = 32
-    weight_rate: float = 1e-3
     scale_rate: float = 4e-4
-    rounding_weight: float = 0.01
-    warm_up: float = 0.2
     power: float = 2.4
     weighting: Weighting = "diagonal"
     """"none" is the plain squared error, which the released script for ImageNet uses."""
@@ -71,17 +64,12 @@ class BRECQ(Method):
     """What the scales are learned by: |d|^power as published, or the error that the rounding is learned by."""
     activations: Literal["float", "quantised"] = "float"
     """While the rounding is learned; "quantised" lets it see the error of the activations, too."""
-    autocast: Autocast = "off"
-    memory_mb: int = 4096
-    """Host memory for cached inputs and targets; what is beyond goes to files."""
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the reconstructed model."""
         net, twin = calibrated(model, calibration, bits)
-        rounding = Settings(
-            iterations=self.iterations, batch=self.batch, weight_rate=self.weight_rate, scales=False,
-            input="quantised", keep=1.0, rounding_weight=self.rounding_weight, warm_up=self.warm_up,
-            autocast=self.autocast, memory=self.memory_mb * 2**20, seed=torch.initial_seed(),
+        rounding = replace(
+            self.reconstruction(calibration), scales=False, input="quantised", quantised_probability=1.0
         )  # fmt: skip
         scaling = replace(
             rounding, iterations=self.scale_iterations, weights="fixed", scales=True, scale_rate=self.scale_rate,
@@ -100,16 +88,12 @@ class BRECQ(Method):
     def _loss(self) -> LossFor:
         return squared_error if self.weighting == "none" else by_gradients
 
-    def notes(self) -> list[str]:
-        """Say so where the steps are fewer than the paper's."""
-        return reduced(self.iterations, ITERATIONS)
 
-
-def by_gradients(unit: Unit) -> Callable[[Any], Tensor]:
+def by_gradients(unit: Unit) -> Loss:
     """Return the error of one unit weighted with G^2 per image: sum over channels, mean over images and positions."""
     weights = PerSample([gradient.square() for gradient in gradients(unit)])
 
-    def loss(seen: Any) -> Tensor:
+    def loss(seen: StepTensors) -> Tensor:
         error = (seen.output - seen.target).square() * weights(seen.indices).to(seen.output)
         return error.sum(channel_axis(error, unit.module)).mean()
 

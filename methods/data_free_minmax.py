@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.contracts.method import Calibration, DataFree, Method
-from vitptq.methods.core.datafree.adversarial import Rules, play
-from vitptq.methods.core.datafree.generate import Generated, Recipe, generate, noise
-from vitptq.methods.core.datafree.keep import drawn_once
+from vitptq.methods.core.datafree.adversarial import AdversarialSettings, train_adversarially
+from vitptq.methods.core.datafree.generate import GeneratedImages, Recipe, generate, noise
+from vitptq.methods.core.datafree.kept_images import generated_or_kept
 from vitptq.methods.core.datafree.similarity import Entropy
 from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
@@ -22,7 +23,7 @@ class DataFreeMinMax(Method):
     """The quantizer of PSAQ-ViT on images of a chosen origin; what is compared is the images alone.
 
     `images`: "gaussian" is N(0, 1) after normalisation; "uniform" is uniform from black to white; "psaq-v1" is what
-    PSAQ-ViT generates (with `one_hot` 0: without its class term); "psaq-v2" is every batch of the game of PSAQ-ViT V2,
+    PSAQ-ViT generates (with `one_hot` 0: without its class term); "psaq-v2" is every batch of PSAQ-ViT V2,
     whose trained student is thrown away. Steps and cycles default to those of the two methods. The same quantizer on
     real images is the method minmax with `w_symmetric`.
     """
@@ -52,7 +53,7 @@ class DataFreeMinMax(Method):
         net = prepare(model, bits)
         batches = self._batches(net, given, model, bits)
         observe_weights(net, symmetric=True)
-        observe_activations(net, Generated(net, given, batches), RunningMinMax)
+        observe_activations(net, GeneratedImages(net, given, batches), RunningMinMax)
         return net.switch(True)
 
     def notes(self) -> list[str]:
@@ -65,13 +66,15 @@ class DataFreeMinMax(Method):
         return ["reduced: " + ", ".join(f"{n} {getattr(self, n)}" for n in used)] if reduced else []
 
     def _batches(self, net: PreparedModel, given: DataFree, model: nn.Module, bits: BitSpec) -> list[Tensor]:
+        generator = torch.Generator().manual_seed(given.seed)
         if self.images in ("gaussian", "uniform"):
-            return [noise(self.images, self.batch, given.input, given.device)]
+            return [noise(self.images, self.batch, given.input, given.device, generator)]
         entropy = Entropy(self.kde_points)
         first = Recipe(batch=self.batch, steps=self.first_steps, one_hot=self.one_hot, entropy=entropy)
         if self.images == "psaq-v1":
-            return drawn_once("", given, lambda: [generate(net, given, first)])
+            return generated_or_kept("", given, lambda: [generate(net, given, first, generator)])
         first = replace(first, one_hot=0.0)
         later = replace(first, steps=self.later_steps)
-        rules = Rules(first, later, self.cycles, self.learn_steps)
-        return drawn_once("", given, lambda: play(net, prepare(model, bits), given, rules).pool)
+        settings = AdversarialSettings(first, later, self.cycles, self.learn_steps)
+        student = prepare(model, bits)
+        return generated_or_kept("", given, lambda: train_adversarially(net, student, given, settings, generator).pool)

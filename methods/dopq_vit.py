@@ -10,22 +10,20 @@ import torch
 from torch import Tensor, nn
 
 from vitptq.bench.bits import BitSpec
-from vitptq.bench.contracts.method import Calibration, Method
-from vitptq.methods.core.quantizers.shift_uniform_log2 import shift_uniform_log2
-from vitptq.methods.core.quantizers.tangent import tangent
-from vitptq.methods.core.reconstruct.base import reduced
-from vitptq.methods.core.reconstruct.settings import Autocast
-from vitptq.methods.core.reconstruct.smooth_optimisation import AfterSoftmax, Smooth
-from vitptq.methods.is_vit import ITERATIONS, SHARED_INFERRED, settings, steps
+from vitptq.bench.contracts.method import Calibration
+from vitptq.methods.core.ranges.attention_grids import least_error_sulq, least_error_tanq
+from vitptq.methods.core.reconstruct.method_settings import WeightTrainingMethod
+from vitptq.methods.core.reconstruct.smooth_optimisation import AfterSoftmax, SmoothOptimisation
+from vitptq.methods.is_vit import SHARED_INFERRED
 
 Rule = Literal["median", "mean"]
 
 
 @dataclass(frozen=True)
-class DopQViT(Method):
+class DopQViT(WeightTrainingMethod):
     """Attention probabilities on a tangent grid, and a scale behind LayerNorm that outlier channels do not pull.
 
-    1. Tangent quantizer (TanQ) after softmax; reading A is fine near 0 and near 1, reading C near 0 alone.
+    1. TanQ quantizer (TanQ) after softmax; reading A is fine near 0 and near 1, reading C near 0 alone.
     2. With activations quantised, per channel behind LayerNorm, and weights in float, each block's weights are trained.
     3. The per-channel grids are folded into the LayerNorm and the next layer with the median scale (MOSF), which has
        the least mean absolute deviation.
@@ -50,42 +48,34 @@ class DopQViT(Method):
     """Grid of the attention probabilities, see docs/methods/dopq-vit.md; "sulq" is I&S-ViT's."""
     scale_rule: Rule = "median"
     zero_rule: Rule = "mean"
-    iterations: int | None = None
-    """Steps per unit and stage; none: 1,000, or 200 where weights and activations have 6 bits or more."""
-    batch: int = 64
-    rate: float = 4e-5
-    """Learning rate of weights and biases, falling to 0 along a cosine."""
     range_images: int = 64
     reductions: bool = False
     """Fold the LayerNorm in Swin's patch merging, too."""
-    autocast: Autocast = "off"
-    memory_mb: int = 4096
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the reconstructed model."""
-        return self.stages(bits).quantize(model, calibration, bits)
+        return self.stages(calibration, bits).quantize(model, calibration, bits)
 
-    def stages(self, bits: BitSpec) -> Smooth:
+    def stages(self, calibration: Calibration, bits: BitSpec) -> SmoothOptimisation:
         """Return the three stages with this method's parts."""
-        return Smooth(
+        return SmoothOptimisation(
             name=self.title, after_softmax=self._after_softmax(), centre=self._centre,
-            settings=settings(steps(self.iterations, bits), self.batch, self.rate, self.autocast, self.memory_mb),
+            settings=self.weight_training(calibration, bits),
             range_images=self.range_images, reductions=self.reductions,
         )  # fmt: skip
 
     def _after_softmax(self) -> AfterSoftmax:
         if self.softmax == "sulq":
-            return shift_uniform_log2
-        return partial(tangent, reading="A" if self.softmax == "tanq-a" else "C")
+            return least_error_sulq
+        return partial(least_error_tanq, reading="A" if self.softmax == "tanq-a" else "C")
 
     def _centre(self, scale: Tensor, zero: Tensor) -> tuple[Tensor, Tensor]:
         return centre(scale, self.scale_rule), centre(zero, self.zero_rule).round()
 
     def notes(self) -> list[str]:
         """Say whose reading this is and which, and where the steps are fewer than usual."""
-        fewer = [] if self.iterations is None else reduced(self.iterations, ITERATIONS)
         which = f"{self.softmax}, scale: {self.scale_rule}, zero point: {self.zero_rule}, rounded"
-        return [*fewer, f"our reading ({which}): there is no official code and no known formula"]
+        return [*super().notes(), f"our reading ({which}): there is no official code and no known formula"]
 
 
 def centre(values: Tensor, rule: Rule) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vitptq.bench.bits import BitSpec
-from vitptq.bench.contracts.method import Calibration, Method
+from vitptq.bench.contracts.method import Calibration, Method, run_time
 from vitptq.methods.core.model.operands import Convolution, Operand
 from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.core.search.alternating import Scales, alternate
@@ -64,7 +64,7 @@ class EasyQuant(Method):
     """"code_eq" is the released code's search for convolutional networks: first all weights, per output channel, then
     all inputs, per tensor, by the cosine of each image's channel map or whole output; candidates only widen the range.
     It is sequential and has its own candidates."""
-    memory_mb: int = 256
+    memory_mb: int = run_time(256)
     """What the candidates of one step may take; more makes the search faster, not different."""
 
     @torch.no_grad()

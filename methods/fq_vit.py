@@ -10,7 +10,7 @@ from torch import nn
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.contracts.method import Calibration, Method
 from vitptq.methods.core.model.prepare import prepare
-from vitptq.methods.core.quantizers.integer import integer_norms, integer_softmaxes
+from vitptq.methods.core.ranges.integer import integer_norms, integer_softmaxes
 from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
 
 

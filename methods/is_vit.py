@@ -10,18 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from vitptq.bench.bits import BitSpec
-from vitptq.bench.contracts.method import Calibration, Method
+from vitptq.bench.contracts.method import Calibration
 from vitptq.bench.contracts.quantizer import Quantizer
 from vitptq.methods.core.quantizers.log import Log2
-from vitptq.methods.core.quantizers.shift_uniform_log2 import ETAS, Form, shift_uniform_log2
+from vitptq.methods.core.quantizers.shift_uniform_log2 import Form
 from vitptq.methods.core.quantizers.uniform import Uniform
+from vitptq.methods.core.ranges.attention_grids import ETAS, least_error_sulq
 from vitptq.methods.core.ranges.percentile_error import least_error_affine
-from vitptq.methods.core.reconstruct import Settings
-from vitptq.methods.core.reconstruct.base import reduced
-from vitptq.methods.core.reconstruct.settings import Autocast
-from vitptq.methods.core.reconstruct.smooth_optimisation import ACTIVATION_PERCENTILES, AfterSoftmax, Smooth
-
-ITERATIONS, ITERATIONS_FROM_6_BITS = 1000, 200
+from vitptq.methods.core.reconstruct.method_settings import WeightTrainingMethod
+from vitptq.methods.core.reconstruct.smooth_optimisation import ACTIVATION_PERCENTILES, AfterSoftmax, SmoothOptimisation
 
 SHARED_INFERRED = (
     "the image enters the patch embedding at 8 bits, not in float",
@@ -35,7 +32,7 @@ SHARED_INFERRED = (
 
 
 @dataclass(frozen=True)
-class ISViT(Method):
+class ISViT(WeightTrainingMethod):
     """Attention probabilities on a shifted logarithmic grid; weights are trained before and after they are quantised.
 
     1. Shift-uniform-log2 after softmax: log2(x + eta) on a uniform grid, decoded to powers of two less eta.
@@ -60,11 +57,6 @@ class ISViT(Method):
     paper = "Zhong et al., I&S-ViT, TPAMI 2025, arXiv 2311.10126"
     trial: ClassVar = {"iterations": 5}
 
-    iterations: int | None = None
-    """Steps per unit and stage; none: 1,000, or 200 where weights and activations have 6 bits or more."""
-    batch: int = 64
-    rate: float = 4e-5
-    """Learning rate of weights and biases, falling to 0 along a cosine."""
     softmax: Literal["sulq", "log2", "uniform"] = "sulq"
     """Grid of the attention probabilities; the other two are the paper's ablation (table 4)."""
     sulq: Form = "paper"
@@ -73,48 +65,27 @@ class ISViT(Method):
     range_images: int = 64
     reductions: bool = False
     """Fold the LayerNorm in Swin's patch merging, too."""
-    autocast: Autocast = "off"
-    memory_mb: int = 4096
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the reconstructed model."""
-        return self.stages(bits).quantize(model, calibration, bits)
+        return self.stages(calibration, bits).quantize(model, calibration, bits)
 
-    def stages(self, bits: BitSpec) -> Smooth:
+    def stages(self, calibration: Calibration, bits: BitSpec) -> SmoothOptimisation:
         """Return the three stages with this method's parts."""
-        return Smooth(
+        return SmoothOptimisation(
             name=self.title, after_softmax=self._after_softmax(), centre=self._centre,
-            settings=settings(steps(self.iterations, bits), self.batch, self.rate, self.autocast, self.memory_mb),
+            settings=self.weight_training(calibration, bits),
             range_images=self.range_images, reductions=self.reductions,
         )  # fmt: skip
 
     def _after_softmax(self) -> AfterSoftmax:
         if self.softmax == "sulq":
-            return partial(shift_uniform_log2, etas=self.etas, form=self.sulq)
+            return partial(least_error_sulq, etas=self.etas, form=self.sulq)
         return log2 if self.softmax == "log2" else uniform
 
     def _centre(self, scale: Tensor, zero: Tensor) -> tuple[Tensor, Tensor]:
         mean = zero.mean()
         return scale.mean(), mean.round() if self.round_zero_point else mean
-
-    def notes(self) -> list[str]:
-        """Say so where the steps are fewer than usual."""
-        return [] if self.iterations is None else reduced(self.iterations, ITERATIONS)
-
-
-def steps(iterations: int | None, bits: BitSpec) -> int:
-    """Return the steps per unit and stage: the paper's, where none are given."""
-    if iterations is not None:
-        return iterations
-    return ITERATIONS_FROM_6_BITS if min(bits.weights, bits.activations) >= 6 else ITERATIONS
-
-
-def settings(iterations: int, batch: int, rate: float, autocast: Autocast, memory_mb: int) -> Settings:
-    """Return how both stages train: weights and biases with Adam, no dropping, everything else frozen."""
-    return Settings(
-        iterations=iterations, batch=batch, weights="ste", weight_rate=rate, weight_schedule="cosine", biases=True,
-        scales=False, keep=1.0, autocast=autocast, memory=memory_mb * 2**20, seed=torch.initial_seed(),
-    )  # fmt: skip
 
 
 def log2(x: Tensor, bits: int) -> Quantizer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -11,14 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from vitptq.bench.bits import BitSpec
-from vitptq.bench.contracts.method import Calibration, Method
+from vitptq.bench.contracts.method import Calibration
 from vitptq.methods.core.model.openmmlab import has_proposals, image_outputs
 from vitptq.methods.core.model.operands import Linear, MatMul
 from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.core.reconstruct import (
     Loss,
     PerSample,
-    Settings,
     StepTensors,
     Unit,
     all_units,
@@ -27,11 +26,10 @@ from vitptq.methods.core.reconstruct import (
     reconstruct,
     squared_error,
 )
-from vitptq.methods.core.reconstruct.base import reduced
-from vitptq.methods.core.reconstruct.cache import Memory
+from vitptq.methods.core.reconstruct.cached_tensors import CacheMemory
 from vitptq.methods.core.reconstruct.float_tail import Forward
 from vitptq.methods.core.reconstruct.losses import LossFor, Terms
-from vitptq.methods.core.reconstruct.settings import Autocast
+from vitptq.methods.core.reconstruct.method_settings import WeightTrainingMethod
 from vitptq.methods.core.sensitivity import fisher
 from vitptq.methods.core.sensitivity.fisher import are_logits, outputs
 from vitptq.methods.repq_vit import RepQViT
@@ -43,14 +41,13 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 Predictions = Callable[[Tensor], tuple[Tensor, ...]]
 """Numbers of calibration images to what the float model predicts for them."""
 
-ITERATIONS, ITERATIONS_FROM_6_BITS = 1000, 200
 VARIANCE_FLOOR = 1e-12
 PREDICTIONS_SHARE = 4
 """One part in so many of the memory is for the predictions, the rest for the units' inputs and targets."""
 
 
 @dataclass(frozen=True)
-class MGRQ(Method):
+class MGRQ(WeightTrainingMethod):
     """Blocks are trained on three errors at once: of the block, of the model's predictions, of the layers inside.
 
     1. RepQ-ViT sets the grids; every block then trains its weights through the rounding, reading what the quantised
@@ -67,7 +64,7 @@ class MGRQ(Method):
         "everything but the idea: only the paper's abstract is known, there is no code, no equation and no result to "
         "compare with, and this is no reproduction",
         "block loss: squared error, quantised input, float target",
-        "global supervision: divergence of the logits at temperature 1 through the frozen float suffix; for detectors "
+        "global supervision: divergence of the logits at temperature 1 through the frozen float tail; for detectors "
         "and segmenters the squared difference of the feature and prediction maps over their float variance, without "
         "the outputs per proposal of two-stage detectors",
         "local supervision: after the query-key-value, projection and MLP layers and the product with the values; "
@@ -80,9 +77,6 @@ class MGRQ(Method):
     paper = "Yang et al., MGRQ, ICIP 2024, arXiv 2406.09229"
     trial: ClassVar = {"iterations": 5}
 
-    iterations: int | None = None
-    """Steps per unit; none: 1,000, or 200 where weights and activations have 6 bits or more."""
-    batch: int = 64
     rate: float = 4e-5
     """Learning rate of weights and biases; of AdaRound's alpha with `rounding="adaround"` (1e-3 is usual there)."""
     global_weight: float = 1.0
@@ -93,21 +87,17 @@ class MGRQ(Method):
     """What of a layer's outputs is to stay: the distribution over the channels, mean and standard deviation per
     channel, or the values."""
     rounding: Literal["ste", "adaround"] = "ste"
-    autocast: Autocast = "off"
-    memory_mb: int = 4096
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the reconstructed model."""
         net = RepQViT().calibrated(model, calibration, bits)
         twin = prepare(model, bits)
         adaround = self.rounding == "adaround"
-        settings = Settings(
-            iterations=self.steps(bits), batch=self.batch, weights=self.rounding, weight_rate=self.rate,
-            weight_schedule="constant" if adaround else "cosine", biases=not adaround, scales=False,
-            input="quantised", keep=1.0, normalise=1.0,
+        settings = replace(
+            self.weight_training(calibration, bits), weights=self.rounding, biases=not adaround, input="quantised",
+            weight_schedule="constant" if adaround else "cosine", normalise=1.0,
             term_weights={"global": self.global_weight, "local": self.local_weight},
-            autocast=self.autocast, memory=self.memory_mb * 2**20 * (PREDICTIONS_SHARE - 1) // PREDICTIONS_SHARE,
-            seed=torch.initial_seed(),
+            memory=self.memory_mb * 2**20 * (PREDICTIONS_SHARE - 1) // PREDICTIONS_SHARE,
         )  # fmt: skip
         loss = self.losses(net, twin, calibration)
         reconstruct(net, twin, calibration, settings, loss=loss, units=all_units(net))
@@ -119,12 +109,6 @@ class MGRQ(Method):
         predictions = self.predictions(twin, calibration, forward) if self.global_weight else None
         return partial(self.loss, blocks=frozenset(block_units(net)), forward=forward, predictions=predictions)
 
-    def steps(self, bits: BitSpec) -> int:
-        """Return the steps per unit."""
-        if self.iterations is not None:
-            return self.iterations
-        return ITERATIONS_FROM_6_BITS if min(bits.weights, bits.activations) >= 6 else ITERATIONS
-
     def loss(self, unit: Unit, *, blocks: frozenset[str], forward: Forward, predictions: Predictions | None) -> Loss:
         """Return the loss of a unit: all terms for a block, the plain error for a layer outside, KL for the head.
 
@@ -135,7 +119,7 @@ class MGRQ(Method):
         plain = squared_error(unit)
         if unit.name not in blocks:
             return plain
-        suffix = None if predictions is None else unit.suffix(forward)
+        float_tail = None if predictions is None else unit.float_tail(forward)
         layers = local_layers(unit.module) if self.local_weight else {}
         unit.tap(*layers)
         distance = DISTANCES[self.local]
@@ -144,8 +128,8 @@ class MGRQ(Method):
             error = plain(seen)
             assert isinstance(error, Tensor)
             terms = {"block": error}
-            if suffix is not None and predictions is not None:
-                actual = outputs(suffix(seen.outputs, seen.indices))
+            if float_tail is not None and predictions is not None:
+                actual = outputs(float_tail(seen.outputs, seen.indices))
                 terms["global"] = predictions_apart(actual, predictions(seen.indices))
             if layers:
                 pairs = [(as_tokens(m, seen.inner[n]), as_tokens(m, seen.inner_targets[n])) for n, m in layers.items()]
@@ -157,7 +141,7 @@ class MGRQ(Method):
     @torch.no_grad()
     def predictions(self, twin: PreparedModel, calibration: Calibration, forward: Forward) -> Predictions:
         """Run the float model over the calibration images and return what looks its predictions up."""
-        memory = Memory(self.memory_mb * 2**20 // PREDICTIONS_SHARE, calibration.device)
+        memory = CacheMemory(self.memory_mb * 2**20 // PREDICTIONS_SHARE, calibration.device)
         batches = [
             [memory.empty(x.shape, x.dtype).copy_(x) for x in outputs(forward(twin.model, batch))]
             for batch in calibration.batches()
@@ -167,8 +151,7 @@ class MGRQ(Method):
 
     def notes(self) -> list[str]:
         """Say whose reading this is, and where the steps are fewer than usual."""
-        fewer = [] if self.iterations is None else reduced(self.iterations, ITERATIONS)
-        return [*fewer, "our reading of the abstract: no number of the paper is known to compare with"]
+        return [*super().notes(), "our reading of the abstract: no number of the paper is known to compare with"]
 
 
 def local_layers(block: nn.Module) -> Mapping[str, nn.Module]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from vitptq.bench.bits import BitSpec
-from vitptq.bench.contracts.method import Calibration, DataFree, Method
-from vitptq.methods.core.datafree.generate import Generated, Recipe, generate
-from vitptq.methods.core.datafree.keep import drawn_once
+from vitptq.bench.contracts.method import Calibration, DataFree, Method, run_time
+from vitptq.methods.core.datafree.generate import GeneratedImages, Recipe, generate
+from vitptq.methods.core.datafree.kept_images import generated_or_kept
 from vitptq.methods.core.datafree.similarity import Entropy
 from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
@@ -51,7 +52,7 @@ class PsaqVit(Method):
     variation: float = 0.05
     kde_points: int = 10
     """Points of the density's grid: 10 as published; 100 resolves spread-out similarities."""
-    budget_mib: float = 256.0
+    budget_mib: float = run_time(256.0)
     """Memory for patch similarities at any time."""
     kept: str = ""
     """An .npz of earlier generated images to calibrate with; nothing is generated then."""
@@ -60,9 +61,9 @@ class PsaqVit(Method):
         """Return the model with min-max ranges from generated images."""
         given = DataFree(calibration.input, calibration.device, calibration.seed)
         net = prepare(model, bits)
-        images = drawn_once(self.kept, given, lambda: self._generate(net, given))
+        images = generated_or_kept(self.kept, given, lambda: self._generate(net, given))
         observe_weights(net, symmetric=True)
-        observe_activations(net, Generated(net, given, images), RunningMinMax)
+        observe_activations(net, GeneratedImages(net, given, images), RunningMinMax)
         return net.switch(True)
 
     def notes(self) -> list[str]:
@@ -74,4 +75,4 @@ class PsaqVit(Method):
     def _generate(self, net: PreparedModel, given: DataFree) -> list[Tensor]:
         entropy = Entropy(self.kde_points, self.budget_mib)
         recipe = Recipe(self.batch, self.rounds, self.steps, self.rate, self.one_hot, self.variation, entropy)
-        return [generate(net, given, recipe)]
+        return [generate(net, given, recipe, torch.Generator().manual_seed(given.seed))]

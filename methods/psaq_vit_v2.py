@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import torch
 from pydantic import JsonValue
 from torch import Tensor, nn
 
 from vitptq.bench.bits import BitSpec
-from vitptq.bench.contracts.method import Calibration, DataFree, Method
+from vitptq.bench.contracts.method import Calibration, DataFree, Method, run_time
 from vitptq.bench.contracts.reporting import note_details
-from vitptq.methods.core.datafree.adversarial import Rules, play, set_ranges
+from vitptq.methods.core.datafree.adversarial import AdversarialSettings, set_ranges, train_adversarially
 from vitptq.methods.core.datafree.generate import Recipe
-from vitptq.methods.core.datafree.keep import drawn_once
+from vitptq.methods.core.datafree.kept_images import generated_or_kept
 from vitptq.methods.core.datafree.similarity import Entropy
 from vitptq.methods.core.model.prepare import PreparedModel, prepare
 
@@ -22,7 +23,7 @@ SETTINGS = ("batch", "cycles", "first_steps", "later_steps", "learn_steps")
 
 @dataclass(frozen=True)
 class PsaqVitV2(Method):
-    """Generate images without classes, then let images and quantised student compete in cycles.
+    """Generate images without classes, then train images and quantised student against each other in cycles.
 
     The first images come as in PSAQ-ViT, without its class term. From then on, each cycle generates one more batch that
     also widens the gap between the float teacher and the quantised student, sets the student's ranges on all batches,
@@ -62,12 +63,12 @@ class PsaqVitV2(Method):
     """Steps of the student per cycle; 0 does not train it."""
     learn_rate: float = 1e-5
     gap_weight: float = 1.0
-    """Weight of the gap in generation; 0 makes images that know no student: no game."""
+    """Weight of the gap in generation; 0 makes images that know no student."""
     rate: float | None = None
     """Step size of the images; null: 0.20, or 0.25 where attention works in windows."""
     variation: float = 0.05
     kde_points: int = 10
-    budget_mib: float = 256.0
+    budget_mib: float = run_time(256.0)
     """Memory for patch similarities at any time."""
     kept: str = ""
     """An .npz of earlier generated images: ranges are set with them, nothing is generated and nothing is trained."""
@@ -77,24 +78,25 @@ class PsaqVitV2(Method):
         shape = (calibration.input.shape[0], self.side, self.side) if self.side else calibration.input.shape
         given = DataFree(replace(calibration.input, shape=shape), calibration.device, calibration.seed)
         student = prepare(model, bits)
-        pool = drawn_once(self.kept, given, lambda: self._play(prepare(model, bits), student, given))
+        pool = generated_or_kept(self.kept, given, lambda: self._generate(prepare(model, bits), student, given))
         set_ranges(student, given, pool)
         return student.switch(True)
 
     def notes(self) -> list[str]:
-        """Say where it was played shorter than by default."""
+        """Say where images or training were fewer than by default."""
         default = type(self)()
         reduced = any(getattr(self, name) < getattr(default, name) for name in SETTINGS)
         return ["reduced: " + ", ".join(f"{name} {getattr(self, name)}" for name in SETTINGS)] if reduced else []
 
-    def _play(self, teacher: PreparedModel, student: PreparedModel, given: DataFree) -> list[Tensor]:
+    def _generate(self, teacher: PreparedModel, student: PreparedModel, given: DataFree) -> list[Tensor]:
         entropy = Entropy(self.kde_points, self.budget_mib)
         first, later = (
             Recipe(self.batch, 2, steps, self.rate, 0.0, self.variation, entropy)
             for steps in (self.first_steps, self.later_steps)
         )
-        rules = Rules(first, later, self.cycles, self.learn_steps, self.learn_rate, self.gap_weight)
-        played = play(teacher, student, given, rules)
-        history: list[JsonValue] = [[round(before, 6), round(after, 6)] for before, after in played.history]
+        settings = AdversarialSettings(first, later, self.cycles, self.learn_steps, self.learn_rate, self.gap_weight)
+        generator = torch.Generator().manual_seed(given.seed)
+        result = train_adversarially(teacher, student, given, settings, generator)
+        history: list[JsonValue] = [[round(before, 6), round(after, 6)] for before, after in result.history]
         note_details("discrepancy_before_and_after_learning_by_cycle", history)
-        return played.pool
+        return result.pool

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vitptq.bench.bits import BitSpec
-from vitptq.bench.contracts.method import Calibration, Method
+from vitptq.bench.contracts.method import Calibration, Method, run_time
 from vitptq.bench.contracts.quantizer import Quantizer
 from vitptq.methods.core.model.operands import Operand
 from vitptq.methods.core.model.prepare import PreparedModel, prepare
@@ -124,7 +124,7 @@ class PTQ4ViT(Method):
     """Make the two steps after GELU differ by a power of two."""
     gradient_point: GradientPoint = "quantised"
     """"sampled" draws the label from the float probabilities, which gives the true diagonal Fisher information."""
-    memory_mb: int = 256
+    memory_mb: int = run_time(256)
     """What the candidates of one step may take; more makes the search faster, not different."""
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from vitptq.bench.bits import BitSpec
-from vitptq.bench.contracts.method import Calibration, Method
+from vitptq.bench.contracts.method import Calibration, Method, run_time
 from vitptq.bench.contracts.quantizer import Quantizer
 from vitptq.methods.core.model.families import Bridge
 from vitptq.methods.core.model.operands import Conv2d, MatMul, Operand
 from vitptq.methods.core.model.prepare import PreparedModel, prepare
-from vitptq.methods.core.quantizers.integer import integer_norms, integer_softmaxes
+from vitptq.methods.core.ranges.integer import integer_norms, integer_softmaxes
 from vitptq.methods.core.search.bridge import BlockContest, BridgeRun
 from vitptq.methods.core.search.elimination import Best, race
 from vitptq.methods.core.search.objective import SquaredError
@@ -103,7 +103,7 @@ class QHyViT(Method):
     """"bridge" is the released code's: gradients are taken with only the layers of bridge blocks quantised."""
     mode: Literal["partial", "full"] = "partial"
     """"full" puts LayerNorm and softmax on integers as well."""
-    memory_mb: int = 256
+    memory_mb: int = run_time(256)
     """What the candidates of one step may take; more makes the search faster, not different."""
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-import torch
 from torch import nn
 
 from vitptq.bench.bits import BitSpec
-from vitptq.bench.contracts.method import Calibration, Method
-from vitptq.methods.core.reconstruct import Settings, all_units, reconstruct
-from vitptq.methods.core.reconstruct.base import calibrated, reduced
-from vitptq.methods.core.reconstruct.settings import Autocast
-
-ITERATIONS = 20_000
+from vitptq.bench.contracts.method import Calibration
+from vitptq.methods.core.reconstruct import all_units, reconstruct
+from vitptq.methods.core.reconstruct.least_error_start import calibrated
+from vitptq.methods.core.reconstruct.method_settings import RoundingMethod
 
 
 @dataclass(frozen=True)
-class QDrop(Method):
+class QDrop(RoundingMethod):
     """Each block learns how to round its weights and how to scale its activations, to put out what it does in float.
 
     While a block is trained, each value of its input comes from the quantised or from the float model, and each
@@ -42,31 +39,16 @@ class QDrop(Method):
     paper = "Wei et al., QDrop, ICLR 2022, arXiv 2203.05740"
     trial: ClassVar = {"iterations": 10}
 
-    iterations: int = ITERATIONS
-    """Steps per unit; small models need far fewer, but rounding must have settled: see docs/reconstruct.md."""
-    batch: int = 32
-    weight_rate: float = 1e-3
-    """Learning rate of AdaRound's alpha."""
     scale_rate: float = 4e-5
-    rounding_weight: float = 0.01
-    warm_up: float = 0.2
-    keep: float = 0.5
-    """Probability that a value is quantised."""
-    autocast: Autocast = "off"
-    memory_mb: int = 4096
-    """Host memory for cached inputs and targets; what is beyond goes to files."""
+    quantised_probability: float = 0.5
+    """Of a value of an activation, and of the unit's input, to be quantised while the unit is trained."""
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the reconstructed model."""
         net, twin = calibrated(model, calibration, bits)
-        settings = Settings(
-            iterations=self.iterations, batch=self.batch, weight_rate=self.weight_rate, scale_rate=self.scale_rate,
-            rounding_weight=self.rounding_weight, warm_up=self.warm_up, mix=self.keep, keep=self.keep,
-            autocast=self.autocast, memory=self.memory_mb * 2**20, seed=torch.initial_seed(),
+        settings = replace(
+            self.reconstruction(calibration), scale_rate=self.scale_rate,
+            quantised_input_probability=self.quantised_probability, quantised_probability=self.quantised_probability,
         )  # fmt: skip
         reconstruct(net, twin, calibration, settings, units=all_units(net))
         return net.model
-
-    def notes(self) -> list[str]:
-        """Say so where the steps are fewer than the paper's."""
-        return reduced(self.iterations, ITERATIONS)

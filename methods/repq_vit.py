@@ -11,12 +11,11 @@ from vitptq.bench.bits import FLOAT_BITS, BitSpec
 from vitptq.bench.contracts.method import Calibration, Method
 from vitptq.bench.contracts.quantizer import Quantizer
 from vitptq.bench.errors import Unsupported
-from vitptq.methods.core.model.layer_norm import fold
-from vitptq.methods.core.model.operands import Linear, Operand
+from vitptq.methods.core.model.layer_norm import fold_into_layer_norm
+from vitptq.methods.core.model.operands import Linear, Operand, watching
 from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.core.quantizers.log import ZeroCode
 from vitptq.methods.core.quantizers.uniform import Granularity, Uniform
-from vitptq.methods.core.ranges.observers import watching
 from vitptq.methods.core.ranges.percentile_error import least_error_affine, least_error_log_sqrt2
 
 
@@ -76,7 +75,8 @@ class RepQViT(Method):
 
         net.switch(True)
         batch = next(iter(calibration.batches()))
-        watching(net.operands, watch, lambda: calibration.forward(net.model, batch))
+        with watching(net.operands, watch):
+            calibration.forward(net.model, batch)
         unseen = [name for name, operand in net.operands.items() if operand.quantizer is None]
         if unseen:
             raise Unsupported(f"{unseen[0]} did not run on the first calibration batch, so it has no range")
@@ -104,6 +104,6 @@ class RepQViT(Method):
         mean_scale, mean_zero = scale.mean(), zero.mean()
         if self.round_zero_point:
             mean_zero = mean_zero.round()
-        fold(norm, readers, r1=scale / mean_scale, shift=scale * (zero - mean_zero))
+        fold_into_layer_norm(norm, readers, scale=scale / mean_scale, shift=scale * (zero - mean_zero))
         for reader in readers:
             reader.input_operand.quantizer = Uniform(quantizer.bits, mean_scale, mean_zero)

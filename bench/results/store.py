@@ -13,9 +13,7 @@ record always has its evidence.
 from __future__ import annotations
 
 import io
-import os
 import time
-import uuid
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -28,6 +26,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from vitptq.bench.errors import BadInput, Missing
+from vitptq.bench.files import write_atomically
 from vitptq.bench.results.cell import Cell, sha256
 from vitptq.bench.results.record import EvidenceRef, Record
 
@@ -158,39 +157,3 @@ class Store:
 
     def _record_path(self, cell_id: str) -> Path:
         return self.records_dir / f"{cell_id}.json"
-
-
-def write_atomically(path: Path, data: bytes, *, replace: bool = True) -> None:
-    """Write a file that is either whole or absent, even after a power cut.
-
-    With `replace=False` a file that is there already stays, and FileExistsError is raised.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if replace:
-            temporary.replace(path)
-        else:
-            os.link(temporary, path)
-        _sync_folder(path.parent)
-    except FileExistsError:
-        raise
-    except OSError as error:
-        raise BadInput(
-            f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name itself survive a power cut, so that a record never outlives its evidence."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

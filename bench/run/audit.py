@@ -157,7 +157,7 @@ class _Look:
     seen: _Seen | None
 
 
-class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Counter(TorchDispatchMode):
     """Adds up torch's own operation counts, below every Python-level product: what hides from `_Watch` shows here.
 
     torch's FlopCounterMode does the same and also attributes them to modules, which took most of the audit's time.

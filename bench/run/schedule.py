@@ -263,7 +263,7 @@ def _settle(device: torch.device, threads: int) -> None:
     torch.backends.cudnn.allow_tf32 = False
     if device.type == "cuda":
         torch.cuda.set_device(device)
-        torch.cuda.init()  # type: ignore[no-untyped-call]
+        torch.cuda.init()
         torch.empty(1, device=device)  # the allocator's figures exist only after its first use
 
 

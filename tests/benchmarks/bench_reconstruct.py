@@ -21,7 +21,7 @@ from vitptq.bench.run.adapter_check import RandomImages
 from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
 from vitptq.methods.core.reconstruct import Settings, Unit, reconstruct, squared_error
-from vitptq.methods.core.reconstruct.train import Trainer
+from vitptq.methods.core.reconstruct.trainer import Trainer
 
 DEVICE = torch.device(os.environ.get("VITPTQ_BENCHMARK_DEVICE", "cpu"))
 BITS = BitSpec(4, 4)
@@ -44,8 +44,10 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], str, int, int]] = {
 }  # fmt: skip
 WAYS = {
     "qdrop": Settings(),
-    "adaround": Settings(scales=False, input="quantised", keep=1.0),
-    "ste": Settings(weights="ste", weight_rate=4e-5, biases=True, scales=False, input="quantised", keep=1.0),
+    "adaround": Settings(scales=False, input="quantised", quantised_probability=1.0),
+    "ste": Settings(
+        weights="ste", weight_rate=4e-5, biases=True, scales=False, input="quantised", quantised_probability=1.0
+    ),
 }
 
 

@@ -19,7 +19,7 @@ from vitptq.methods.core.model.operands import MatMul
 from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.quantizers.uniform import Uniform
 from vitptq.methods.core.reconstruct import all_units
-from vitptq.methods.core.reconstruct.train import Trainer
+from vitptq.methods.core.reconstruct.trainer import Trainer
 from vitptq.methods.core.search.bound_search import BoundSearch
 from vitptq.methods.core.search.product_search import Reads
 
@@ -28,8 +28,8 @@ W4A4 = BitSpec(4, 4)
 
 
 @pytest.mark.parametrize("name", ["ViT", "Swin"])
-@pytest.mark.parametrize("importance", ["aph", "fisher"])
-def test_the_first_loss_of_every_unit_is_two(name: str, importance: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("hessian", ["perturbation", "fisher"])
+def test_the_first_loss_of_every_unit_is_two(name: str, hessian: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     first: dict[str, float] = {}
     step = Trainer.step
 
@@ -41,17 +41,17 @@ def test_the_first_loss_of_every_unit_is_two(name: str, importance: Any, monkeyp
 
     monkeypatch.setattr(Trainer, "step", watched)
     model = two_block_models()[name]
-    method = APHQViT(importance=importance, iterations=1, mlp_iterations=0, rounds=1, candidates=32, draws=1)
+    method = APHQViT(hessian=hessian, iterations=1, mlp_iterations=0, rounds=1, candidates=32, draws=1)
     method.quantize(model, RandomImages(), W4A4)
     assert set(first) == set(all_units(prepare(model, W4A4)))
     assert all(value == pytest.approx(2.0) for value in first.values())
 
 
-def test_the_record_hears_of_the_importance() -> None:
+def test_the_record_hears_of_the_hessian() -> None:
     with reporting.listening() as heard:
         FAST.quantize(two_block_models()["ViT"], RandomImages(), W4A4)
-    told: Any = heard.details["importance"]
-    assert told["kind"] == "aph"
+    told: Any = heard.details["Hessian"]
+    assert told["kind"] == "perturbation"
     rows = {row["unit"]: row for row in told["rows"]}
     assert {"blocks.0", "blocks.1", "blocks.0.mlp", "blocks.1.mlp", "patch_embed.proj"} <= set(rows)
     assert all(-1 <= rows[u]["correlation with Fisher"] <= 1 for u in ("blocks.0", "blocks.0.mlp"))
@@ -60,7 +60,7 @@ def test_the_record_hears_of_the_importance() -> None:
     assert not heard.notes
 
 
-def test_nothing_is_weighted_where_importance_is_nought(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_weighted_where_the_hessian_is_nought(monkeypatch: pytest.MonkeyPatch) -> None:
     def nothing(net: Any, calibration: Any, units: Any, **options: Any) -> Any:
         return {name: torch.zeros(17, 32) for name in units}
 
@@ -68,7 +68,7 @@ def test_nothing_is_weighted_where_importance_is_nought(monkeypatch: pytest.Monk
     monkeypatch.setattr(aphq_vit, "fisher_mc", nothing)
     with reporting.listening() as heard:
         out = FAST.quantize(two_block_models()["ViT"], RandomImages(), W4A4)
-    assert sum("has no importance" in text for text in heard.notes) == 3  # the head needs none
+    assert sum("has an H of 0" in text for text in heard.notes) == 3  # the head needs none
     assert all(p.isfinite().all() for p in out.parameters())
 
 
@@ -97,7 +97,7 @@ def test_bounds_lie_between_the_quantiles_and_more_choices_never_hurt() -> None:
 
 
 def test_without_mlps_gelu_stays() -> None:
-    method = APHQViT(mlp=False, iterations=2, rounds=1, candidates=32, draws=1, importance="fisher")
+    method = APHQViT(mlp=False, iterations=2, rounds=1, candidates=32, draws=1, hessian="fisher")
     net = method.quantize(two_block_models()["ViT"], RandomImages(), W4A4)
     assert any(isinstance(module, torch.nn.GELU) for module in net.modules())
     assert APHQViT(iterations=2, mlp_iterations=2).notes() != APHQViT(mlp=False, iterations=2).notes()

@@ -1,8 +1,9 @@
-"""MGRQ: its terms on the float model, the fusion, the suffix, and what switching a supervision off leaves."""
+"""MGRQ: its terms on the float model, the fusion, the float tail, and what switching a supervision off leaves."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -14,11 +15,22 @@ from vitptq.bench.bits import BitSpec
 from vitptq.bench.run.adapter_check import RandomImages, two_block_models
 from vitptq.methods import mgrq
 from vitptq.methods.core.model.prepare import prepare
-from vitptq.methods.core.reconstruct import Settings, reconstruct
+from vitptq.methods.core.reconstruct import (
+    Settings,
+    reconstruct,
+)
 from vitptq.methods.mgrq import MGRQ
 
 W4A4 = BitSpec(4, 4)
-STEPS = Settings(iterations=1, weights="ste", weight_rate=0.0, input="quantised", keep=1.0, scales=False, normalise=1.0)
+STEPS = Settings(
+    iterations=1,
+    weights="ste",
+    weight_rate=0.0,
+    input="quantised",
+    quantised_probability=1.0,
+    scales=False,
+    normalise=1.0,
+)
 
 
 def terms_of(method: MGRQ, name: str, bits: BitSpec, settings: Settings = STEPS):
@@ -50,7 +62,7 @@ def test_training_lowers_the_sum_of_the_terms_over_their_first_values(name):
     net, twin = mgrq.RepQViT().calibrated(model, calibration, bits), prepare(model, bits)
     settings = Settings(
         iterations=40, batch=8, weights="ste", weight_rate=1e-3, weight_schedule="cosine", biases=True,
-        scales=False, input="quantised", keep=1.0, normalise=1.0,
+        scales=False, input="quantised", quantised_probability=1.0, normalise=1.0,
     )  # fmt: skip
 
     for result in reconstruct(net, twin, calibration, settings, loss=method.losses(net, twin, calibration)):
@@ -65,11 +77,11 @@ def test_the_suffix_skips_the_blocks_in_front_only_where_nothing_else_reads_them
     chains: dict[str, bool | None] = {}
 
     def loss(unit):
-        suffix = unit.suffix()
+        float_tail = unit.float_tail()
 
         def value(seen):
-            out = suffix(seen.outputs, seen.indices)
-            chains[unit.name] = suffix._chain
+            out = float_tail(seen.outputs, seen.indices)
+            chains[unit.name] = float_tail._chain
             (batch,) = calibration.batches()
             torch.testing.assert_close(out, model(batch[seen.indices]), rtol=1e-4, atol=1e-5)
             return (out - out.detach()).square().sum()
@@ -99,11 +111,11 @@ def test_a_model_that_reads_its_first_block_again_is_no_chain():
     chains = {}
 
     def loss(unit):
-        suffix = unit.suffix()
+        float_tail = unit.float_tail()
 
         def value(seen):
-            out = suffix(seen.outputs, seen.indices)
-            chains[unit.name] = suffix._chain
+            out = float_tail(seen.outputs, seen.indices)
+            chains[unit.name] = float_tail._chain
             return (out - out.detach()).square().sum()
 
         return value
@@ -146,7 +158,7 @@ def test_a_detector_is_supervised_on_whole_images_and_its_heads_behind_the_propo
             assert not ran
             if found.indices.tolist() == [0, 1]:
                 seen.append(terms["global"])
-                same = unit.suffix(mgrq.image_outputs)(found.targets, found.indices)
+                same = unit.float_tail(mgrq.image_outputs)(found.targets, found.indices)
                 expected = calibration.forward(twin.model, batch)[: len(same)]
                 assert len(same) == 15 and all(len(x) == 2 for x in same)
                 for a, b in zip(same, expected, strict=True):
@@ -162,3 +174,25 @@ def test_a_detector_is_supervised_on_whole_images_and_its_heads_behind_the_propo
 def test_six_bits_take_fewer_steps():
     assert [MGRQ().steps(BitSpec(b, b)) for b in (3, 4, 6, 8)] == [1000, 1000, 200, 200]
     assert MGRQ(iterations=7).steps(W4A4) == 7
+
+
+DOUBLE = torch.float64
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, dtype=DOUBLE, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("name", mgrq.DISTANCES)
+def test_local_distances_of_mgrq(name: Any) -> None:
+    target, distance = drawn(2, 5, 3, seed=1), mgrq.DISTANCES[name]
+    assert torch.autograd.gradcheck(lambda out: distance(out, target), drawn(2, 5, 3, seed=2).requires_grad_())
+
+
+def test_predictions_of_mgrq() -> None:
+    logits = (drawn(4, 6, seed=1),)
+    given = drawn(4, 6, seed=2).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: mgrq.predictions_apart((x,), logits), given)
+    maps = (drawn(2, 3, 4, seed=3), drawn(2, 5, seed=4))
+    pair = (drawn(2, 3, 4, seed=5).requires_grad_(), drawn(2, 5, seed=6).requires_grad_())
+    assert torch.autograd.gradcheck(lambda *x: mgrq.predictions_apart(x, maps), pair)

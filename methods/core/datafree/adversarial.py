@@ -1,4 +1,5 @@
-"""The game of PSAQ-ViT V2 (arXiv 2209.05687): images widen the gap between teacher and student, the student closes it.
+"""Adversarial generation of PSAQ-ViT V2 (arXiv 2209.05687): images widen the gap between the float model (teacher)
+and the quantised one (student), then the student is trained to close it.
 
 The paper's code is not public: what follows is a recipe consistent with what it says, and the method lists the rest.
 """
@@ -8,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,17 @@ from torch import Tensor, nn
 from vitptq.bench.contracts.method import DataFree
 from vitptq.bench.contracts.quantizer import Quantizer
 from vitptq.bench.contracts.reporting import report
-from vitptq.methods.core.datafree.generate import Extra, Generated, Outputs, Recipe, generate, outputs_of, schedule
+from vitptq.methods.core.datafree.generate import (
+    ExtraLoss,
+    GeneratedImages,
+    Outputs,
+    Recipe,
+    generate,
+    outputs_of,
+    schedule,
+)
 from vitptq.methods.core.model.prepare import PreparedModel
+from vitptq.methods.core.quantizers.autograd import applied
 from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
 
 CAP = 1.0
@@ -25,8 +34,8 @@ CAP = 1.0
 
 
 @dataclass(frozen=True)
-class Rules:
-    """How long the game goes on, and how each side plays."""
+class AdversarialSettings:
+    """How many cycles there are, how images are generated and how the student is trained."""
 
     first: Recipe
     """Of the first cycle, which knows no student."""
@@ -39,58 +48,73 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Played:
-    """The outcome: all generated batches, and the discrepancy before and after the student learnt, by cycle."""
+class AdversarialResult:
+    """All generated batches, and by cycle the discrepancy before and after the student was trained."""
 
     pool: list[Tensor]
     history: list[tuple[float, float]]
 
 
-def play(teacher: PreparedModel, student: PreparedModel, given: DataFree, rules: Rules) -> Played:
-    """Play every cycle; `student` ends with trained weights, its quantizers set from the whole pool and switched on."""
+def train_adversarially(
+    teacher: PreparedModel,
+    student: PreparedModel,
+    given: DataFree,
+    settings: AdversarialSettings,
+    generator: torch.Generator,
+) -> AdversarialResult:
+    """Run every cycle; `student` ends with trained weights, its quantizers set from the whole pool and switched on.
+
+    `generator` (CPU) draws everything that is random.
+    """
     pool: list[Tensor] = []
     history = []
-    for cycle in range(rules.cycles):
-        recipe, name = (rules.later if cycle else rules.first), f"images, cycle {cycle + 1} of {rules.cycles}"
-        against = _against(student, rules.weight) if cycle and rules.weight else None
-        pool.append(generate(teacher, given, recipe, against, name))
+    for cycle in range(settings.cycles):
+        recipe, name = (settings.later if cycle else settings.first), f"images, cycle {cycle + 1} of {settings.cycles}"
+        against = _discrepancy_term(student, settings.weight) if cycle and settings.weight else None
+        pool.append(generate(teacher, given, recipe, generator, extra=against, step=name))
         set_ranges(student, given, pool)
         before = mean_discrepancy(teacher, student, pool)
-        learn(teacher, student, pool, rules)
+        train_student(teacher, student, pool, settings, generator)
         history.append((before, mean_discrepancy(teacher, student, pool)))
     set_ranges(student, given, pool)
-    return Played(pool, history)
+    return AdversarialResult(pool, history)
 
 
 def set_ranges(student: PreparedModel, given: DataFree, pool: list[Tensor]) -> None:
     """Set every quantizer anew, from the weights and one float pass over the pool, and switch them on."""
     observe_weights(student, symmetric=True)
-    observe_activations(student, Generated(student, given, pool), RunningMinMax)
+    observe_activations(student, GeneratedImages(student, given, pool), RunningMinMax)
     student.switch(True)
 
 
 @torch.enable_grad()
-def learn(teacher: PreparedModel, student: PreparedModel, pool: list[Tensor], rules: Rules) -> None:
+def train_student(
+    teacher: PreparedModel,
+    student: PreparedModel,
+    pool: list[Tensor],
+    settings: AdversarialSettings,
+    generator: torch.Generator,
+) -> None:
     """Train weights and biases of the quantised layers to put out what the teacher does, on random batches of the pool.
 
     Ranges of activations stay; those of weights follow the weights. The gradient passes through the rounding of weights
     unchanged, and through that of activations inside their range.
     """
-    with _trained(student) as parameters:
-        optimiser = torch.optim.Adam(parameters, lr=rules.learn_rate)
-        for done in range(rules.learn_steps):
-            optimiser.param_groups[0]["lr"] = rules.learn_rate * schedule(done, rules.learn_steps, rise=0)
-            images = pool[int(torch.randint(len(pool), ()))]
+    with _trainable(student) as parameters:
+        optimiser = torch.optim.Adam(parameters, lr=settings.learn_rate)
+        for done in range(settings.learn_steps):
+            optimiser.param_groups[0]["lr"] = settings.learn_rate * schedule(done, settings.learn_steps, rise=0)
+            images = pool[int(torch.randint(len(pool), (), generator=generator))]
             with torch.no_grad():
                 expected = outputs_of(teacher, images)
-            _follow(student)
+            _follow_weights(student)
             loss = discrepancy(expected, outputs_of(student, images))
             for parameter, gradient in zip(
                 parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True
             ):
                 parameter.grad = gradient
             optimiser.step()
-            report("student", done + 1, rules.learn_steps)
+            report("student", done + 1, settings.learn_steps)
     observe_weights(student, symmetric=True)
     student.switch(True)
 
@@ -108,7 +132,7 @@ def mean_discrepancy(teacher: PreparedModel, student: PreparedModel, pool: list[
     return torch.stack(found).mean().item()
 
 
-def _against(student: PreparedModel, weight: float) -> Extra:
+def _discrepancy_term(student: PreparedModel, weight: float) -> ExtraLoss:
     def against(images: Tensor, expected: Outputs) -> Tensor:
         return -weight * discrepancy(expected, outputs_of(student, images)).clamp_max(CAP)
 
@@ -116,7 +140,7 @@ def _against(student: PreparedModel, weight: float) -> Extra:
 
 
 @contextmanager
-def _trained(student: PreparedModel) -> Iterator[list[nn.Parameter]]:
+def _trainable(student: PreparedModel) -> Iterator[list[nn.Parameter]]:
     """Let weights and biases of the quantised layers receive gradients inside."""
     layers = [student.model.get_submodule(name.rpartition(".")[0]) for name in student.weights]
     parameters = list(dict.fromkeys(p for layer in layers for p in layer.parameters(recurse=False)))
@@ -130,15 +154,15 @@ def _trained(student: PreparedModel) -> Iterator[list[nn.Parameter]]:
             parameter.grad = None
 
 
-def _follow(student: PreparedModel) -> None:
+def _follow_weights(student: PreparedModel) -> None:
     """Set the weights' quantizers from the weights as they are, with a gradient that ignores them."""
     observe_weights(student, symmetric=True)
     for operand in student.weights.values():
         if operand.quantizer is not None:
-            operand.quantizer = _Through(operand.quantizer)
+            operand.quantizer = _StraightThrough(operand.quantizer)
 
 
-class _Through(Quantizer):
+class _StraightThrough(Quantizer):
     """A quantizer whose gradient is the identity, also where it clips: while the student learns."""
 
     def __init__(self, inner: Quantizer) -> None:
@@ -152,7 +176,7 @@ class _Through(Quantizer):
     def quantise(self, x: Tensor) -> Tensor:
         with torch.no_grad():
             values = self.inner.quantise(x)
-        return cast(Tensor, _Identity.apply(x, values))  # cast: an autograd function's apply is untyped
+        return applied(_Identity, x, values)
 
     def grid(self) -> Tensor:
         return self.inner.grid()

@@ -14,10 +14,10 @@ from vitptq.bench.contracts.method import Calibration, DataFree, InputSpec
 from vitptq.bench.contracts.reporting import report
 from vitptq.bench.errors import Unsupported
 from vitptq.methods.core.datafree.images import (
-    box,
+    black_and_white,
     from_bytes,
     largest_shift,
-    moved,
+    shifted_and_mirrored,
     to_bytes,
     total_variation,
     variation_target,
@@ -27,7 +27,7 @@ from vitptq.methods.core.model.operands import MatMul
 from vitptq.methods.core.model.prepare import PreparedModel
 
 Outputs = tuple[Tensor, ...]
-Extra = Callable[[Tensor, Outputs], Tensor]
+ExtraLoss = Callable[[Tensor, Outputs], Tensor]
 """One more term of the loss, from the moved images and the float model's outputs for them."""
 
 BETAS = (0.5, 0.9)
@@ -54,7 +54,7 @@ class Recipe:
     entropy: Entropy = field(default_factory=Entropy)
 
 
-class Attended:
+class AttentionOutputs:
     """The outputs of every product of attention with values during one forward pass."""
 
     def __init__(self, net: PreparedModel) -> None:
@@ -82,7 +82,7 @@ class Attended:
             )
 
 
-class Generated(Calibration):
+class GeneratedImages(Calibration):
     """Generated images as a calibration set."""
 
     def __init__(self, net: PreparedModel, given: DataFree, batches: list[Tensor]) -> None:
@@ -107,25 +107,32 @@ def outputs_of(net: PreparedModel, images: Tensor) -> Outputs:
 
 @torch.enable_grad()
 def generate(
-    net: PreparedModel, given: DataFree, recipe: Recipe, extra: Extra | None = None, step: str = "images"
+    net: PreparedModel,
+    given: DataFree,
+    recipe: Recipe,
+    generator: torch.Generator,
+    *,
+    extra: ExtraLoss | None = None,
+    step: str = "images",
 ) -> Tensor:
     """Return `recipe.batch` images, (B, 3, H, W), normalised and rounded to 8 bits per channel.
 
-    `net` is the float model (its slots off). Rounding is ours: a stored picture then repeats the calibration exactly.
+    `net` is the float model (its slots off); `generator` draws on the CPU, so that images start alike on every device.
+    Rounding is ours: a stored picture then repeats the calibration exactly.
     """
     spec, device = given.input, given.device
-    attended = Attended(net)
-    images = torch.randn(recipe.batch, *spec.shape).to(device).requires_grad_()  # drawn on the CPU: the same anywhere
-    target = variation_target(recipe.batch, spec)
-    rate = _rate(net, attended, images) if recipe.rate is None else recipe.rate
-    classes = _classes(net, images) if recipe.one_hot else None
+    attention = AttentionOutputs(net)
+    images = torch.randn(recipe.batch, *spec.shape, generator=generator).to(device).requires_grad_()
+    target = variation_target(recipe.batch, spec, generator)
+    rate = _rate(net, attention, images) if recipe.rate is None else recipe.rate
+    classes = _classes(net, images, generator) if recipe.one_hot else None
     optimiser = torch.optim.Adam([images], lr=rate, betas=BETAS, eps=1e-8)
-    black, white = box(spec, device)
+    black, white = black_and_white(spec, device)
     for done in range(recipe.rounds * recipe.steps):
         round_, place = divmod(done, recipe.steps)
         optimiser.param_groups[0]["lr"] = rate * schedule(place, recipe.steps)
-        view = moved(images, largest_shift(round_, spec))
-        with attended.watching() as products:
+        view = shifted_and_mirrored(images, largest_shift(round_, spec), generator)
+        with attention.watching() as products:
             outputs = outputs_of(net, view)
         loss = -torch.stack([recipe.entropy(product, recipe.batch) for product in products]).sum()
         loss = loss + recipe.variation * (total_variation(view) - target).abs()
@@ -156,24 +163,24 @@ def schedule(place: int, steps: int, rise: float = WARM_UP) -> float:
 
 
 @torch.no_grad()
-def _rate(net: PreparedModel, attended: Attended, images: Tensor) -> float:
-    with attended.watching() as products:
+def _rate(net: PreparedModel, attention: AttentionOutputs, images: Tensor) -> float:
+    with attention.watching() as products:
         outputs_of(net, images[:1])
     return WINDOWED_RATE if any(len(product) > 1 for product in products) else RATE
 
 
 @torch.no_grad()
-def _classes(net: PreparedModel, images: Tensor) -> Tensor:
+def _classes(net: PreparedModel, images: Tensor, generator: torch.Generator) -> Tensor:
     """Draw a class for every image."""
     outputs = outputs_of(net, images[:1])
     if len(outputs) != 1 or outputs[0].ndim != 2:
         raise Unsupported("class guidance needs a classifier's logits; this model puts out feature maps")
-    return torch.randint(outputs[0].shape[1], (len(images),)).to(images.device)
+    return torch.randint(outputs[0].shape[1], (len(images),), generator=generator).to(images.device)
 
 
-def noise(kind: str, images: int, spec: InputSpec, device: torch.device) -> Tensor:
+def noise(kind: str, images: int, spec: InputSpec, device: torch.device, generator: torch.Generator) -> Tensor:
     """Return noise, (B, 3, H, W): "gaussian" is N(0, 1) after normalisation, "uniform" runs from black to white."""
     if kind == "gaussian":
-        return torch.randn(images, *spec.shape).to(device)
-    black, white = box(spec, device)
-    return torch.rand(images, *spec.shape).to(device) * (white - black) + black
+        return torch.randn(images, *spec.shape, generator=generator).to(device)
+    black, white = black_and_white(spec, device)
+    return torch.rand(images, *spec.shape, generator=generator).to(device) * (white - black) + black

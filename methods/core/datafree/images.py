@@ -33,10 +33,10 @@ def total_variation(images: Tensor) -> Tensor:
     return torch.stack([difference.norm() for difference in (beside, below, diagonal, other)]).sum()
 
 
-def variation_target(images: int, spec: InputSpec) -> float:
+def variation_target(images: int, spec: InputSpec, generator: torch.Generator) -> float:
     """Draw the total variation that `images` images of this shape should have."""
     _, height, width = spec.shape
-    drawn = VARIATION[0] + (VARIATION[1] - VARIATION[0]) * torch.rand(()).item()
+    drawn = VARIATION[0] + (VARIATION[1] - VARIATION[0]) * torch.rand((), generator=generator).item()
     contrast = SPREAD / (sum(spec.std) / len(spec.std))
     return drawn * math.sqrt(images * height * width / (BATCH * SIDE * SIDE)) * contrast
 
@@ -46,14 +46,14 @@ def largest_shift(round_: int, spec: InputSpec) -> int:
     return round(SHIFTS[min(round_, 1)] * spec.shape[1] / SIDE)
 
 
-def moved(images: Tensor, limit: int) -> Tensor:
+def shifted_and_mirrored(images: Tensor, limit: int, generator: torch.Generator) -> Tensor:
     """Return the batch rolled by one random offset in both directions, and mirrored with probability 1/2."""
-    offset = int(torch.randint(-limit, limit + 1, ()))
+    offset = int(torch.randint(-limit, limit + 1, (), generator=generator))
     rolled = images.roll((offset, offset), (2, 3))
-    return rolled.flip(3) if torch.rand(()).item() < 0.5 else rolled
+    return rolled.flip(3) if torch.rand((), generator=generator).item() < 0.5 else rolled
 
 
-def box(spec: InputSpec, device: torch.device) -> tuple[Tensor, Tensor]:
+def black_and_white(spec: InputSpec, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the normalised values of black and white, each (channels, 1, 1)."""
     mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (spec.mean, spec.std))
     return -mean / std, (1 - mean) / std
@@ -61,11 +61,11 @@ def box(spec: InputSpec, device: torch.device) -> tuple[Tensor, Tensor]:
 
 def to_bytes(images: Tensor, spec: InputSpec) -> Tensor:
     """Return normalised images as 8-bit pixels, (B, C, H, W), uint8."""
-    black, white = box(spec, images.device)
+    black, white = black_and_white(spec, images.device)
     return ((images - black) / (white - black) * 255).round().clamp(0, 255).to(torch.uint8)
 
 
 def from_bytes(pixels: Tensor, spec: InputSpec) -> Tensor:
     """Return 8-bit pixels as normalised images."""
-    black, white = box(spec, pixels.device)
+    black, white = black_and_white(spec, pixels.device)
     return pixels.float() / 255 * (white - black) + black

@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from vitptq.methods.core.quantizers.autograd import applied
 
 BANDWIDTH = 0.01
 LOG_FLOOR = 1e-4
@@ -64,7 +66,7 @@ def entropy(directions: Tensor, grid: Tensor, budget: int) -> Tensor:
     `directions` holds unit vectors, (B, windows, N, d); all pairs count, also a patch with itself. `grid` has the
     points at which the density is taken. About `budget` numbers are held for similarities and kernels at once.
     """
-    return cast(Tensor, _Entropy.apply(directions, grid, budget))  # cast: an autograd function's apply is untyped
+    return applied(_Entropy, directions, grid, budget)
 
 
 def integral(density: Tensor, grid: Tensor) -> Tensor:

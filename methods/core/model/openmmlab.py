@@ -51,7 +51,7 @@ def in_model(model: nn.Module, parts: list[tuple[str, nn.Module]]) -> list[tuple
 
 
 def neck_and_head_units(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Return the units outside the backbone that hold explicit layers: none where neck and heads stay in float."""
+    """Return the units outside the backbone that hold layers with operands: none where neck and heads stay in float."""
     units = []
     for path in UNITS:
         found = _descendant(model, path)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -19,18 +19,28 @@ class Operand(nn.Module):
     `channel_axis` is the axis of the tensor that holds the channels; `head_axis` that of the heads.
     """
 
+    name: str
+    """Its place in the model, such as blocks.0.mlp.fc1.input_operand: the key in `PreparedModel.operands`."""
+    role: Role
+    """What the tensor is to its product, such as "weight", "query", "softmax"."""
+    bits: int
     quantizer: Quantizer | None
+    """None until a method sets it."""
+    on: bool
+    """Whether it quantises."""
+    watcher: Callable[[Operand, Tensor], None] | None
+    """What sees each tensor that enters; see `watching`."""
 
     def __init__(self, role: Role, bits: int, *, channel_axis: int, head_axis: int | None = None) -> None:
         super().__init__()
         self.name = ""
-        self.role: Role = role
+        self.role = role
         self.bits = bits
         self.channel_axis = channel_axis
         self.head_axis = head_axis
         self.quantizer = None
         self.on = False
-        self.watcher: Callable[[Operand, Tensor], Any] | None = None
+        self.watcher = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x` on the grid when switched on, else `x` itself."""
@@ -58,6 +68,8 @@ class Linear(nn.Linear):
     adds it behind the padding, with `shifted`.
     """
 
+    input_operand: Operand
+    weight_operand: Operand
     shift: Tensor | None
     behind_padding = False
 
@@ -82,6 +94,9 @@ def shifted(x: Tensor, layer: nn.Module) -> Tensor:
 class Conv2d(nn.Conv2d):
     """A convolution with both operands in slots; shares the original's parameters."""
 
+    input_operand: Operand
+    weight_operand: Operand
+
     def __init__(self, layer: nn.Conv2d, bits: BitSpec, role: Role = "input") -> None:
         super().__init__(
             layer.in_channels,
@@ -101,7 +116,8 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the convolution, shape (B, in, H, W) to (B, out, H', W')."""
-        return self._conv_forward(self.input_operand(input), self.weight_operand(self.weight), self.bias)
+        out: Tensor = self._conv_forward(self.input_operand(input), self.weight_operand(self.weight), self.bias)
+        return out
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
@@ -110,6 +126,9 @@ class ConvTranspose2d(nn.ConvTranspose2d):
     Its weight has the output channels on the first axis, as every other layer's has. Groups, whose output channels are
     on two axes of the original weight, are refused.
     """
+
+    input_operand: Operand
+    weight_operand: Operand
 
     def __init__(self, layer: nn.ConvTranspose2d, bits: BitSpec, role: Role = "input") -> None:
         if layer.groups != 1:
@@ -157,6 +176,9 @@ Layer = Linear | Convolution
 class MatMul(nn.Module):
     """A product of two activations; `transpose` multiplies by the right operand's transpose, as queries by keys."""
 
+    left_operand: Operand
+    right_operand: Operand
+
     def __init__(self, left: Role, right: Role, bits: BitSpec, *, transpose: bool = False) -> None:
         super().__init__()
         self.transpose = transpose
@@ -167,6 +189,21 @@ class MatMul(nn.Module):
         """Return left @ right, both (B, heads, tokens, channels)."""
         left, right = self.left_operand(left), self.right_operand(right)
         return torch.matmul(left, right.transpose(-2, -1) if self.transpose else right)
+
+
+@contextmanager
+def watching(operands: Mapping[str, Operand], watch: Callable[[Operand, Tensor], None]) -> Iterator[None]:
+    """Let `watch` see every tensor that enters `operands` inside, float or quantised by the slots before it.
+
+    The slots are released whatever happens; a slot has one watcher at a time.
+    """
+    for operand in operands.values():
+        operand.watcher = watch
+    try:
+        yield
+    finally:
+        for operand in operands.values():
+            operand.watcher = None
 
 
 def _pair(value: tuple[int, ...]) -> tuple[int, int]:

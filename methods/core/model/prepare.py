@@ -1,4 +1,4 @@
-"""Make a model's operands explicit: every product named, a slot in front of each side, nothing quantised yet."""
+"""Prepare a model for quantisation: every product named, a slot in front of each side, nothing quantised yet."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ class PreparedModel:
 
 
 def prepare(model: nn.Module, bits: BitSpec) -> PreparedModel:
-    """Return a copy of `model` with explicit operands; the float function is unchanged to 1e-5 (relative)."""
+    """Return a copy of `model` with its operands in slots; the float function is unchanged to 1e-5 (relative)."""
     family = family_of(model)
     _refuse_absent_parts(model, bits)
     net = _copy(model)
     net.eval()  # on its own: OpenMMLab's backbones do not return themselves
     net.requires_grad_(False)
-    family.fold(net)
+    family.fold_batch_norms(net)
     roles: dict[nn.Module, Role] = {family.stem(net): "stem_input"}
     roles |= dict.fromkeys(family.after_gelu(net), "gelu")
     roles |= dict.fromkeys(family.after_softmax(net), "softmax")
@@ -122,7 +122,7 @@ def _replace(
     for name, child in parent.named_children():
         if root and (bits.leaves(name) or name in family.training_only):
             continue
-        new = _explicit_form(child, family, bits, roles.get(child, "input"))
+        new = _prepared_form(child, family, bits, roles.get(child, "input"))
         if new is not child:
             new.train(child.training)
             setattr(parent, name, new)
@@ -130,7 +130,7 @@ def _replace(
             _replace(new, family, bits, roles)
 
 
-def _explicit_form(module: nn.Module, family: Family, bits: BitSpec, role: Role) -> nn.Module:
+def _prepared_form(module: nn.Module, family: Family, bits: BitSpec, role: Role) -> nn.Module:
     attention = family.attention_form(module)
     if attention is not None:
         return attention(module, bits)

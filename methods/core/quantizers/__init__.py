@@ -1,4 +1,4 @@
-"""The grids: uniform, logarithmic, twin and adaptive ones, lookup tables, integer arithmetic.
+"""The grids: uniform, logarithmic, twin uniform, SULQ, TanQ and AdaLog's, lookup tables, integer arithmetic.
 
 How their scales are chosen is in `ranges/` and `search/`.
 """

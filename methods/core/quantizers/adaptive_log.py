@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vitptq.bench.contracts.quantizer import Quantizer
 from vitptq.methods.core.model.operands import Linear
+from vitptq.methods.core.quantizers.autograd import applied
 from vitptq.methods.core.quantizers.log import ZeroCode
 from vitptq.methods.core.quantizers.lookup_table import looked_up
-from vitptq.methods.core.quantizers.uniform import SCALE_FLOOR
-from vitptq.methods.core.search.progressive import OnGrids
+from vitptq.methods.core.quantizers.uniform import SCALE_FLOOR, OnGrids
 
 STEPS = 37
 """The base is 2^(q / 37): q = 37 is base 2, the finest is q = 10, the coarsest q = 137."""
@@ -81,8 +81,8 @@ class AdaptiveLog(Quantizer):
 
     def quantise(self, x: Tensor) -> Tensor:
         """Return `x` on the grid, straight-through between 0 and the ceiling; the ceiling's gradient is as LSQ's."""
-        # cast: an autograd function's apply is untyped
-        found = cast(Tensor, _Decode.apply(x + self.shift, self.ceiling, self.q, self.unit))
+
+        found = applied(_Decode, x + self.shift, self.ceiling, self.q, self.unit)
         return found - self._offset() if self.shift else found
 
     def grid(self) -> Tensor:

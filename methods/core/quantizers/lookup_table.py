@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vitptq.bench.contracts.quantizer import Quantizer
+from vitptq.methods.core.quantizers.autograd import applied
 
 
-class Table(Quantizer):
+class LookupTable(Quantizer):
     """A monotone curve takes values to codes and back; the gradient goes straight through the rounding alone.
 
     So dx^/dx is the slope of the decoder at the code times that of the encoder at x, and 0 where x was clipped.
@@ -52,12 +52,13 @@ class Table(Quantizer):
         """Return `x` on the grid."""
         if x.dtype in (torch.bfloat16, torch.float16):
             x = x.float()
-        # cast: an autograd function's apply is untyped
-        return cast(Tensor, _Decode.apply(x, self))
+
+        return applied(_Decode, x, self)
 
     def grid(self) -> Tensor:
         """Return every representable value, ascending, shape (1, levels)."""
-        return self.table.unique()[None]
+        values: Tensor = self.table.unique()
+        return values[None]
 
     def groups(self, x: Tensor) -> Tensor:
         """Arrange `x` as (1, values)."""
@@ -66,7 +67,7 @@ class Table(Quantizer):
 
 class _Decode(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, grid: Table) -> Tensor:
+    def forward(ctx: Any, x: Tensor, grid: LookupTable) -> Tensor:
         places, codes = grid._rounded(x)
         inside = places == codes if ctx.needs_input_grad[0] else None
         out = looked_up(grid.table, codes).to(x.dtype)
@@ -78,15 +79,6 @@ class _Decode(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (slope,) = ctx.saved_tensors
         return grads[0] * slope, None
-
-
-_Table = TypeVar("_Table", bound=Table)
-
-
-def least_error(x: Tensor, candidates: Sequence[_Table]) -> _Table:
-    """Return the candidate with the least squared error on `x`; ties: the first."""
-    errors = torch.stack([(candidate(x) - x).square().mean(dtype=torch.float64) for candidate in candidates])
-    return candidates[int(errors.argmin())]
 
 
 def looked_up(table: Tensor, places: Tensor) -> Tensor:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from vitptq.methods.core.quantizers.lookup_table import Table, least_error
-from vitptq.methods.core.search.product_search import some_values
+from vitptq.methods.core.quantizers.lookup_table import LookupTable
 
 Form = Literal["paper", "code"]
 
-ETAS = (0.001, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.1, 0.2, 0.5, 1.0)
-"""Shifts that the released code tries."""
 
-
-class ShiftUniformLog2(Table):
+class ShiftUniformLog2(LookupTable):
     """Shift x by eta, take y = -log2(x + eta), quantise y uniformly; decode to powers of two, less eta.
 
     x^ = 2^round(-(q step + start)) - eta for the codes q = 0 .. count - 1. The exponent is rounded, so that decoding is
@@ -49,33 +44,14 @@ def covering(x: Tensor, bits: int, eta: float, form: Form = "paper") -> ShiftUni
     "paper": 2^bits codes, an integer zero point. "code": what the released code computes, 2^bits + 1 codes that start
     at the least y itself.
     """
-    low, high = _shifted_range(x, eta)
+    low, high = shifted_range(x, eta)
     steps = 2**bits - (1 if form == "paper" else 0)
     step = max((high - low) / steps, 1e-8)
     start = -round(-low / step) * step if form == "paper" else low
     return ShiftUniformLog2(bits, eta, step, start, steps + 1).to(x.device)
 
 
-def shift_uniform_log2(x: Tensor, bits: int, etas: Sequence[float] = ETAS, form: Form = "paper") -> ShiftUniformLog2:
-    """Return the quantizer of the shift with the least squared error on `x` (any shape, values in 0 to 1).
-
-    Of a large tensor, evenly spread values and both extremes are looked at. With `form="code"` the errors that choose
-    are those of 2^bits codes, as in the released code, and not those of the grid that is returned.
-    """
-    values = some_values(x.detach().reshape(1, -1)).reshape(-1)
-    if form == "paper":
-        return least_error(values, [covering(values, bits, eta) for eta in etas])
-    best = least_error(values, [_choosing(values, bits, eta) for eta in etas])
-    return covering(values, bits, best.eta, form)
-
-
-def _shifted_range(x: Tensor, eta: float) -> tuple[float, float]:
+def shifted_range(x: Tensor, eta: float) -> tuple[float, float]:
     """Return the least and the largest y = -log2(x + eta)."""
     least, largest = x.aminmax()
     return -(largest.double() + eta).log2().item(), -(least.double() + eta).log2().item()
-
-
-def _choosing(x: Tensor, bits: int, eta: float) -> ShiftUniformLog2:
-    """Return the grid by which the released code judges a shift."""
-    low, high = _shifted_range(x, eta)
-    return ShiftUniformLog2(bits, eta, max((high - low) / (2**bits - 1), 1e-8), low, 2**bits).to(x.device)

@@ -62,7 +62,8 @@ class TwinSoftmax(Quantizer):
     def grid(self) -> Tensor:
         """Return every value that can come out, ascending, shape (1, levels)."""
         first = int(torch.tensor(self.split * self.steps).round())  # above the split, smaller codes do not occur
-        return torch.cat([self.low, self.high[first:]]).unique()[None]
+        values: Tensor = torch.cat([self.low, self.high[first:]]).unique()
+        return values[None]
 
     def groups(self, x: Tensor) -> Tensor:
         """Arrange `x` as (1, values)."""
@@ -118,7 +119,7 @@ class TwinGelu(Quantizer):
 
 def negative_step(bits: int) -> float:
     """Return the step below 0: GELU's minimum is the last negative code."""
-    return GELU_MINIMUM / 2 ** (bits - 1)
+    return GELU_MINIMUM * 2.0 ** (1 - bits)
 
 
 def twin_gelu(x: Tensor, scale: Tensor, bits: int) -> Tensor:

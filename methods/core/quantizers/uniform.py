@@ -5,17 +5,22 @@ Codes are b bits wide. Affine: `x^ = (clamp(round(x/s) + z, low, high) - z) * s`
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from vitptq.bench.contracts.quantizer import Quantizer
+from vitptq.methods.core.quantizers.autograd import applied
 
 Granularity = Literal["tensor", "channel", "head", "token"]
 
 SCALE_FLOOR = 1e-8
 """A constant channel would otherwise have scale 0."""
+
+OnGrids = Callable[[Tensor, Tensor], Tensor]
+"""(scales, zero points), shaped so that they broadcast against a certain tensor, to that tensor on these grids."""
 
 
 class Uniform(Quantizer):
@@ -54,8 +59,8 @@ class Uniform(Quantizer):
     def quantise(self, x: Tensor) -> Tensor:
         """Return `x` on the grid; the gradient is 1 inside the range and 0 where the value was clipped."""
         scale, zero = self._like(x, self.scale), self._like(x, self.zero_point)
-        # cast: an autograd function's apply is untyped
-        return cast(Tensor, _FakeQuantize.apply(x, scale, self.low - zero, self.high - zero))
+
+        return applied(_FakeQuantize, x, scale, self.low - zero, self.high - zero)
 
     def codes(self, x: Tensor) -> Tensor:
         """Return the codes of `x` (same shape, float; integers wherever the zero point is one)."""

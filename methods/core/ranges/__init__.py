@@ -1,4 +1,4 @@
-"""Ranges and scales from a tensor's own values: observers, percentiles, least squared error.
+"""Ranges and scales from a tensor's own values: observers, percentiles, least squared error, integer arithmetic.
 
-What looks at the output of a product is in `search/`.
+The grids themselves are in `quantizers/`; what looks at the output of a product is in `search/`.
 """

@@ -15,6 +15,8 @@ BINS = 2**13
 PIECE = 2**16
 MANY = 2**14
 """From so many values on, bins are faster than sorting."""
+VALUES = 200_000
+"""Values of a group that stand for all of them."""
 
 Range = tuple[Tensor, Tensor]
 """Lowest and highest value to cover, each of shape (groups,)."""
@@ -51,6 +53,20 @@ def _between(ordered: Tensor, place: float) -> Tensor:
 def sorted_quantile(ordered: Tensor, fraction: float) -> Tensor:
     """Return a quantile of ascending values along the last axis; unlike torch.quantile, of any number of them."""
     return _between(ordered, fraction * (ordered.shape[-1] - 1))
+
+
+def evenly_spread(count: int, limit: int, device: torch.device) -> Tensor:
+    """Return up to `limit` places of `count`, evenly spread."""
+    kept = min(count, limit)
+    return torch.arange(kept, device=device) * count // kept
+
+
+def some_values(x: Tensor) -> Tensor:
+    """Return an evenly spread part of x (groups, values), and the extreme values of each group."""
+    if x.shape[1] <= VALUES:
+        return x
+    ends = torch.stack(x.aminmax(dim=1), dim=1)
+    return torch.cat([x[:, evenly_spread(x.shape[1], VALUES, x.device)], ends], dim=1)
 
 
 def asymmetric_parameters(low: Tensor, high: Tensor, bits: int) -> tuple[Tensor, Tensor]:

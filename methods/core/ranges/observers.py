@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from torch import Tensor
 from vitptq.bench.bits import FLOAT_BITS
 from vitptq.bench.contracts.method import Calibration
 from vitptq.bench.errors import Unsupported
-from vitptq.methods.core.model.operands import Operand
+from vitptq.methods.core.model.operands import Operand, watching
 from vitptq.methods.core.model.prepare import PreparedModel
 from vitptq.methods.core.ranges.estimation import Range, min_max, uniform
 
@@ -64,8 +63,8 @@ def observe_activations(net: PreparedModel, calibration: Calibration, observer: 
             seen.add(operand.name)
             observers[operand.name].see(x.reshape(1, -1), bits=operand.bits, last=last)
 
-        with torch.no_grad():
-            watching(slots, watch, partial(calibration.forward, net.model, batch))
+        with torch.no_grad(), watching(slots, watch):
+            calibration.forward(net.model, batch)
     unseen = sorted(set(slots) - seen)
     if unseen:
         raise Unsupported(f"{unseen[0]} did not run on the calibration set, so it has no range")
@@ -85,14 +84,3 @@ def observe_weights(
         operand.quantizer = uniform(
             low, high, operand.bits, axis=operand.channel_axis, granularity="channel", symmetric=symmetric
         )
-
-
-def watching(operands: dict[str, Operand], watch: Callable[[Operand, Tensor], None], run: Callable[[], object]) -> None:
-    """Call `run` while `watch` sees every tensor that enters `operands`; the slots are released whatever happens."""
-    for operand in operands.values():
-        operand.watcher = watch
-    try:
-        run()
-    finally:
-        for operand in operands.values():
-            operand.watcher = None

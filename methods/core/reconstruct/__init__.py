@@ -2,7 +2,7 @@
 out what they put out in float.
 
 The engine serves AdaRound (arXiv 2004.10568), BRECQ (arXiv 2102.05426), QDrop (arXiv 2203.05740) and what builds on
-them.
+them. Where the grids come from that it starts with is in `ranges/` and `search/`.
 """
 
 from vitptq.methods.core.reconstruct.engine import Result, reconstruct
@@ -17,6 +17,7 @@ from vitptq.methods.core.reconstruct.losses import (
     squared_error,
     weighted_error,
 )
+from vitptq.methods.core.reconstruct.method_settings import RoundingMethod, WeightTrainingMethod
 from vitptq.methods.core.reconstruct.plan import all_units, block_units, layer_units
 from vitptq.methods.core.reconstruct.settings import Settings
 from vitptq.methods.core.reconstruct.unit import Unit
@@ -27,9 +28,11 @@ __all__ = [
     "LossFor",
     "PerSample",
     "Result",
+    "RoundingMethod",
     "Settings",
     "StepTensors",
     "Unit",
+    "WeightTrainingMethod",
     "all_units",
     "block_units",
     "divergence",

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from vitptq.bench.contracts import reporting
 from vitptq.bench.contracts.method import Calibration
 from vitptq.methods.core.model.prepare import PreparedModel
-from vitptq.methods.core.reconstruct.cache import Entry, Memory, Samples
+from vitptq.methods.core.reconstruct.cached_tensors import CachedTensors, CacheMemory, CallRows
 from vitptq.methods.core.reconstruct.losses import Loss, LossFor, squared_error
 from vitptq.methods.core.reconstruct.plan import UnitPlan, block_units, calls_of, check_names, plan
-from vitptq.methods.core.reconstruct.rounding import TrainableQuantizer
 from vitptq.methods.core.reconstruct.settings import Settings
-from vitptq.methods.core.reconstruct.train import Trainer, errors
+from vitptq.methods.core.reconstruct.trainable_quantizer import TrainableQuantizer
+from vitptq.methods.core.reconstruct.trainer import Trainer, errors
 from vitptq.methods.core.reconstruct.unit import Unit
 from vitptq.methods.core.reconstruct.unit_checkpoints import Finished, UnitCheckpoints, fingerprint
 
@@ -78,19 +78,19 @@ class _Run:
     ) -> None:
         self.net, self.twin, self.calibration = net, twin, calibration
         self.settings, self.loss, self.plans, self.tag = settings, loss, plans, tag
-        self.memory = Memory(settings.memory, calibration.device)
+        self.memory = CacheMemory(settings.memory, calibration.device)
         self.parts = 1
         self.steps = 0
         """Steps of the units that are done."""
         self.trained = 0
         """Steps taken by this process, and since when."""
-        self.started = self.told = 0.0
+        self.started = self.reported = 0.0
         folder = reporting.work_folder()
         key = ""
         if folder is not None:
             what = (settings, str(net.bits), [p.name for p in plans], tag, torch.__version__, str(calibration.device))
             key = fingerprint((net.model, twin.model), calibration, *what)
-        self.shelf = UnitCheckpoints(folder, tag, key)
+        self.checkpoints = UnitCheckpoints(folder, tag, key)
 
     def all_units(self) -> list[Result]:
         """Train every unit and return how they came out."""
@@ -116,7 +116,7 @@ class _Run:
             unit.float_inputs = previous.targets.pick(link)
             if needs_quantised:
                 assert previous.inputs is not None
-                unit.inputs = Samples(self.memory, unit.plan.sizes)
+                unit.inputs = CachedTensors(self.memory, unit.plan.sizes)
                 for entry, after in zip(previous.plan.entries, unit.plan.entries, strict=True):
                     given = previous.inputs.read(entry, self.calibration.device)
                     out = previous.run(previous.module, entry.group, given)
@@ -128,16 +128,16 @@ class _Run:
                 _release(previous)
             unit.float_inputs = self._pass(self.twin, unit)
             unit.inputs = self._pass(self.net, unit) if needs_quantised else None
-        unit.targets = Samples(self.memory, unit.plan.sizes)
+        unit.targets = CachedTensors(self.memory, unit.plan.sizes)
         for entry in unit.plan.entries:
             given = unit.float_inputs.read(entry, self.calibration.device)
             unit.targets.write(entry, unit.run(unit.float_module, entry.group, given))
 
-    def _pass(self, net: PreparedModel, unit: Unit) -> Samples:
+    def _pass(self, net: PreparedModel, unit: Unit) -> CachedTensors:
         """Return the unit's inputs from one forward pass of each batch that ends at the unit."""
-        samples = Samples(self.memory, unit.plan.sizes)
+        samples = CachedTensors(self.memory, unit.plan.sizes)
         module = net.model.get_submodule(unit.name)
-        by_batch: dict[int, list[Entry]] = {}
+        by_batch: dict[int, list[CallRows]] = {}
         for entry in unit.plan.entries:
             by_batch.setdefault(entry.batch, []).append(entry)
         for number, batch in enumerate(self.calibration.batches()):
@@ -157,11 +157,11 @@ class _Run:
         """Train one unit, or take it from where a killed run left it."""
         own = _state(unit.module)
         loss = self.loss(unit)
-        finished = self.shelf.get(unit.number, own)
+        finished = self.checkpoints.get(unit.number, own)
         resumed = finished is not None
         if finished is None:
             finished = self._trained(unit, loss, own)
-            self.shelf.put(unit.number, finished)
+            self.checkpoints.put(unit.number, finished)
         else:
             _restore(unit.module, finished.state)
             self.parts = max(self.parts, finished.parts)
@@ -211,11 +211,11 @@ class _Run:
     def _tell(self, unit: Unit, step: int, value: Tensor) -> None:
         now = time.monotonic()
         if self.trained == 0:
-            self.started = self.told = now
+            self.started = self.reported = now
         self.trained += 1
-        if now - self.told < REPORT_EVERY_S:
+        if now - self.reported < REPORT_EVERY_S:
             return
-        self.told = now
+        self.reported = now
         done, all_steps = self.steps + step, self.settings.iterations * len(self.plans)
         left = (now - self.started) / self.trained * (all_steps - done)
         where = f"{self.tag}: block {unit.number + 1}/{len(self.plans)}"
@@ -234,8 +234,8 @@ class _Run:
         reporting.note_details(self.tag, table)
         if any(r.resumed for r in results):
             reporting.note_details(f"{self.tag}, resumed units", sum(r.resumed for r in results))
-        if self.shelf.ignored:
-            reporting.note_details(f"{self.tag}, files of other runs ignored", list(self.shelf.ignored))
+        if self.checkpoints.ignored:
+            reporting.note_details(f"{self.tag}, files of other runs ignored", list(self.checkpoints.ignored))
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -77,10 +77,10 @@ def weighted_error(weights: Callable[[Any], Callable[[Tensor], Tensor]]) -> Loss
     """Mean of d^2 H over everything; `weights(unit)` returns what gives H for samples' numbers, broadcastable."""
 
     def make(unit: Any) -> Loss:
-        importance = weights(unit)
+        h = weights(unit)
 
         def loss(seen: StepTensors) -> Tensor:
-            return ((seen.output - seen.target).square() * importance(seen.indices)).mean()
+            return ((seen.output - seen.target).square() * h(seen.indices)).mean()
 
         return loss
 

@@ -16,8 +16,8 @@ from vitptq.bench.contracts.reporting import note_details
 from vitptq.bench.errors import BadInput, Unsupported
 from vitptq.methods.core.model.operands import Layer
 from vitptq.methods.core.model.prepare import PreparedModel
-from vitptq.methods.core.reconstruct.cache import Entry
-from vitptq.methods.core.reconstruct.trees import Layout
+from vitptq.methods.core.reconstruct.cached_tensors import CallRows
+from vitptq.methods.core.reconstruct.layout import Layout
 from vitptq.methods.core.search.recording import StopForward
 
 
@@ -38,7 +38,7 @@ class UnitPlan:
     name: str
     calls: list[Call] = field(default_factory=list)
     """One per group of equal shapes."""
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[CallRows] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     """Images per group."""
     link: tuple[int, ...] | None = None
@@ -76,20 +76,20 @@ def plan(net: PreparedModel, calibration: Calibration, names: Sequence[str]) -> 
 
     A unit that does not run, or whose input has no tensor with the images first, is left out; the record tells.
     """
-    found: dict[tuple[int, ...], _Seen] = {}
+    passes: dict[tuple[int, ...], _ForwardPass] = {}
     units: dict[str, UnitPlan] = {}
     numbers = dict.fromkeys(names, 0)
     for number, batch in enumerate(calibration.batches()):
         if not isinstance(batch, Tensor):
             raise Unsupported("reconstruction needs calibration batches that are tensors with the images first")
-        seen = found.get(tuple(batch.shape))
+        seen = passes.get(tuple(batch.shape))
         if seen is None:
-            seen = found[tuple(batch.shape)] = _watch(net, calibration, batch, names)
+            seen = passes[tuple(batch.shape)] = _watch(net, calibration, batch, names)
         for name, calls in seen.calls.items():
             unit = units.setdefault(name, UnitPlan(name))
             for call in calls:
                 _add(unit, call, number, len(batch), numbers)
-    _link(units, list(found.values()))
+    _link(units, list(passes.values()))
     left_out = sorted(set(names) - set(units))
     if left_out:
         note_details("not reconstructed", list(left_out))
@@ -105,11 +105,11 @@ def _add(unit: UnitPlan, call: Call, batch: int, images: int, numbers: dict[str,
     group = keys.index(call.key)
     start = unit.sizes[group]
     unit.sizes[group] += images
-    unit.entries.append(Entry(group, start, start + images, batch, numbers[unit.name]))
+    unit.entries.append(CallRows(group, start, start + images, batch, numbers[unit.name]))
     numbers[unit.name] += images
 
 
-class _Seen:
+class _ForwardPass:
     """What one forward pass shows of the units, in execution order."""
 
     def __init__(self) -> None:
@@ -121,8 +121,8 @@ class _Seen:
         """The unit that ran last, its output tensors and their versions."""
 
 
-def _watch(net: PreparedModel, calibration: Calibration, batch: Tensor, names: Sequence[str]) -> _Seen:
-    seen = _Seen()
+def _watch(net: PreparedModel, calibration: Calibration, batch: Tensor, names: Sequence[str]) -> _ForwardPass:
+    seen = _ForwardPass()
     images = len(batch)
     entered: dict[str, Any] = {}
 
@@ -162,7 +162,7 @@ def _watch(net: PreparedModel, calibration: Calibration, batch: Tensor, names: S
     return seen
 
 
-def _link(units: dict[str, UnitPlan], seen: list[_Seen]) -> None:
+def _link(units: dict[str, UnitPlan], seen: list[_ForwardPass]) -> None:
     """Set which units follow each other directly, in every forward pass that was seen."""
     order = list(units)
     for before, name in zip(["", *order], order, strict=False):

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from vitptq.bench.contracts.method import Calibration
 from vitptq.bench.errors import Unsupported
 from vitptq.methods.core.model.families import Mlp
-from vitptq.methods.core.model.operands import Operand
+from vitptq.methods.core.model.operands import Operand, watching
 from vitptq.methods.core.model.prepare import PreparedModel
-from vitptq.methods.core.ranges.observers import watching
 from vitptq.methods.core.reconstruct import Loss, Settings, StepTensors, Unit, reconstruct
 
 DIVISOR = 10.0
@@ -51,7 +50,8 @@ def upper_bounds(
         positive = x[x > 0]
         kept[names[operand]].append(positive[:: max(1, len(positive) // limit)].clone())
 
-    watching(slots, watch, lambda: twin.run(calibration))
+    with watching(slots, watch):
+        twin.run(calibration)
     missing = [name for name, parts in kept.items() if not parts]
     if missing:
         raise Unsupported(f"{missing[0]} did not run on the calibration set, so it cannot be reconstructed")
@@ -64,26 +64,26 @@ def reconstruct_mlps(
     twin: PreparedModel,
     calibration: Calibration,
     settings: Settings,
-    importance: Mapping[str, Tensor | None],
+    hessians: Mapping[str, Tensor | None],
     *,
     percentile: float,
 ) -> None:
     """Give `net` ReLUs and train the layers around them to put out what `twin`, with GELUs, does on float inputs.
 
-    `importance` are weights (..., D) by the name of the MLP; `settings.term_weights["clamped"]` is the factor of the
-    error with hidden values up to the bound of `upper_bounds`.
+    `hessians` weigh the outputs (..., D), by the name of the MLP; `settings.term_weights["clamped"]` is the factor of
+    the error with hidden values up to the bound of `upper_bounds`.
     """
     mlps = {mlp.whole: mlp for mlp in mlps_of(net)}
     bounds = upper_bounds(twin, calibration, list(mlps.values()), percentile)
     with_relu(net, list(mlps.values()))
 
     def loss(unit: Unit) -> Loss:
-        return mlp_error(unit, mlps[unit.name], bounds[unit.name], importance.get(unit.name))
+        return mlp_error(unit, mlps[unit.name], bounds[unit.name], hessians.get(unit.name))
 
     reconstruct(net, twin, calibration, settings, loss=loss, units=list(mlps), tag="mlp")
 
 
-def mlp_error(unit: Unit, mlp: Mlp, bound: Tensor, importance: Tensor | None) -> Loss:
+def mlp_error(unit: Unit, mlp: Mlp, bound: Tensor, hessian: Tensor | None) -> Loss:
     """Return the loss of one MLP: the weighted error of its output, and the same with hidden values up to `bound`.
 
     Sums over the positions, means over images and channels.
@@ -91,7 +91,7 @@ def mlp_error(unit: Unit, mlp: Mlp, bound: Tensor, importance: Tensor | None) ->
     inside = len(unit.name) + 1
     first, second = mlp.first[inside:], mlp.second[inside:]
     unit.tap(first, second)
-    weight = None if importance is None else importance / importance.square().mean().sqrt()
+    weight = None if hessian is None else hessian / hessian.square().mean().sqrt()
 
     def error(out: Tensor, target: Tensor) -> Tensor:
         square = (out - target).square()

@@ -40,9 +40,10 @@ class Settings:
     scale_schedule: Schedule = "cosine"
     input: Inputs = "mixed"
     """What a unit reads while it is trained: what the float model gives it, what the quantised one does, or each value
-    from the latter with probability `mix`."""
-    mix: float = 0.5
-    keep: float = 0.5
+    from the latter with probability
+    `quantised_input_probability`."""
+    quantised_input_probability: float = 0.5
+    quantised_probability: float = 0.5
     """Probability with which an activation quantizer quantises a value while its unit is trained; 1 turns dropping
     off. (In the published code this number is called drop_prob.)"""
     rounding_weight: float = 0.01
@@ -65,8 +66,8 @@ class Settings:
         for name, ok, allowed in (
             ("iterations", self.iterations >= 0, "0 or more"),
             ("batch", self.batch >= 1, "1 or more"),
-            ("mix", 0 <= self.mix <= 1, "0 to 1"),
-            ("keep", 0 <= self.keep <= 1, "0 to 1"),
+            ("quantised_input_probability", 0 <= self.quantised_input_probability <= 1, "0 to 1"),
+            ("quantised_probability", 0 <= self.quantised_probability <= 1, "0 to 1"),
             ("warm_up", 0 <= self.warm_up <= 1, "0 to 1"),
         ):
             if not ok:

@@ -12,11 +12,10 @@ from vitptq.bench.bits import BitSpec
 from vitptq.bench.contracts.method import Calibration
 from vitptq.bench.contracts.quantizer import Quantizer
 from vitptq.bench.errors import Unsupported
-from vitptq.methods.core.model.layer_norm import fold
-from vitptq.methods.core.model.operands import Linear, MatMul, Operand
+from vitptq.methods.core.model.layer_norm import fold_into_layer_norm
+from vitptq.methods.core.model.operands import Linear, MatMul, Operand, watching
 from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.core.quantizers.uniform import Granularity, Uniform
-from vitptq.methods.core.ranges.observers import watching
 from vitptq.methods.core.ranges.percentile_error import least_error_affine
 from vitptq.methods.core.reconstruct import Settings, all_units, reconstruct
 from vitptq.methods.core.search.uniform_search import refuse_float_sides
@@ -33,7 +32,7 @@ Centre = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
-class Smooth:
+class SmoothOptimisation:
     """Train with weights in float, fold the per-channel grids, quantise the weights, train again.
 
     1. Activations are quantised, per channel behind a LayerNorm. Each unit's weights are trained to put out what they
@@ -88,7 +87,8 @@ class Smooth:
 
         net.switch(False)
         batch = leading(calibration, self.range_images)
-        watching(net.activations, watch, lambda: calibration.forward(net.model, batch))
+        with watching(net.activations, watch):
+            calibration.forward(net.model, batch)
         unseen = [name for name, operand in net.activations.items() if operand.quantizer is None]
         if unseen:
             raise Unsupported(f"{unseen[0]} did not run on the first calibration images, so it has no range")
@@ -103,7 +103,9 @@ class Smooth:
             quantizer = readers[0].input_operand.quantizer
             assert isinstance(quantizer, Uniform)
             scale, zero = self.centre(quantizer.scale, quantizer.zero_point)
-            fold(norm, readers, r1=quantizer.scale / scale, shift=quantizer.scale * (quantizer.zero_point - zero))
+            fold_into_layer_norm(
+                norm, readers, scale=quantizer.scale / scale, shift=quantizer.scale * (quantizer.zero_point - zero)
+            )
             for reader in readers:
                 reader.input_operand.quantizer = Uniform(quantizer.bits, scale, zero)
 

@@ -15,7 +15,7 @@ from vitptq.bench.contracts.method import Calibration
 from vitptq.bench.errors import Unsupported
 from vitptq.methods.core.model.operands import Operand
 from vitptq.methods.core.model.prepare import PreparedModel
-from vitptq.methods.core.reconstruct.cache import Samples
+from vitptq.methods.core.reconstruct.cached_tensors import CachedTensors
 from vitptq.methods.core.reconstruct.float_tail import FloatTail, Forward
 from vitptq.methods.core.reconstruct.losses import StepTensors
 from vitptq.methods.core.reconstruct.plan import UnitPlan
@@ -31,10 +31,10 @@ class Unit:
     net: PreparedModel
     twin: PreparedModel
     calibration: Calibration
-    inputs: Samples | None = None
+    inputs: CachedTensors | None = None
     """From the quantised prefix."""
-    float_inputs: Samples | None = None
-    targets: Samples | None = None
+    float_inputs: CachedTensors | None = None
+    targets: CachedTensors | None = None
     taps: list[str] = field(default_factory=list)
 
     @property
@@ -68,7 +68,7 @@ class Unit:
             self.module.get_submodule(name)
         self.taps += [name for name in names if name not in self.taps]
 
-    def suffix(self, forward: Forward | None = None) -> FloatTail:
+    def float_tail(self, forward: Forward | None = None) -> FloatTail:
         """Return the frozen float model behind this unit, differentiable in the unit's output.
 
         `forward` says what a model predicts for a batch of images; by default what the task says.
@@ -81,7 +81,7 @@ class Unit:
         args, kwargs = call.inputs.join(tensors)
         return call.outputs.split(module(*args, **kwargs))
 
-    def see(
+    def step_tensors(
         self, group: int, rows: Tensor, indices: Tensor, mix: Callable[[Tensor, Tensor], Tensor], source: str
     ) -> StepTensors:
         """Run a mini-batch: `source` says which inputs, `mix` joins the quantised and the float ones."""
@@ -103,7 +103,7 @@ class Unit:
         )
 
 
-def drawn(samples: Samples | None, group: int, rows: Tensor, device: torch.device) -> list[Tensor]:
+def drawn(samples: CachedTensors | None, group: int, rows: Tensor, device: torch.device) -> list[Tensor]:
     """Return a mini-batch of cached tensors."""
     if samples is None:
         raise Unsupported("these inputs were not cached: the settings of the reconstruction do not name them")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vitptq.bench.contracts.method import Calibration
-from vitptq.bench.results.store import write_atomically
+from vitptq.bench.files import write_atomically
 
 Numbers = dict[str, float]
 
@@ -45,23 +45,23 @@ class UnitCheckpoints:
         if hashlib.sha256(data).hexdigest().encode() != digest:
             self.ignored.append(path.name)
             return None
-        header, _, tensors = data.partition(b"\n")
-        told = json.loads(header)
+        line, _, tensors = data.partition(b"\n")
+        header = json.loads(line)
         state = safetensors.torch.load(tensors)
         fits = {n: (x.shape, x.dtype) for n, x in state.items()} == {n: (x.shape, x.dtype) for n, x in like.items()}
-        if told["key"] != self.key or not fits:
+        if header["key"] != self.key or not fits:
             self.ignored.append(path.name)
             return None
-        return Finished(state, told["before"], told["after"], told["parts"])
+        return Finished(state, header["before"], header["after"], header["parts"])
 
     def put(self, number: int, finished: Finished) -> None:
         """Keep a finished unit."""
         path = self._path(number)
         if path is None:
             return
-        told = {"key": self.key, "before": finished.before, "after": finished.after, "parts": finished.parts}
+        header = {"key": self.key, "before": finished.before, "after": finished.after, "parts": finished.parts}
         whole = {name: x.detach().cpu().contiguous() for name, x in finished.state.items()}
-        data = json.dumps(told).encode() + b"\n" + safetensors.torch.save(whole)
+        data = json.dumps(header).encode() + b"\n" + safetensors.torch.save(whole)
         write_atomically(path, hashlib.sha256(data).hexdigest().encode() + b"\n" + data)
 
     def _path(self, number: int) -> Path | None:

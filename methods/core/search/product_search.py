@@ -23,16 +23,15 @@ from vitptq.bench.contracts.reporting import report
 from vitptq.bench.errors import Unsupported
 from vitptq.methods.core.model.operands import Conv2d, ConvTranspose2d, Layer, Linear, MatMul
 from vitptq.methods.core.model.prepare import PreparedModel
-from vitptq.methods.core.quantizers.uniform import Uniform
-from vitptq.methods.core.search.progressive import Error, OnGrids
+from vitptq.methods.core.quantizers.uniform import OnGrids, Uniform
+from vitptq.methods.core.ranges.estimation import VALUES, evenly_spread, some_values
+from vitptq.methods.core.search.progressive import Error
 from vitptq.methods.core.search.recording import StopForward
 
 ROWS = 16_384
 """Rows of a linear layer's input that a search looks at, evenly spread over all images and positions."""
 PAIRS = 2**24
 """Values of a product's larger side that a search looks at."""
-VALUES = 200_000
-"""Values of a convolution's input that a search looks at."""
 TOGETHER = 8
 """Operators recorded in one pass over the images."""
 STEP = {"cpu": 2**18, "cuda": 2**26}
@@ -176,18 +175,12 @@ def _thinned(module: Operator, args: tuple[Tensor, ...], batches: int) -> tuple[
     """Return an evenly spread part of what one call of a module reads."""
     if isinstance(module, MatMul):
         limit = max(1, PAIRS // batches * len(args[0]) // max(x.numel() for x in args))
-        return tuple(x[_spread(len(x), limit, x.device)].clone() for x in args)
+        return tuple(x[evenly_spread(len(x), limit, x.device)].clone() for x in args)
     if isinstance(module, Linear):
         rows = args[0].reshape(-1, args[0].shape[-1])
-        return (rows[_spread(len(rows), max(1, ROWS // batches), rows.device)],)
+        return (rows[evenly_spread(len(rows), max(1, ROWS // batches), rows.device)],)
     values = args[0].reshape(-1, 1)
-    return (values[_spread(len(values), max(1, VALUES // batches), values.device)],)
-
-
-def _spread(count: int, limit: int, device: torch.device) -> Tensor:
-    """Return up to `limit` places of `count`, evenly spread."""
-    kept = min(count, limit)
-    return torch.arange(kept, device=device) * count // kept
+    return (values[evenly_spread(len(values), max(1, VALUES // batches), values.device)],)
 
 
 def _joined(module: Operator, calls: list[tuple[Tensor, ...]]) -> Reads:
@@ -328,14 +321,6 @@ def side_error(product: MatMul, reads: Reads, *, left: bool, prepare: Prepare | 
 def heads_first(parts: Sequence[Tensor]) -> Tensor:
     """Arrange one side of a product, (N, heads, T, d) call by call, as (heads, values)."""
     return some_values(torch.cat([x.transpose(0, 1).flatten(1) for x in parts], dim=1))
-
-
-def some_values(x: Tensor) -> Tensor:
-    """Return an evenly spread part of x (groups, values), and the extreme values of each group."""
-    if x.shape[1] <= VALUES:
-        return x
-    ends = torch.stack(x.aminmax(dim=1), dim=1)
-    return torch.cat([x[:, _spread(x.shape[1], VALUES, x.device)], ends], dim=1)
 
 
 def per_head(bits: int, scale: Tensor, zero: Tensor) -> Uniform:

@@ -16,8 +16,6 @@ from vitptq.methods.core.ranges.estimation import SortedValues, percentile
 Error = Callable[[Tensor, Tensor], Tensor]
 """(scales, zero points), each (groups, K), to errors (groups, K)."""
 
-OnGrids = Callable[[Tensor, Tensor], Tensor]
-"""(scales, zero points), shaped so that they broadcast against a certain tensor, to that tensor on these grids."""
 
 ZERO_POINTS = 16
 INNER = 0.9

@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from vitptq.bench.contracts.method import Calibration
 from vitptq.bench.contracts.quantizer import Quantizer
 from vitptq.bench.errors import Unsupported
-from vitptq.methods.core.model.operands import Conv2d, Convolution, Linear, MatMul, Operand
+from vitptq.methods.core.model.operands import Conv2d, Convolution, Linear, MatMul, Operand, watching
 from vitptq.methods.core.model.prepare import PreparedModel
-from vitptq.methods.core.ranges.observers import watching
 
 Operator = Linear | Convolution | MatMul
 Side = Literal["first", "second"]
@@ -87,7 +86,8 @@ def on_first_batch(
 
     net.switch(False)
     batch = next(iter(calibration.batches()))
-    watching(net.operands, watch, lambda: calibration.forward(net.model, batch))
+    with watching(net.operands, watch):
+        calibration.forward(net.model, batch)
 
 
 class StopForward(Exception):

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from vitptq.bench.bits import FLOAT_BITS
 from vitptq.bench.contracts.method import Calibration
 from vitptq.bench.errors import Unsupported
-from vitptq.methods.core.model.layer_norm import fold
+from vitptq.methods.core.model.layer_norm import fold_into_layer_norm
 from vitptq.methods.core.model.operands import Conv2d, ConvTranspose2d, Linear, MatMul
 from vitptq.methods.core.model.prepare import PreparedModel
 from vitptq.methods.core.quantizers.uniform import Uniform
+from vitptq.methods.core.ranges.estimation import some_values
 from vitptq.methods.core.search.product_search import (
     Operator,
     Reads,
@@ -24,7 +25,6 @@ from vitptq.methods.core.search.product_search import (
     per_head,
     per_row,
     side_error,
-    some_values,
     uniform_grids,
     weight_error,
 )
@@ -66,7 +66,7 @@ def fold_norms(net: PreparedModel, calibration: Calibration, progress: Progress)
         candidates = uniform_candidates(channels, bits, progress.candidates, holds_zero=False, floor=ACTIVATION_FLOOR)
         scale, zero = progressive(candidates, own_error(channels, bits), progress, floor=ACTIVATION_FLOOR)
         mean_scale, mean_zero = scale.mean(), zero.mean().round()
-        fold(norm, readers, r1=scale / mean_scale, shift=scale * (zero - mean_zero))
+        fold_into_layer_norm(norm, readers, scale=scale / mean_scale, shift=scale * (zero - mean_zero))
         for reader in readers:
             reader.input_operand.quantizer = Uniform(bits, mean_scale, mean_zero)
 

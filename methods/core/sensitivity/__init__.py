@@ -1,4 +1,4 @@
-"""How much the task's loss cares: Fisher information and the perturbation Hessian.
+"""How much the predictions depend on a unit's outputs: Fisher information and the perturbation Hessian.
 
 What they weight is in `search/` and `reconstruct/`.
 """

@@ -228,7 +228,9 @@ def add_images(sums: list[Tensor], counts: list[int], part: Tensor, images: int)
 def mean_of_images(sums: list[Tensor], counts: list[int], channels: int, name: str) -> Tensor:
     """Return the mean over images; over positions too where there are several shapes."""
     if not sums:
-        raise Unsupported(f"{name} did not run on the calibration set, so nothing is known of its importance")
+        raise Unsupported(
+            f"{name} did not run on the calibration set, so nothing is known of its effect on the predictions"
+        )
     if len(sums) == 1:
         return sums[0] / counts[0]
     axis = 0 if channels == 1 else -1  # the image axis is gone

@@ -11,7 +11,7 @@ import pytest
 from vitptq.bench.errors import BadInput, Missing
 from vitptq.bench.results.cell import Cell
 from vitptq.bench.results.record import Record
-from vitptq.bench.results.store import Store, write_atomically
+from vitptq.bench.results.store import Store
 from vitptq.bench.run.cell_run import Run, run_cell
 
 
@@ -81,16 +81,6 @@ def test_record_under_another_name_is_refused(run: Run, record: Record) -> None:
 def test_left_over_temporary_files_are_not_read(run: Run, record: Record) -> None:
     (run.store.records_dir / f".{record.id}.json.abc.tmp").write_text("half")
     assert run.store.records() == [record]
-
-
-def test_full_disk_leaves_no_file_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(BadInput, match="No space left on device; free space"):
-        write_atomically(tmp_path / "x" / "file", b"data")
-    assert list((tmp_path / "x").iterdir()) == []
 
 
 def test_merging_is_copying(run: Run, record: Record, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Families of models: how each one's attention becomes two explicit products, and where its parts are.
+"""Families of models: how each one's attention becomes two products with operands, and where its parts are.
 
 A family is one module of this folder that defines `FAMILY`; a new one is found without a change here.
 """
@@ -95,7 +95,7 @@ class Family:
     name: str
     matches: Callable[[nn.Module], bool]
     attention: Mapping[type[nn.Module] | str, Callable[[Any, BitSpec], nn.Module]]
-    """For each attention class, the function that gives its form with two explicit products (same parameters). A class
+    """For each attention class, the function that gives its form with two products in slots (same parameters). A class
     of an optional package is given by its full name, so that the package is imported only where a model needs it."""
     stem: Callable[[Any], nn.Module]
     """The convolution that reads the image."""
@@ -108,8 +108,8 @@ class Family:
     """The layers that read attention probabilities, where it is not the product with the values alone."""
     bridges: Callable[[Any], list[Bridge]] = _nothing
     """Where convolutions hand over to attention; none in families that have no convolutions but the stem."""
-    fold: Callable[[Any], None] = _as_it_is
-    """Folds normalisations into convolutions, in place, before the operands are made explicit."""
+    fold_batch_norms: Callable[[Any], None] = _as_it_is
+    """Folds normalisations into convolutions, in place, before the operands are put in slots."""
     features: Callable[[Any, Tensor], Tensor | tuple[Tensor, ...]] = _call
     """Differentiable outputs for images (B, 3, H, W) without any task: logits, or a detector's or segmenter's feature
     maps. For data-free methods, which have no `calibration.forward`."""
@@ -119,7 +119,7 @@ class Family:
     """Children of the model that no prediction uses: they are left as they are, whatever the bit spec names."""
 
     def attention_form(self, module: nn.Module) -> Callable[[Any, BitSpec], nn.Module] | None:
-        """Return the function that makes `module` explicit, None where it is no attention of this family."""
+        """Return the function that prepares `module`, None where it is no attention of this family."""
         return self.attention.get(type(module)) or self.attention.get(full_name(module))
 
 
@@ -138,5 +138,5 @@ def family_of(model: nn.Module) -> Family:
     known = ", ".join(family.name for family in families())
     raise Unsupported(
         f"no operand map for {type(model).__name__}; families with one: {known}. "
-        "A new family is one file in methods/core/families/"
+        "A new family is one file in methods/core/model/families/"
     )

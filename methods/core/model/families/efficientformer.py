@@ -14,7 +14,7 @@ from vitptq.methods.core.model.families import Bridge, Family, NormReaders
 from vitptq.methods.core.model.operands import MatMul
 
 
-class ExplicitBiasAttention(nn.Module):
+class PreparedBiasAttention(nn.Module):
     """Attention with a bias per head and offset; Q K^T and A V as modules. Float output equals timm's up to rounding.
 
     The rows of `qkv` are ordered head by head, and within a head as queries, keys, values.
@@ -92,11 +92,11 @@ def _bridges(model: Any) -> list[Bridge]:
 FAMILY = Family(
     name="efficientformer",
     matches=lambda model: isinstance(model, EfficientFormer),
-    attention={Attention: ExplicitBiasAttention},
+    attention={Attention: PreparedBiasAttention},
     stem=lambda model: model.stem.conv1,
     after_gelu=_after_gelu,
     norm_readers=_norm_readers,
     blocks=_blocks,
     bridges=_bridges,
-    fold=fold_batch_norms,
+    fold_batch_norms=fold_batch_norms,
 )

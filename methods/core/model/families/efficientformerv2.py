@@ -14,7 +14,7 @@ from vitptq.methods.core.model.operands import MatMul
 
 
 class _MapAttention(nn.Module):
-    """What both attentions share: a bias per head and offset, and explicit products. Positions are the tokens."""
+    """What both attentions share: a bias per head and offset, and products in slots. Positions are the tokens."""
 
     attention_bias_idxs: Tensor
 
@@ -30,7 +30,8 @@ class _MapAttention(nn.Module):
 
     def tokens(self, x: Tensor) -> Tensor:
         """Arrange a map (B, heads * d, H, W) as (B, heads, H * W, d)."""
-        return x.flatten(2).unflatten(1, (self.num_heads, -1)).transpose(2, 3)
+        heads: Tensor = x.flatten(2).unflatten(1, (self.num_heads, -1))  # (B, heads, d, H * W)
+        return heads.transpose(2, 3)
 
     def scores(self, q: Tensor, k: Tensor) -> Tensor:
         """Return the biased scores of two maps, shape (B, heads, N_q, N_k)."""
@@ -44,7 +45,7 @@ class _MapAttention(nn.Module):
         return out.transpose(2, 3).reshape(like.shape)
 
 
-class ExplicitMapAttention(_MapAttention):
+class PreparedMapAttention(_MapAttention):
     """`Attention2d`: talking heads around the softmax, on a map that may be strided before and upsampled after.
 
     The second talking head mixes the probabilities of all heads with weights of either sign, so what meets the values
@@ -70,7 +71,7 @@ class ExplicitMapAttention(_MapAttention):
         return projected
 
 
-class ExplicitDownsampleAttention(_MapAttention):
+class PreparedDownsampleAttention(_MapAttention):
     """`Attention2dDownsample`: the queries come from a strided map, so the output has half the side."""
 
     def __init__(self, attention: Any, bits: BitSpec) -> None:
@@ -128,12 +129,12 @@ def _bridges(model: Any) -> list[Bridge]:
 FAMILY = Family(
     name="efficientformerv2",
     matches=lambda model: isinstance(model, EfficientFormerV2),
-    attention={Attention2d: ExplicitMapAttention, Attention2dDownsample: ExplicitDownsampleAttention},
+    attention={Attention2d: PreparedMapAttention, Attention2dDownsample: PreparedDownsampleAttention},
     stem=lambda model: model.stem.conv1.conv,
     after_gelu=_after_gelu,
     after_softmax=lambda model: [a.talking_head2 for a in _attentions(model) if hasattr(a, "talking_head2")],
     norm_readers=lambda model: [],  # batch normalisation throughout
     blocks=_blocks,
     bridges=_bridges,
-    fold=fold_batch_norms,
+    fold_batch_norms=fold_batch_norms,
 )

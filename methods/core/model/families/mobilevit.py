@@ -11,7 +11,7 @@ from torch import nn
 
 from vitptq.methods.core.model.batch_norm import fold_batch_norms
 from vitptq.methods.core.model.families import Bridge, Family, NormReaders
-from vitptq.methods.core.model.families.vit import ExplicitAttention
+from vitptq.methods.core.model.families.vit import PreparedAttention
 
 
 def hybrid_blocks(model: Any, kind: type[nn.Module]) -> list[tuple[str, Any]]:
@@ -73,12 +73,12 @@ def _norm_readers(model: Any) -> list[NormReaders]:
 FAMILY = Family(
     name="mobilevit",
     matches=_matches,
-    attention={Attention: ExplicitAttention},
+    attention={Attention: PreparedAttention},
     stem=lambda model: model.stem.conv,
     # the published models use SiLU, whose negative side is deeper than GELU's
     after_gelu=lambda model: [b.mlp.fc2 for b in _transformer_blocks(model) if isinstance(b.mlp.act, nn.GELU)],
     norm_readers=_norm_readers,
     blocks=lambda model: byob_units(model, MobileVitBlock),
     bridges=lambda model: bridges(model, MobileVitBlock, "transformer.0.attn.qkv"),
-    fold=fold_batch_norms,
+    fold_batch_norms=fold_batch_norms,
 )

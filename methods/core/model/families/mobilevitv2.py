@@ -30,5 +30,5 @@ FAMILY = Family(
     norm_readers=lambda model: [],  # group normalisations, which feed convolutions
     blocks=lambda model: byob_units(model, MobileVitV2Block),
     bridges=lambda model: bridges(model, MobileVitV2Block, "transformer.0.attn.qkv_proj"),
-    fold=fold_batch_norms,
+    fold_batch_norms=fold_batch_norms,
 )

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from vitptq.methods.core.model.families import Family, NormReaders, layer_norm
-from vitptq.methods.core.model.families.swin import ExplicitWindowAttention
+from vitptq.methods.core.model.families.swin import PreparedWindowAttention
 from vitptq.methods.core.model.openmmlab import (
     backbone_of,
     behind_gelu,
@@ -55,7 +55,7 @@ def _blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
 FAMILY = Family(
     name="openmmlab swin",
     matches=has_backbone(*(f"{module}.SwinTransformer" for module in MODULES)),
-    attention={f"{module}.WindowMSA": ExplicitWindowAttention for module in MODULES},
+    attention={f"{module}.WindowMSA": PreparedWindowAttention for module in MODULES},
     stem=lambda model: backbone_of(model).patch_embed.projection,
     after_gelu=lambda model: [reader for block in _swin_blocks(model) for reader in behind_gelu(block.ffn)],
     norm_readers=_norm_readers,

@@ -24,7 +24,7 @@ from vitptq.methods.core.model.operands import MatMul
 MODULE = "mmseg.models.backbones.vit"
 
 
-class ExplicitSelfAttention(nn.Module):
+class PreparedSelfAttention(nn.Module):
     """mmcv's MultiheadAttention, attending to itself, with Q K^T and A V as modules.
 
     The joint weight of torch's MultiheadAttention becomes a linear layer `qkv`. Float output equals mmcv's up to
@@ -81,7 +81,7 @@ def _blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
 FAMILY = Family(
     name="openmmlab vit",
     matches=has_backbone(f"{MODULE}.VisionTransformer"),
-    attention={"mmcv.cnn.bricks.transformer.MultiheadAttention": ExplicitSelfAttention},
+    attention={"mmcv.cnn.bricks.transformer.MultiheadAttention": PreparedSelfAttention},
     stem=lambda model: backbone_of(model).patch_embed.projection,
     after_gelu=lambda model: [reader for layer in backbone_of(model).layers for reader in behind_gelu(layer.ffn)],
     norm_readers=_norm_readers,

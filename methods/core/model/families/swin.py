@@ -12,7 +12,7 @@ from vitptq.methods.core.model.families import Family, NormReaders, layer_norm, 
 from vitptq.methods.core.model.operands import MatMul, shifted
 
 
-class ExplicitWindowAttention(nn.Module):
+class PreparedWindowAttention(nn.Module):
     """Window attention with Q K^T and A V as modules. Float output equals timm's and OpenMMLab's up to rounding."""
 
     relative_position_index: Tensor
@@ -41,7 +41,8 @@ class ExplicitWindowAttention(nn.Module):
 
     def position_bias(self) -> Tensor:
         """Return the relative position bias, shape (heads, N, N)."""
-        return self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
+        bias: Tensor = self.relative_position_bias_table[self.relative_position_index]  # (N, N, heads)
+        return bias.permute(2, 0, 1)
 
 
 def _blocks(model: Any) -> list[tuple[str, nn.Module]]:
@@ -77,7 +78,7 @@ def _merges_before_norm(model: Any) -> bool:
 FAMILY = Family(
     name="swin",
     matches=lambda model: isinstance(model, SwinTransformer) and _merges_before_norm(model),
-    attention={WindowAttention: ExplicitWindowAttention},
+    attention={WindowAttention: PreparedWindowAttention},
     stem=lambda model: model.patch_embed.proj,
     after_gelu=lambda model: [block.mlp.fc2 for block in _swin_blocks(model)],
     norm_readers=_norm_readers,

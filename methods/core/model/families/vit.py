@@ -14,7 +14,7 @@ from vitptq.methods.core.model.families import Family, NormReaders, layer_norm, 
 from vitptq.methods.core.model.operands import MatMul
 
 
-class ExplicitAttention(nn.Module):
+class PreparedAttention(nn.Module):
     """Self-attention with Q K^T and A V as modules. Float output equals timm's up to rounding."""
 
     def __init__(self, attention: Attention, bits: BitSpec) -> None:
@@ -38,7 +38,8 @@ class ExplicitAttention(nn.Module):
         if attn_mask is not None:
             scores = scores + attn_mask
         out = self.av(scores.softmax(dim=-1), v)
-        return self.proj(self.norm(out.transpose(1, 2).flatten(2)))
+        projected: Tensor = self.proj(self.norm(out.transpose(1, 2).flatten(2)))
+        return projected
 
 
 def _norm_readers(model: Any) -> list[NormReaders]:
@@ -62,7 +63,7 @@ def _matches(model: nn.Module) -> bool:
 FAMILY = Family(
     name="vit",
     matches=_matches,
-    attention={Attention: ExplicitAttention},
+    attention={Attention: PreparedAttention},
     stem=lambda model: model.patch_embed.proj,
     after_gelu=lambda model: [block.mlp.fc2 for block in model.blocks],
     norm_readers=_norm_readers,

@@ -1,4 +1,4 @@
-"""Hybrid families: folded and explicit on the real timm architectures, with random weights at their real input size."""
+"""Hybrid families: folded and prepared on the real timm architectures, with random weights at their real input size."""
 
 from __future__ import annotations
 
@@ -15,11 +15,9 @@ from vitptq.bench.bits import BitSpec
 from vitptq.bench.contracts.method import Calibration, InputSpec
 from vitptq.bench.run.adapter_check import CPU
 from vitptq.bench.run.audit import audit
-from vitptq.methods.core.model.batch_norm import fold_batch_norm
 from vitptq.methods.core.model.families import family_of
-from vitptq.methods.core.model.operands import Operand
+from vitptq.methods.core.model.operands import Operand, watching
 from vitptq.methods.core.model.prepare import prepare
-from vitptq.methods.core.ranges.observers import watching
 from vitptq.methods.easyquant import EasyQuant
 from vitptq.methods.fq_vit import FQViT
 from vitptq.methods.minmax import MinMax
@@ -106,14 +104,10 @@ def test_layers_behind_a_gelu_are_those_that_read_one(name: str, model: nn.Modul
         if any(x.data_ptr() == y.data_ptr() for y in outputs):
             behind.add(operand.name)
 
-    watching(net.operands, watch, lambda: net.run(Images(SIDES[name])))
+    with watching(net.operands, watch):
+        net.run(Images(SIDES[name]))
     assert {name for name, operand in net.operands.items() if operand.role == "gelu"} == behind
     assert len(behind) == {"efficientformer_l1": 15, "efficientformerv2_s0": 35}.get(name, 0)
-
-
-def test_no_batch_norm_stays_behind_a_convolution(name: str, model: nn.Module) -> None:
-    left = [n for n, m in prepare(model, BITS).model.named_modules() if isinstance(m, nn.BatchNorm2d)]
-    assert left == (["norm"] if name.startswith("efficientformerv2") else [])  # that one is followed by the pooling
 
 
 @pytest.mark.slow
@@ -151,63 +145,12 @@ def test_norm_readers_read_the_norm_and_nothing_else(name: str, model: nn.Module
     assert all(read) and len(read) == len(pairs)
 
 
-def test_bridges_by_name(name: str, model: nn.Module) -> None:
-    found = prepare(model, BITS).bridges()
-    stage = "stages.3.blocks"
-    expected = {
-        "mobilevit_xxs": [(f"stages.{i}.1.conv_1x1", f"stages.{i}.1.transformer.0.attn.qkv") for i in (2, 3, 4)],
-        "mobilevitv2_050": [(f"stages.{i}.1.conv_1x1", f"stages.{i}.1.transformer.0.attn.qkv_proj") for i in (2, 3, 4)],
-        "efficientformer_l1": [(f"{stage}.2.mlp.fc2", f"{stage}.4.token_mixer.qkv")],
-        "efficientformerv2_s0": [
-            (f"{before}.mlp.fc2.conv", *(f"{after}.token_mixer.{side}.conv" for side in "qkv"))
-            for before, after in (("stages.2.blocks.3", "stages.2.blocks.4"), (f"{stage}.1", f"{stage}.2"))
-        ],
-    }[name]
-    assert [bridge.members for bridge in found] == expected
-    for bridge in found:
-        assert all(member.startswith(f"{bridge.inside}.") for member in bridge.members)
-        assert set(bridge.outputs) < set(bridge.members)
-
-
-@pytest.mark.parametrize(
-    ("name", "members"),
-    [
-        ("efficientformer_l3", [("stages.3.blocks.1.mlp.fc2", "stages.3.blocks.3.token_mixer.qkv")]),
-        ("efficientformer_l7", [("stages.3.downsample.conv", "stages.3.blocks.1.token_mixer.qkv")]),
-    ],
-)
-def test_bridge_of_larger_efficientformers(name: str, members: list[tuple[str, ...]]) -> None:
-    with torch.device("meta"):
-        model = timm.create_model(name, pretrained=False)
-    assert [bridge.members for bridge in family_of(model).bridges(model)] == members
-
-
-def test_model_that_ran_with_gradients_can_be_copied() -> None:
-    model = timm.create_model("efficientformerv2_s0", img_size=64, pretrained=False).eval()
-    model(torch.randn(1, 3, 64, 64))  # keeps attention biases that belong to a graph
-    assert prepare(model, BITS).model is not model
-
-
 def test_original_model_is_left_alone(model: nn.Module) -> None:
     before = {key: value.clone() for key, value in model.state_dict().items()}
     kinds = [(type(module), getattr(module, "inplace", None)) for module in model.modules()]
     prepare(model, BITS)
     assert [(type(module), getattr(module, "inplace", None)) for module in model.modules()] == kinds
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-
-
-def test_one_fold_by_hand() -> None:
-    convolution, norm = nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1, eps=0.0).eval()
-    with torch.no_grad():
-        convolution.weight.fill_(3)
-        convolution.bias.fill_(1)
-        norm.weight.fill_(2)
-        norm.bias.fill_(0.5)
-        norm.running_mean.fill_(5)
-        norm.running_var.fill_(4)
-        fold_batch_norm(convolution, norm)
-    assert convolution.weight.item() == 3  # 3 * 2 / sqrt(4)
-    assert convolution.bias.item() == -3.5  # (1 - 5) * 2 / sqrt(4) + 0.5
 
 
 @pytest.mark.slow

@@ -16,8 +16,6 @@ from vitptq.methods.core.ranges.estimation import (
     sorted_quantile,
 )
 from vitptq.methods.core.ranges.shrunk import least_error_range, shrunk
-from vitptq.methods.ema import MovingAverage
-from vitptq.methods.percentile import MovingPercentile
 
 
 def test_quantile_agrees_with_torch() -> None:
@@ -68,23 +66,6 @@ def test_ranges_are_nested() -> None:
     x = torch.randn(1, 100_000)
     for low, high in (percentile(x, 0.999), least_error_range(x, 4)):
         assert x.min() <= low.item() < high.item() <= x.max()
-
-
-def test_moving_average_by_hand() -> None:
-    observer = MovingAverage(0.01)
-    for batch in ([-1.0, 2.0], [-3.0, 12.0]):
-        observer.see(torch.tensor([batch]), bits=4, last=False)
-    low, high = observer.range()
-    assert low.item() == pytest.approx(-1.02)
-    assert high.item() == pytest.approx(2.1)
-
-
-def test_moving_percentile_starts_at_the_first_batch() -> None:
-    observer = MovingPercentile(0.9, 0.01)
-    x = torch.arange(101.0)[None]
-    observer.see(x, bits=4, last=True)
-    assert observer.range()[0].item() == pytest.approx(10)
-    assert observer.range()[1].item() == pytest.approx(90)
 
 
 def test_squared_error_falls_about_four_times_per_bit() -> None:

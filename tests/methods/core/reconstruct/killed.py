@@ -10,7 +10,7 @@ from vitptq.bench.bits import BitSpec
 from vitptq.bench.contracts import reporting
 from vitptq.bench.run.adapter_check import RandomImages, two_block_models
 from vitptq.methods.core.reconstruct import Settings, Unit, all_units, reconstruct, squared_error
-from vitptq.methods.core.reconstruct.base import calibrated
+from vitptq.methods.core.reconstruct.least_error_start import calibrated
 
 SETTINGS = Settings(iterations=6, batch=4, weight_rate=0.05, scale_rate=1e-2, seed=1)
 

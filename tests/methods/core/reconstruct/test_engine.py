@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.methods.core.reconstruct.sizes_model import UNITS, Sizes, stages
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.contracts import reporting
 from vitptq.bench.run.adapter_check import RandomImages, two_block_models
 from vitptq.methods.core.model.prepare import PreparedModel
-from vitptq.methods.core.reconstruct import Settings, all_units, block_units, layer_units, reconstruct
-from vitptq.methods.core.reconstruct.base import calibrated
+from vitptq.methods.core.reconstruct import (
+    Settings,
+    StepTensors,
+    Unit,
+    all_units,
+    block_units,
+    layer_units,
+    reconstruct,
+    squared_error,
+)
+from vitptq.methods.core.reconstruct.least_error_start import calibrated
 
 BITS = BitSpec(3, 3)
 FAST = Settings(iterations=20, batch=4, weight_rate=2e-2, scale_rate=1e-3, seed=3)
+SHORT = Settings(iterations=4, batch=4, weight_rate=0.05, scale_rate=1e-2, seed=3)
 
 
 def nets(name: str = "ViT", bits: BitSpec = BITS) -> tuple[PreparedModel, PreparedModel]:
@@ -169,3 +181,81 @@ def test_progress_tells_block_loss_and_time(monkeypatch: pytest.MonkeyPatch) -> 
     step, done, total = said[-1]
     assert re.fullmatch(r"reconstruction: block 2/2, loss [\d.e-]+, 0 s left", step)
     assert done == total == 40
+
+
+def test_units_with_nested_arguments_and_several_sizes_are_trained() -> None:
+    net, twin = stages()
+    before = states(net)
+    results = reconstruct(net, twin, Sizes(), replace(SHORT, iterations=15), units=UNITS)
+    assert [r.name for r in results] == UNITS
+    assert sum(r.after["loss"] < r.before["loss"] for r in results) >= 3
+    assert any(not torch.equal(before[n], x) for n, x in states(net).items())
+
+
+def inputs_of(unit: Unit) -> Tensor:
+    assert unit.inputs is not None
+    return unit.inputs.groups[0][0].clone()
+
+
+@pytest.mark.parametrize(("disturbed", "changes"), [("blocks.0.mlp.fc2", True), ("blocks.1.mlp.fc2", False)])
+def test_quantised_inputs_depend_on_earlier_units_only(disturbed: str, changes: bool) -> None:
+    found = []
+    for factor in (1.0, 1.5):
+        net, twin = calibrated(two_block_models()["ViT"], RandomImages(), BITS)
+        with torch.no_grad():
+            net.model.get_submodule(disturbed).weight.mul_(factor)  # type: ignore[operator, union-attr]
+
+        def keep(unit: Unit) -> Any:
+            if unit.name == "blocks.1":
+                found.append(inputs_of(unit))
+            return squared_error(unit)
+
+        reconstruct(net, twin, RandomImages(), replace(SHORT, iterations=0), loss=keep)
+    assert torch.equal(*found) != changes
+
+
+def test_linked_inputs_are_those_of_a_whole_forward_pass() -> None:
+    seen: dict[str, Tensor] = {}
+    net, twin = calibrated(two_block_models()["ViT"], RandomImages(), BITS)
+
+    def keep(unit: Unit) -> Any:
+        expected: list[Tensor] = []
+
+        def enter(module: nn.Module, args: Any) -> None:
+            expected.append(args[0].detach().clone())
+
+        handle = unit.module.register_forward_pre_hook(enter)
+        with torch.no_grad():
+            net.model(next(RandomImages().batches()))
+        handle.remove()
+        seen[unit.name] = inputs_of(unit)
+        assert torch.equal(seen[unit.name], expected[0])
+        return squared_error(unit)
+
+    reconstruct(net, twin, RandomImages(), SHORT, loss=keep, units=all_units(net))
+    assert len(seen) == 4
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("no room"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_batches_are_split_where_memory_runs_out(error: Exception) -> None:
+    sizes: list[int] = []
+
+    def short(unit: Unit) -> Any:
+        plain = squared_error(unit)
+
+        def loss(seen: StepTensors) -> Any:
+            if seen.output.requires_grad:
+                sizes.append(len(seen.output))
+                if len(seen.output) > 2:
+                    raise error
+            return plain(seen)
+
+        return loss
+
+    net, twin = calibrated(two_block_models()["ViT"], RandomImages(), BITS)
+    with reporting.listening() as heard:
+        reconstruct(net, twin, RandomImages(), replace(SHORT, batch=8), loss=short)
+    assert max(sizes[3:]) == 2 and sizes[:3] == [8, 4, 2]
+    assert heard.notes == ["memory ran out: batches of 8 were computed in 4 parts, their gradients added"]

@@ -14,8 +14,8 @@ from vitptq.bench.bits import BitSpec
 from vitptq.bench.errors import Unsupported
 from vitptq.bench.run.adapter_check import RandomImages, two_block_models
 from vitptq.methods.core.model.families import Mlp
+from vitptq.methods.core.model.operands import watching
 from vitptq.methods.core.model.prepare import PreparedModel, prepare
-from vitptq.methods.core.ranges.observers import watching
 from vitptq.methods.core.reconstruct import Settings, StepTensors
 from vitptq.methods.core.reconstruct.relu_mlp import mlp_error, mlps_of, reconstruct_mlps, upper_bounds, with_relu
 from vitptq.tasks.mini.models.classifiers import mini_mobilevit
@@ -26,7 +26,7 @@ BITS = BitSpec(4, 4)
 def settings(steps: int) -> Settings:
     return Settings(
         iterations=steps, batch=8, weights="ste", weight_rate=2e-3, weight_schedule="cosine", biases=True,
-        scales=False, input="float", keep=1.0, term_weights={"clamped": 2.0},
+        scales=False, input="float", quantised_probability=1.0, term_weights={"clamped": 2.0},
     )  # fmt: skip
 
 
@@ -42,7 +42,8 @@ def wide(name: str) -> nn.Module:
 def hidden(net: PreparedModel, mlps: list[Mlp]) -> list[Tensor]:
     found: list[Tensor] = []
     slots = {m.second: net.operands[f"{m.second}.input_operand"] for m in mlps}
-    watching(slots, lambda operand, x: found.append(x.detach()), lambda: net.run(RandomImages()))
+    with watching(slots, lambda operand, x: found.append(x.detach())):
+        net.run(RandomImages())
     return found
 
 

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from vitptq.bench.bits import FLOAT_BITS
 from vitptq.bench.errors import BadInput
 from vitptq.methods.core.model.operands import Layer, Operand
-from vitptq.methods.core.reconstruct.dropping import Activation, mixed
 from vitptq.methods.core.reconstruct.losses import Loss, StepTensors, Terms
-from vitptq.methods.core.reconstruct.rounding import AdaRound, Fixed, TrainableQuantizer, beta_at, regularise
 from vitptq.methods.core.reconstruct.settings import Settings
+from vitptq.methods.core.reconstruct.trainable_activation import TrainableActivation, mixed
+from vitptq.methods.core.reconstruct.trainable_quantizer import TrainableQuantizer
+from vitptq.methods.core.reconstruct.trainable_weight import AdaRoundWeight, FixedWeight, beta_at, regularise
 from vitptq.methods.core.reconstruct.unit import Unit
 
 FIRST_FLOOR = 1e-12
@@ -37,10 +38,10 @@ class Trainer:
         seed = (settings.seed * 1_000_003 + unit.number) % 2**63
         self.order = torch.Generator().manual_seed(seed)
         self.generator = torch.Generator(device).manual_seed(seed)
-        self.mix = partial(mixed, keep=settings.mix, generator=self.generator)
-        self.rounded: dict[Operand, AdaRound] = {}
-        self.dropped: dict[Operand, Activation] = {}
-        self.fixed: dict[Operand, Fixed] = {}
+        self.mix = partial(mixed, probability=settings.quantised_input_probability, generator=self.generator)
+        self.rounded: dict[Operand, AdaRoundWeight] = {}
+        self.dropped: dict[Operand, TrainableActivation] = {}
+        self.fixed: dict[Operand, FixedWeight] = {}
         self.plain: list[nn.Parameter] = []
         self.first: dict[str, Tensor] = {}
         self.scaler = torch.amp.GradScaler(device.type, enabled=settings.autocast == "fp16")  # type: ignore[attr-defined]
@@ -58,18 +59,18 @@ class Trainer:
                 continue
             assert not isinstance(quantizer, TrainableQuantizer), f"{operand.name} is in training already"
             if operand.role != "weight":
-                self.dropped[operand] = operand.quantizer = Activation(
+                self.dropped[operand] = operand.quantizer = TrainableActivation(
                     quantizer,
-                    self.settings.keep,
+                    self.settings.quantised_probability,
                     self.generator,
                     learn=self.settings.scales,
                     nonnegative=operand.role == "softmax",
                 )
             elif self.settings.weights == "adaround":
-                self.rounded[operand] = AdaRound(quantizer, self.unit.net.weight(operand).detach())
+                self.rounded[operand] = AdaRoundWeight(quantizer, self.unit.net.weight(operand).detach())
                 operand.quantizer = self.rounded[operand]
             elif self.settings.weights == "fixed":
-                self.fixed[operand] = Fixed(quantizer, self.unit.net.weight(operand).detach())
+                self.fixed[operand] = FixedWeight(quantizer, self.unit.net.weight(operand).detach())
                 operand.quantizer = self.fixed[operand]
         self.plain += list(_parameters(self.unit.module, self.settings))
         for parameter in self.plain:
@@ -147,7 +148,9 @@ class Trainer:
         total = None
         for part in rows.tensor_split(min(self.parts, len(rows))):
             with self._autocast():
-                seen = self.unit.see(group, part, numbers(self.unit, group, part), self.mix, self.settings.input)
+                seen = self.unit.step_tensors(
+                    group, part, numbers(self.unit, group, part), self.mix, self.settings.input
+                )
             terms = named(self.loss(seen))
             value = self._total(terms) * (len(part) / len(rows))
             self.scaler.scale(value).backward()
@@ -212,7 +215,7 @@ def errors(unit: Unit, settings: Settings, loss: Loss) -> dict[str, float]:
     sums: dict[str, Tensor] = {}
     for group, size in enumerate(unit.plan.sizes):
         for rows in torch.arange(size).split(min(EVALUATION_BATCH, settings.batch)):
-            seen: StepTensors = unit.see(group, rows, numbers(unit, group, rows), _never, source)
+            seen: StepTensors = unit.step_tensors(group, rows, numbers(unit, group, rows), _never, source)
             for name, term in named(loss(seen)).items():
                 sums[name] = sums.get(name, torch.zeros_like(term)) + term * len(rows)
     return {name: float(value) / unit.plan.samples for name, value in sums.items()}

@@ -1,6 +1,7 @@
 """What stands in the activation slots of a unit while it is trained: dropping (QDrop) and learned scales (LSQ).
 
-QDrop (Wei et al., arXiv 2203.05740): each value is quantised with probability `keep` and else passes in float. The
+QDrop (Wei et al., arXiv 2203.05740): while a unit is trained, each value is quantised with a probability and
+else passes in float. The
 gradient of a scale s is that of LSQ (Esser et al., arXiv 1902.08153): straight-through for the rounding, so that
 dx^/ds is round(x/s) - x/s inside the range and the clipped code outside.
 """
@@ -9,24 +10,25 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vitptq.bench.contracts.quantizer import Quantizer
+from vitptq.methods.core.quantizers.autograd import applied
 from vitptq.methods.core.quantizers.uniform import SCALE_FLOOR, Uniform
-from vitptq.methods.core.reconstruct.rounding import TrainableQuantizer
+from vitptq.methods.core.reconstruct.trainable_quantizer import TrainableQuantizer
 
 
-def mask(like: Tensor, keep: float, generator: torch.Generator) -> Tensor:
-    """Return ones with probability `keep` and zeros elsewhere, in the shape and type of `like`.
+def mask(like: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+    """Return ones with probability `probability` and zeros elsewhere, in the shape and type of `like`.
 
     Floats, because a CPU interpolates by them twelve times faster than it selects by booleans. For one half, eight
     numbers are read off each random byte, which is much faster than drawing each.
     """
-    if like.device.type != "cpu" or keep != 0.5:
-        return (torch.rand(like.shape, device=like.device, generator=generator) < keep).to(like.dtype)
+    if like.device.type != "cpu" or probability != 0.5:
+        return (torch.rand(like.shape, device=like.device, generator=generator) < probability).to(like.dtype)
     count = like.numel()
     words = torch.empty(-(-count // 64), dtype=torch.int64).random_(-(2**63), None, generator=generator)
     ones = _bits().index_select(0, words.view(torch.uint8).int()).view(torch.uint8)
@@ -39,15 +41,15 @@ def _bits() -> Tensor:
     return ((torch.arange(256)[:, None] >> torch.arange(8)) & 1).to(torch.uint8).view(torch.int64).view(-1)
 
 
-def mixed(quantised: Tensor, plain: Tensor, keep: float, generator: torch.Generator) -> Tensor:
-    """Return `quantised` with probability `keep`, else `plain`, value by value; exact."""
-    if keep == 1:
+def mixed(quantised: Tensor, plain: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+    """Return `quantised` with probability `probability`, else `plain`, value by value; exact."""
+    if probability == 1:
         return quantised
     # torch.lerp returns its ends exactly where the weight is 0 or 1
-    return torch.lerp(plain, quantised, mask(plain, keep, generator))
+    return torch.lerp(plain, quantised, mask(plain, probability, generator))
 
 
-class Activation(TrainableQuantizer):
+class TrainableActivation(TrainableQuantizer):
     """One activation slot in training: drops, and gives a uniform grid's scale its gradient if that is learned.
 
     Of another quantizer, the buffers named in its attribute `learned` are trained; its `quantise` must have a
@@ -55,10 +57,17 @@ class Activation(TrainableQuantizer):
     """
 
     def __init__(
-        self, inner: Quantizer, keep: float, generator: torch.Generator, *, learn: bool, nonnegative: bool = False
+        self,
+        inner: Quantizer,
+        quantised_probability: float,
+        generator: torch.Generator,
+        *,
+        learn: bool,
+        nonnegative: bool = False,
     ) -> None:
         super().__init__(inner)
-        self.keep, self.generator, self.nonnegative = keep, generator, nonnegative
+        self.quantised_probability = quantised_probability
+        self.generator, self.nonnegative = generator, nonnegative
         self.low: Any = 0
         self.high: Any = 0
         if isinstance(inner, Uniform):
@@ -77,13 +86,13 @@ class Activation(TrainableQuantizer):
         grid = self.inner
         if not isinstance(grid, Uniform):
             x = x.contiguous()  # a view into queries, keys and values makes all that follows slower
-            return mixed(grid.quantise(x), x, self.keep, self.generator)
-        chosen = None if self.keep == 1 else mask(x, self.keep, self.generator)
+            return mixed(grid.quantise(x), x, self.quantised_probability, self.generator)
+        chosen = None if self.quantised_probability == 1 else mask(x, self.quantised_probability, self.generator)
         low, high = self.low, self.high
         if isinstance(low, Tensor):
             low, high = grid._like(x, low), grid._like(x, high)
-        # cast: an autograd function's apply is untyped
-        return cast(Tensor, _Quantise.apply(x, grid._like(x, grid.scale), low, high, chosen, self.nonnegative))
+
+        return applied(_Quantise, x, grid._like(x, grid.scale), low, high, chosen, self.nonnegative)
 
     @torch.no_grad()
     def guard(self) -> None:

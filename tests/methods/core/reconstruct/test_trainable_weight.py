@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,7 +12,15 @@ from torch import Tensor
 from vitptq.bench.errors import Unsupported
 from vitptq.methods.core.quantizers.log import Log2
 from vitptq.methods.core.quantizers.uniform import Uniform
-from vitptq.methods.core.reconstruct.rounding import AdaRound, Fixed, beta_at, h, regularise, regulariser, start
+from vitptq.methods.core.reconstruct.trainable_weight import (
+    AdaRoundWeight,
+    FixedWeight,
+    beta_at,
+    h,
+    regularise,
+    regulariser,
+    start,
+)
 
 
 def grid(weight: Tensor, bits: int = 3, *, shrink: float = 1.0) -> Uniform:
@@ -62,7 +71,7 @@ def test_beta_waits_and_falls_linearly_to_its_end() -> None:
 def test_soft_weights_start_at_the_float_ones_within_the_range(shrink: float) -> None:
     weight = weights()
     quantizer = grid(weight, shrink=shrink)
-    form = AdaRound(quantizer, weight)
+    form = AdaRoundWeight(quantizer, weight)
     steps = weight / quantizer.scale[:, None] + quantizer.zero_point[:, None]
     inside = (steps >= 0) & (steps <= 7)
     soft = form(weight)
@@ -74,7 +83,7 @@ def test_hard_weights_start_at_plain_rounding_and_stay_within_one_step() -> None
     weight = torch.nn.Parameter(weights(), requires_grad=False)
     quantizer = grid(weight, shrink=0.6)
     nearest = quantizer(weight)
-    form = AdaRound(quantizer, weight)
+    form = AdaRoundWeight(quantizer, weight)
     hard = torch.nn.Parameter(weight.clone(), requires_grad=False)
     form.harden(hard)
     torch.testing.assert_close(quantizer(hard), nearest)
@@ -91,7 +100,7 @@ def test_hard_weights_start_at_plain_rounding_and_stay_within_one_step() -> None
 
 def test_gradient_of_alpha_against_finite_differences() -> None:
     weight = weights(torch.float64)
-    form = AdaRound(grid(weight, shrink=0.6), weight)
+    form = AdaRoundWeight(grid(weight, shrink=0.6), weight)
     mix = torch.randn(weight.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
     def value(alpha: Tensor) -> Tensor:
@@ -103,10 +112,33 @@ def test_gradient_of_alpha_against_finite_differences() -> None:
 
 def test_only_uniform_grids_can_be_rounded() -> None:
     with pytest.raises(Unsupported, match="not Log2"):
-        AdaRound(Log2(3, torch.tensor(1.0)), weights())
+        AdaRoundWeight(Log2(3, torch.tensor(1.0)), weights())
 
 
 def test_fixed_weights_are_those_of_the_quantizer() -> None:
     weight = weights()
     quantizer = grid(weight)
-    assert torch.equal(Fixed(quantizer, weight)(weight), quantizer(weight))
+    assert torch.equal(FixedWeight(quantizer, weight)(weight), quantizer(weight))
+
+
+DOUBLE = torch.float64
+
+
+def slope(value: Callable[[float], Tensor], at: float, step: float = 1e-6) -> Tensor:
+    """Return the central difference."""
+    return (value(at + step) - value(at - step)) / (2 * step)
+
+
+@pytest.mark.parametrize("beta", [2.0, 5.5, 20.0])
+def test_regulariser(beta: float) -> None:
+    alpha = torch.linspace(-3, 3, 31, dtype=DOUBLE)
+    alpha.grad = torch.zeros_like(alpha)
+    regularise(alpha, beta, 0.3)
+    for place in range(len(alpha)):
+        moved = alpha.detach().clone()
+
+        def value(x: float, moved: Tensor = moved, place: int = place) -> Tensor:
+            moved[place] = x
+            return 0.3 * regulariser(moved, beta)
+
+        torch.testing.assert_close(alpha.grad[place], slope(value, alpha[place].item()), atol=1e-7, rtol=1e-5)

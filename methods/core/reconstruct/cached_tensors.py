@@ -15,7 +15,7 @@ SHARE = 4
 """Device memory is used for a cache only where this many times as much is free: training needs the rest."""
 
 
-class Memory:
+class CacheMemory:
     """Hands out tensors: on a GPU with room to spare there, else in host memory up to `budget` bytes, else in files.
 
     A file is unlinked as soon as it is mapped, so that nothing stays behind however the process ends.
@@ -47,7 +47,7 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Entry:
+class CallRows:
     """Where the images of one call of a unit are: rows `start` to `stop` of a group of equal shapes."""
 
     group: int
@@ -59,16 +59,16 @@ class Entry:
     """The number of its first image among all samples of the unit."""
 
 
-class Samples:
+class CachedTensors:
     """The tensors of one unit's input or output for all calibration images, joined group by group."""
 
-    def __init__(self, memory: Memory, sizes: Sequence[int]) -> None:
+    def __init__(self, memory: CacheMemory, sizes: Sequence[int]) -> None:
         """Prepare for groups of these many images."""
         self.memory, self.sizes = memory, sizes
         self.groups: list[list[Tensor]] = [[] for _ in sizes]
 
     @torch.no_grad()
-    def write(self, entry: Entry, tensors: Sequence[Tensor]) -> None:
+    def write(self, entry: CallRows, tensors: Sequence[Tensor]) -> None:
         """Keep the tensors of one call."""
         group = self.groups[entry.group]
         if not group:
@@ -77,7 +77,7 @@ class Samples:
         for kept, x in zip(group, tensors, strict=True):
             kept[entry.start : entry.stop].copy_(x)
 
-    def read(self, entry: Entry, device: torch.device) -> list[Tensor]:
+    def read(self, entry: CallRows, device: torch.device) -> list[Tensor]:
         """Return the tensors of one call."""
         return [kept[entry.start : entry.stop].to(device) for kept in self.groups[entry.group]]
 
@@ -85,9 +85,9 @@ class Samples:
         """Return a mini-batch: these rows of a group; `rows` is on the CPU."""
         return [kept.index_select(0, rows.to(kept.device)).to(device) for kept in self.groups[group]]
 
-    def pick(self, places: Sequence[int]) -> Samples:
+    def pick(self, places: Sequence[int]) -> CachedTensors:
         """Return the same samples with these of their tensors, in this order; no copy."""
-        new = Samples(self.memory, self.sizes)
+        new = CachedTensors(self.memory, self.sizes)
         new.groups = [[group[place] for place in places] if group else [] for group in self.groups]
         return new
 

@@ -1,4 +1,4 @@
-"""What stands in the weight slots of a unit while it is trained.
+"""The quantizers of a unit's weights while it is trained: fixed, or with AdaRound's soft rounding.
 
 AdaRound (Nagel et al., arXiv 2004.10568, equations 22 to 24): each weight is rounded down or up,
 W^ = s clamp(floor(W/s) + h(a), low, high), with h(a) = clip(1.2 sigmoid(a) - 0.1, 0, 1) while it is learned.
@@ -6,48 +6,22 @@ W^ = s clamp(floor(W/s) + h(a), low, high), with h(a) = clip(1.2 sigmoid(a) - 0.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vitptq.bench.contracts.quantizer import Quantizer
 from vitptq.bench.errors import Unsupported
+from vitptq.methods.core.quantizers.autograd import applied
 from vitptq.methods.core.quantizers.uniform import Uniform
+from vitptq.methods.core.reconstruct.trainable_quantizer import TrainableQuantizer
 
 ZETA, GAMMA = 1.1, -0.1
 """How far the sigmoid is stretched, so that h reaches 0 and 1."""
 
 
-class TrainableQuantizer(Quantizer):
-    """Base of what stands in a slot during training only; a slot must never keep one."""
-
-    inner: Quantizer
-
-    def __init__(self, inner: Quantizer) -> None:
-        super().__init__(inner.bits)
-        # not registered: the training form must not show up in the unit's state
-        self.__dict__["inner"] = inner
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return `x` as it is while training; never kept between calls."""
-        return self.quantise(x)
-
-    @property
-    def granularity(self) -> str:
-        """Name what shares one grid."""
-        return self.inner.granularity
-
-    def grid(self) -> Tensor:
-        """Return the grid that values will be on after training."""
-        return self.inner.grid()
-
-    def groups(self, x: Tensor) -> Tensor:
-        """Arrange `x` as the grid is."""
-        return self.inner.groups(x)
-
-
-class Fixed(TrainableQuantizer):
+class FixedWeight(TrainableQuantizer):
     """A weight that is not trained: quantised once."""
 
     def __init__(self, inner: Quantizer, weight: Tensor) -> None:
@@ -60,7 +34,7 @@ class Fixed(TrainableQuantizer):
         return self.value
 
 
-class AdaRound(TrainableQuantizer):
+class AdaRoundWeight(TrainableQuantizer):
     """Soft rounding of one weight; `alpha` is what is learned, in the weight's shape."""
 
     def __init__(self, inner: Quantizer, weight: Tensor) -> None:
@@ -80,8 +54,8 @@ class AdaRound(TrainableQuantizer):
 
     def quantise(self, x: Tensor) -> Tensor:
         """Return the softly rounded weight, with a gradient for `alpha`."""
-        # cast: an autograd function's apply is untyped
-        return cast(Tensor, _SoftRound.apply(self.alpha, self.down, self.step))
+
+        return applied(_SoftRound, self.alpha, self.down, self.step)
 
     @torch.no_grad()
     def harden(self, weight: nn.Parameter) -> None:

@@ -1,4 +1,4 @@
-"""Tangent quantizers (TanQ): our readings of DopQ-ViT (Yang et al., arXiv 2408.03291), whose formula is not public."""
+"""TanQ quantizers (TanQ): our readings of DopQ-ViT (Yang et al., arXiv 2408.03291), whose formula is not public."""
 
 from __future__ import annotations
 
@@ -8,18 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from vitptq.methods.core.quantizers.lookup_table import Table, least_error
-from vitptq.methods.core.ranges.estimation import percentile
-from vitptq.methods.core.search.product_search import some_values
+from vitptq.methods.core.quantizers.lookup_table import LookupTable
 
 Reading = Literal["A", "C"]
 
-SHARES = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998)
-"""theta as a share of its limit, pi in reading A, pi / 2 in reading C."""
-PERCENTILES = (0.999, 0.9999, 0.99999, 1.0)
 
-
-class Tangent(Table):
+class TanQ(LookupTable):
     """With u = x / S in 0 to 1 and L = 2^bits - 1. For theta towards 0, both readings become the uniform grid.
 
     A, fine at both ends, k = tan(theta / 2), theta below pi:
@@ -61,17 +55,3 @@ class Tangent(Table):
     def extra_repr(self) -> str:
         """Describe the grid in a printed model."""
         return f"bits={self.bits}, reading={self.reading}, theta={self.theta:g}, ceiling={self.ceiling:g}"
-
-
-def tangent(x: Tensor, bits: int, reading: Reading = "A") -> Tangent:
-    """Return the quantizer whose theta and ceiling have the least squared error on `x` (any shape, values in 0 to 1).
-
-    The ceiling is one of the percentiles of all values; the error is taken over evenly spread values and both extremes.
-    """
-    row = x.detach().reshape(1, -1)
-    values = some_values(row).reshape(-1)
-    ceilings = {max(percentile(row, fraction)[1].item(), 1e-8) for fraction in PERCENTILES}
-    limit = math.pi if reading == "A" else math.pi / 2
-    return least_error(
-        values, [Tangent(bits, c, share * limit, reading).to(x.device) for c in sorted(ceilings) for share in SHARES]
-    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from vitptq.methods.core.datafree.images import from_bytes, to_bytes
 NAME = "generated"
 
 
-def drawn_once(kept: str, given: DataFree, draw: Callable[[], list[Tensor]]) -> list[Tensor]:
+def generated_or_kept(kept: str, given: DataFree, draw: Callable[[], list[Tensor]]) -> list[Tensor]:
     """Return the batches that `draw` generates, or those in the file `kept`; either way they go beside the evidence.
 
     The record gets the seconds that generation took.
@@ -41,9 +43,9 @@ def read(kept: str, given: DataFree) -> list[Tensor]:
     if not path.is_file():
         raise Missing(f"{kept} is not there; name a file of kept images, such as results/evidence/ID.generated.npz")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as arrays:  # np.load takes other files, too
             pixels = torch.from_numpy(arrays[NAME])
-    except (ValueError, KeyError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, OSError, NotImplementedError, RuntimeError) as error:
         raise BadInput(f"{kept} holds no generated images ({error}); name a file that an earlier run kept") from None
     size = tuple(pixels.shape[2:])
     height, width = given.input.shape[1:]

@@ -16,7 +16,7 @@ SAMPLED = 200_000
 """How many values the search looks at, evenly spread; sorting more takes long and moves the range little."""
 
 
-class LeastErrorOfSome(RunningMinMax):
+class LeastErrorOfSample(RunningMinMax):
     """Min-max over all batches, shrunk by the factor of least squared error on some values of all of them."""
 
     def __init__(self) -> None:
@@ -42,11 +42,6 @@ def calibrated(model: nn.Module, calibration: Calibration, bits: BitSpec) -> tup
     """
     net = prepare(model, bits)
     observe_weights(net, estimate=least_error_range)
-    observe_activations(net, calibration, LeastErrorOfSome)
+    observe_activations(net, calibration, LeastErrorOfSample)
     net.switch(True)
     return net, prepare(model, bits)
-
-
-def reduced(iterations: int, paper: int) -> list[str]:
-    """Return the note that a record needs where a reconstruction takes fewer steps than its paper's."""
-    return [f"reduced: {iterations} steps per unit, the paper takes {paper}"] if iterations < paper else []

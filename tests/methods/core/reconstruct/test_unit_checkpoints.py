@@ -19,7 +19,7 @@ from vitptq.bench.bits import BitSpec
 from vitptq.bench.contracts import reporting
 from vitptq.bench.run.adapter_check import RandomImages, two_block_models
 from vitptq.methods.core.reconstruct import Settings, all_units, reconstruct
-from vitptq.methods.core.reconstruct.base import calibrated
+from vitptq.methods.core.reconstruct.least_error_start import calibrated
 
 ROOT = Path(__file__).parents[4]
 
