@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from vitptq.bench.results.cell import Cell
 from vitptq.bench.results.record import Record
-from vitptq.bench.run.schedule import Step
+from vitptq.bench.run.worker_notes import Step
 
 HEARTBEAT_S = 30.0
 

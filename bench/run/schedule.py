@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import json
 import multiprocessing
 import os
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -17,26 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 from pebble import ProcessExpired, ProcessPool
 
-from vitptq.bench import registry
 from vitptq.bench.errors import BadInput
 from vitptq.bench.results.cell import Cell
 from vitptq.bench.results.record import Failure, FailureKind, Record
 from vitptq.bench.results.store import Store
-from vitptq.bench.run import provenance
-from vitptq.bench.run.cell_run import Run, cell_fidelity, failed, run_cell
+from vitptq.bench.run import provenance, worker_notes
+from vitptq.bench.run.cell_run import cell_fidelity, failed
+from vitptq.bench.run.worker import POLL_S, Orders, start, work
+from vitptq.bench.run.worker_notes import Step
 
-PR_SET_PDEATHSIG = 1
-SAY_EVERY_S = 0.5
-POLL_S = 0.25
 BUSY_S = 1.0
 """How long to wait before asking again for a cell that another process is working on."""
-
-
-STALE_S = 60
-START_ERROR = "start-error.txt"
 WORKER_ENVIRONMENT = {
     # glibc otherwise returns large blocks to the kernel after every operator; a forward pass took 3 times as long
     "MALLOC_MMAP_THRESHOLD_": "4294967296",
@@ -61,16 +50,6 @@ class Plan:
     """The command that repeats the run, to which a record adds the filters for its cell."""
 
 
-@dataclass(frozen=True)
-class Step:
-    """What one worker is doing."""
-
-    label: str
-    step: str
-    done: int
-    total: int
-
-
 OnRecord = Callable[[Cell, Record], None]
 OnSteps = Callable[[list[Step]], None]
 
@@ -88,9 +67,11 @@ def run_cells(cells: Sequence[Cell], plan: Plan, on_record: OnRecord, on_steps: 
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory(prefix="vitptq-") as name:
         folder = Path(name)
-        slots = [devices[i % len(devices)] for i in range(workers)]
-        start = (plan, slots, _threads(workers), folder, provenance.command(), os.getpid())
-        pool = ProcessPool(max_workers=workers, context=context, initializer=_start, initargs=start)
+        orders = Orders(
+            plan.results, folder, tuple(devices[i % len(devices)] for i in range(workers)), _threads(workers),
+            plan.adapters, plan.retry_failed, plan.again, provenance.command(), os.getpid(),
+        )  # fmt: skip
+        pool = ProcessPool(max_workers=workers, context=context, initializer=start, initargs=(orders,))
         try:
             for wave in ([c for c in cells if c.is_float], [c for c in cells if not c.is_float]):
                 todo = list(wave)
@@ -99,7 +80,7 @@ def run_cells(cells: Sequence[Cell], plan: Plan, on_record: OnRecord, on_steps: 
                     time.sleep(BUSY_S if todo else 0)
             pool.close()  # type: ignore[no-untyped-call]
         except BrokenExecutor:
-            raise BadInput(f"the workers cannot start: {_start_error(folder)}") from None
+            raise BadInput(f"the workers cannot start: {worker_notes.start_error(folder)}") from None
         finally:
             pool.stop()  # type: ignore[no-untyped-call]
             pool.join()
@@ -135,11 +116,11 @@ def _run_wave(
     store = Store(plan.results)
     before = {cell.id: store.record(cell) for cell in cells}
     waiting: dict[Future[Record | None], Cell]
-    waiting = {pool.schedule(_work, args=[cell], timeout=plan.limit_s): cell for cell in cells}
+    waiting = {pool.schedule(work, args=[cell], timeout=plan.limit_s): cell for cell in cells}
     busy = []
     while waiting:
         finished, _ = wait(waiting, timeout=POLL_S, return_when=FIRST_COMPLETED)
-        on_steps(_steps(folder))
+        on_steps(worker_notes.steps(folder))
         for future in finished:
             cell = waiting.pop(future)
             record = _outcome(future, cell, before[cell.id], plan, folder)
@@ -168,7 +149,7 @@ def _outcome(
     now = store.record(cell)
     if now is not None and now != before:  # it had written its record before it was lost
         return now
-    started, device = _begun(folder, cell)
+    started, device = worker_notes.begun(folder, cell)
     record = failed(cell, Failure(kind=kind, message=message, started=started), started, device, cell_fidelity(cell))
     if before is not None and before.failure is not None:
         record = record.model_copy(update={"earlier": (*before.earlier, before.failure)})
@@ -185,125 +166,3 @@ def _threads(workers: int) -> int:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _steps(folder: Path) -> list[Step]:
-    found = []
-    for path in sorted(folder.glob("*.json")):
-        try:
-            step, written = json.loads(path.read_text())
-        except (OSError, ValueError):
-            continue
-        if Path(f"/proc/{path.stem}").exists() or time.time() - written < STALE_S:
-            found.append(Step(*step))
-    return found
-
-
-def _begun(folder: Path, cell: Cell) -> tuple[str, torch.device]:
-    """Return when a cell was begun and on what, from the note that its worker left."""
-    try:
-        started, device = (folder / f"{cell.id}.begun").read_text().split()
-    except (OSError, ValueError):
-        return provenance.now(), torch.device("cpu")
-    return started, torch.device(device)
-
-
-def _start_error(folder: Path) -> str:
-    try:
-        return (folder / START_ERROR).read_text()
-    except OSError:
-        return "they died before they could say why; the operating system kills like this when memory runs out"
-
-
-# What follows runs in the worker processes.
-
-_run: Run | None = None
-_folder: Path = Path()
-_slot: FileLock | None = None
-
-
-def _start(plan: Plan, slots: list[torch.device], threads: int, folder: Path, command: str, parent: int) -> None:
-    global _run, _folder
-    _die_with(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and stops the workers
-    os.environ["VITPTQ_COMMAND"] = command
-    _folder = folder
-    try:
-        device = _take_slot(slots)
-        _settle(device, threads)
-        for adapter in plan.adapters:
-            registry.add_file(adapter)
-    except Exception as error:
-        (folder / START_ERROR).write_text(f"{type(error).__name__}: {error}")
-        raise
-    _run = Run(Store(plan.results), device, _say, plan.retry_failed, plan.again)
-
-
-def _take_slot(slots: list[torch.device]) -> torch.device:
-    """Return the device of the first slot that no living worker holds: a replacement gets the place of the dead."""
-    global _slot
-    while True:
-        for i, device in enumerate(slots):
-            lock = FileLock(_folder / f"slot{i}.lock")
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                continue
-            _slot = lock  # held, and so kept, for the life of the process
-            return device
-        time.sleep(POLL_S)
-
-
-def _settle(device: torch.device, threads: int) -> None:
-    """Make torch repeatable and bind this process to its device."""
-    gc.freeze()  # the packages' own objects, with which collecting garbage between cells took 0.2 s
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.allow_tf32 = False
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-        torch.cuda.init()
-        torch.empty(1, device=device)  # the allocator's figures exist only after its first use
-
-
-def _die_with(parent: int) -> None:
-    """Have the kernel kill this worker when the parent dies, so that a killed run leaves nothing running."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the line above
-            os._exit(1)
-
-
-_label = ""
-_last_said = 0.0
-
-
-def _work(cell: Cell) -> Record | None:
-    global _label
-    assert _run is not None, "the worker was not started"
-    _label = cell.label()
-    (_folder / f"{cell.id}.begun").write_text(f"{provenance.now()} {_run.device}")
-    _say("start", 0, 1)
-    try:
-        record = run_cell(cell, _run)
-    finally:
-        (_folder / f"{os.getpid()}.json").unlink(missing_ok=True)
-    if record is not None and record.failure is not None and "CUDA error" in record.failure.message:
-        os._exit(1)  # nothing works in this process any more; the record is written, and a new worker takes over
-    return record
-
-
-def _say(step: str, done: int, total: int) -> None:
-    """Leave a note of what this worker does; a file needs no lock that a killed worker could keep."""
-    global _last_said
-    if 0 < done < total and time.monotonic() - _last_said < SAY_EVERY_S:
-        return
-    _last_said = time.monotonic()
-    path = _folder / f"{os.getpid()}.json"
-    temporary = path.with_suffix(".tmp")
-    try:
-        temporary.write_text(json.dumps([[_label, step, done, total], time.time()]))
-        temporary.replace(path)
-    except OSError:
-        pass  # progress is a courtesy: a full disk is reported by what matters

@@ -9,8 +9,8 @@ from rich.console import Console
 from vitptq.bench.results.cell import Cell
 from vitptq.bench.run.cell_run import Run, run_cell
 from vitptq.bench.run.progress import RunProgress
-from vitptq.bench.run.schedule import Step
 from vitptq.bench.run.time_estimate import clock, estimate
+from vitptq.bench.run.worker_notes import Step
 
 
 def test_log_has_one_plain_line_per_cell(run: Run, cells: list[Cell]) -> None:
