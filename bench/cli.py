@@ -398,11 +398,12 @@ def _declared_metrics(records: list[Record]) -> Declared:
 def _method_cards() -> dict[str, MethodCard]:
     from vitptq.bench import registry
     from vitptq.bench.board.method_card import MethodCard
+    from vitptq.bench.source_hash import source_hash
 
     return {
         name: MethodCard(
             name=name, title=cls.title, summary=inspect.cleandoc(cls.__doc__ or ""), fidelity=cls.fidelity,
-            inferred=cls.inferred, category=cls.category, paper=cls.paper, source_hash=registry.source_hash(cls),
+            inferred=cls.inferred, category=cls.category, paper=cls.paper, source_hash=source_hash(cls),
         )
         for name, cls in registry.methods().items()
     }  # fmt: skip

@@ -10,7 +10,9 @@ VitptqError
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class VitptqError(Exception):
@@ -37,3 +39,16 @@ class UnknownName(VitptqError):
         near = difflib.get_close_matches(name, names, n=1)
         hint = f'; did you mean "{near[0]}"?' if near else ""
         super().__init__(f'unknown {kind} "{name}"; known: {", ".join(names) or "none"}{hint}')
+
+
+def described(error: BaseException, file: Path) -> str:
+    """Return an exception in one line: its type, its message and its place.
+
+    That is the last line of `file` on the way to it, or where it was raised if it did not come through `file`.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    last = ([frame for frame in frames if Path(frame.filename) == file] or list(frames))[-1:]
+    if isinstance(error, SyntaxError):  # says so itself
+        last = []
+    place = "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in last)
+    return f"{type(error).__name__}: {error}{place}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib
 import importlib.util
@@ -17,23 +16,28 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import vitptq
 from vitptq.bench.contracts.method import Method
 from vitptq.bench.contracts.task import Task
-from vitptq.bench.errors import BadInput, UnknownName
+from vitptq.bench.errors import BadInput, UnknownName, described
 from vitptq.bench.run import image_guard
 
 METHODS, TASKS = "vitptq.methods", "vitptq.tasks"
 TASK_ROOMS = ("classification", "detection", "segmentation", "mini")
 
 
-_files_named: dict[Path, ModuleType] = {}
+_added: tuple[ModuleType, ...] = ()
+"""The files named by the user: never changed in place, put back by `temporary`. They belong to the whole process, since
+what a command names must be known in each of its threads, which a context variable would not do."""
+
+
+def methods() -> dict[str, type[Method]]:
+    """Return every method by name: from `methods/`, third parties' entry points, and files named by the user."""
+    return _methods(_added)
 
 
 @cache
-def methods() -> dict[str, type[Method]]:
-    """Return every method by name: from `methods/`, third parties' entry points, and files named by the user."""
-    modules = [*_modules("vitptq.methods"), *_entry_points(METHODS), *_files_named.values()]
+def _methods(added: tuple[ModuleType, ...]) -> dict[str, type[Method]]:
+    modules = [*_modules(METHODS), *_entry_points(METHODS), *added]
     found: dict[str, type[Method]] = {}
     for cls in (cls for module in modules for cls in _classes(module, Method)):
         if cls.name in found and found[cls.name] is not cls:
@@ -45,13 +49,13 @@ def methods() -> dict[str, type[Method]]:
 def tasks() -> dict[tuple[str, str], Task]:
     """Return every task by (name, edition), from the same three places; closed to data-free methods."""
     image_guard.refuse("asked the registry for tasks")
-    return _tasks()
+    return _tasks(_added)
 
 
 @cache
-def _tasks() -> dict[tuple[str, str], Task]:
+def _tasks(added: tuple[ModuleType, ...]) -> dict[tuple[str, str], Task]:
     rooms = [module for room in TASK_ROOMS for module in _modules(f"vitptq.tasks.{room}")]
-    modules = [*rooms, *_entry_points(TASKS), *_files_named.values()]
+    modules = [*rooms, *_entry_points(TASKS), *added]
     found: dict[tuple[str, str], Task] = {}
     for cls in (cls for module in modules for cls in _classes(module, Task)):
         key = (cls.name, cls.edition)
@@ -85,9 +89,10 @@ def task(name: str, edition: str) -> Task:
 
 def add_file(path: Path) -> ModuleType:
     """Load a Python file that defines methods or tasks, and register them for this process."""
+    global _added
     path = path.resolve()
-    if path in _files_named:
-        return _files_named[path]
+    if path in added_files():
+        return _added[added_files().index(path)]
     if not path.is_file():
         raise BadInput(f"adapter file {path} does not exist; name a Python file that defines a Method or a Task")
     module_name = f"vitptq_adapter_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
@@ -97,90 +102,31 @@ def add_file(path: Path) -> ModuleType:
     sys.modules[module_name] = module  # dataclasses look their module up
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise BadInput(f"adapter file {path} cannot be imported: {type(error).__name__}: {error}") from error
-    _files_named[path] = module
-    _forget()
+    except (Exception, SystemExit) as error:
+        raise BadInput(f"adapter file {path} cannot be imported: {described(error, path)}") from error
+    before, _added = _added, (*_added, module)
     try:
         methods(), tasks()
     except BadInput:
-        del _files_named[path]
-        _forget()
+        _added = before
         raise
     return module
 
 
 def added_files() -> tuple[Path, ...]:
     """Return the files named by the user, for the workers to load."""
-    return tuple(_files_named)
+    return tuple(Path(str(module.__file__)) for module in _added)
 
 
 @contextmanager
 def temporary() -> Iterator[None]:
     """Forget on leaving what was registered inside."""
-    before = dict(_files_named)
+    global _added
+    before = _added
     try:
         yield
     finally:
-        _files_named.clear()
-        _files_named.update(before)
-        _forget()
-
-
-def _forget() -> None:
-    methods.cache_clear()
-    _tasks.cache_clear()
-
-
-@cache
-def source_hash(cls: type[Method]) -> str:
-    """Hash the adapter's source and that of every module of `methods` it imports, directly or not."""
-    digest = hashlib.sha256()
-    for name, source in sorted(_sources(cls).items()):
-        digest.update(f"{name}\0{hashlib.sha256(source).hexdigest()}\0".encode())
-    return digest.hexdigest()
-
-
-def _sources(cls: type[Method]) -> dict[str, bytes]:
-    waiting, found = [(cls.__module__, Path(inspect.getfile(cls)))], dict[str, bytes]()
-    while waiting:
-        name, path = waiting.pop()
-        key = "adapter" if name == cls.__module__ else name
-        if key in found:
-            continue
-        found[key] = path.read_bytes()
-        packages = (METHODS, cls.__module__ if cls.__module__.startswith(METHODS) else cls.__module__.split(".")[0])
-        waiting += [m for imported in _imports(found[key], name, packages) for m in _files(imported)]
-    return found
-
-
-def _imports(source: bytes, module: str, packages: tuple[str, ...]) -> Iterator[str]:
-    """Yield the modules of `packages` that a source names, and what is imported from them: that may be modules too."""
-    for node in ast.walk(ast.parse(source)):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            above = module.split(".")[: -node.level] if node.level else []
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
-            if base == vitptq.__name__:  # the public surface: what is behind each name
-                names += [f"{base}.{vitptq.SOURCES[a.name]}" for a in node.names if a.name in vitptq.SOURCES]
-        yield from (name for name in names if any(name == p or name.startswith(f"{p}.") for p in packages))
-
-
-def _files(name: str) -> Iterator[tuple[str, Path]]:
-    """Yield a module's file, and for the families those of the folder, where they are found without an import."""
-    try:
-        spec = importlib.util.find_spec(name)
-    except (ModuleNotFoundError, ValueError):  # an imported name that is not a module
-        return
-    if spec is None or spec.origin is None:
-        return
-    yield name, Path(spec.origin)
-    if name.endswith(".families"):
-        for path in sorted(Path(spec.origin).parent.glob("*.py")):
-            yield f"{name}.{path.stem}", path
+        _added = before
 
 
 def _modules(package_name: str) -> Iterator[ModuleType]:

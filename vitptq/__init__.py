@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from vitptq.bench.bits import BitSpec
     from vitptq.bench.contracts.method import Calibration, DataFree, InputSpec, Method, run_time
     from vitptq.bench.contracts.quantizer import Quantizer
-    from vitptq.bench.contracts.reporting import keep_images, note, note_details, report, work_folder
+    from vitptq.bench.contracts.reporting import keep_images, note, note_details, note_table, report, work_folder
     from vitptq.bench.contracts.task import Drawing, Evidence, Metric, ModelCard, Scene, Task
     from vitptq.bench.errors import BadInput, Missing, Unsupported
 
@@ -35,6 +35,7 @@ SOURCES = {
     "keep_images": "bench.contracts.reporting",
     "note": "bench.contracts.reporting",
     "note_details": "bench.contracts.reporting",
+    "note_table": "bench.contracts.reporting",
     "report": "bench.contracts.reporting",
     "run_time": "bench.contracts.method",
     "work_folder": "bench.contracts.reporting",
@@ -60,6 +61,7 @@ __all__ = [
     "keep_images",
     "note",
     "note_details",
+    "note_table",
     "report",
     "run_time",
     "work_folder",

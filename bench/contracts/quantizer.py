@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from torch import Tensor, nn
 
@@ -23,12 +24,13 @@ class Quantizer(nn.Module, ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x` rounded to the grid (same shape)."""
-        if _keeping is None or not isinstance(x, nn.Parameter):
+        kept = _kept.get()
+        if kept is None or not isinstance(x, nn.Parameter):
             return self.quantise(x)
         key = (id(self), x.data_ptr())
-        if key not in _keeping:
-            _keeping[key] = self.quantise(x)
-        return _keeping[key]
+        if key not in kept:
+            kept[key] = self.quantise(x)
+        return kept[key]
 
     @abstractmethod
     def quantise(self, x: Tensor) -> Tensor:
@@ -48,15 +50,18 @@ class Quantizer(nn.Module, ABC):
         """Name what shares one grid: tensor, channel, head or token."""
 
 
-_keeping: dict[tuple[int, int], Tensor] | None = None
+_kept: ContextVar[dict[tuple[int, int], Tensor] | None] = ContextVar("kept weights", default=None)
+"""By quantizer and parameter, while both are alive."""
 
 
 @contextmanager
 def kept_weights() -> Iterator[None]:
-    """Quantise each weight only once inside: for evaluation, where no weight and no quantizer changes any more."""
-    global _keeping
-    _keeping = {}
+    """Quantise each weight only once inside: for evaluation, where no weight and no quantizer changes any more.
+
+    One inside another keeps its own weights, and leaves those of the outer one.
+    """
+    outer = _kept.set({})
     try:
         yield
     finally:
-        _keeping = None
+        _kept.reset(outer)

@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 from vitptq.bench.bits import BitSpec
 
+STANDARD = "standard"
+"""The track of the shared protocol; labels name every other."""
+
 
 def canonical_json(value: Any) -> str:
     """Return the one JSON text of a value: sorted keys, no spaces, no NaN."""
@@ -44,19 +47,13 @@ class Cell(BaseModel):
     calibration_size: int
     calibration_list: str
     """Hash of the calibration index list; empty where the method gets no images."""
+    run_time: dict[str, JsonValue] = {}
+    """Parameters of the method that cannot change the result, such as a memory budget: no part of the identity."""
 
     @property
     def id(self) -> str:
         """Return the identity: sha256 of the canonical JSON."""
-        return sha256(canonical_json(self.model_dump(mode="json")).encode())
-
-    @property
-    def slot(self) -> tuple[str, ...]:
-        """Return what a reader compares across versions of a method, its data and its checkpoint."""
-        return (
-            self.task, self.edition, self.model, self.method, canonical_json(self.parameters),
-            self.bits, self.track, str(self.seed), str(self.calibration_size),
-        )  # fmt: skip
+        return sha256(canonical_json(self.model_dump(mode="json", exclude={"run_time"})).encode())
 
     @property
     def bit_spec(self) -> BitSpec:
@@ -70,7 +67,9 @@ class Cell(BaseModel):
 
     def label(self) -> str:
         """Name the cell for people: never used as an identity."""
-        return f"{self.task}/{self.edition} {self.model} {self.method} {self.bits} seed {self.seed}"
+        images = f" {self.calibration_size} images" if self.calibration_size else ""
+        track = "" if self.track == STANDARD else f" {self.track} track"
+        return f"{self.task}/{self.edition} {self.model} {self.method} {self.bits}{images}{track} seed {self.seed}"
 
 
 def labels(cells: Sequence[Cell]) -> dict[str, str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, JsonValue, model_validator
 
+from vitptq.bench.contracts.reporting import MethodTable
 from vitptq.bench.contracts.task import Metric
 from vitptq.bench.results.cell import Cell
+from vitptq.bench.results.upgrade import upgraded
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 FailureKind = Literal["raised", "hung", "out_of_memory", "killed", "unsupported", "missing"]
 
@@ -118,10 +120,36 @@ class Provenance(_Part):
     host: str
 
 
+class Repetition(_Part):
+    """What measuring the cell again takes, and must find."""
+
+    command: str = ""
+    calibration_images: str = ""
+    """Hash of the calibration images; empty where the method had none, or the task has no hash."""
+
+
+class MethodDetails(_Part):
+    """What the method told while it quantised."""
+
+    figures: dict[str, JsonValue] = {}
+    tables: dict[str, MethodTable] = {}
+    images: dict[str, EvidenceRef] = {}
+    """Where the images are that the method made, by name."""
+
+
+class Details(_Part):
+    """What is good to know beside the figures that are compared, by who says it."""
+
+    task: dict[str, JsonValue] = {}
+    """The data's version, the transform, the checkpoint's file: whatever the task wants recorded."""
+    repetition: Repetition = Repetition()
+    method: MethodDetails = MethodDetails()
+
+
 class Record(_Part):
     """The immutable result of one cell."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     id: str
     cell: Cell
     status: Literal["ok", "failed"]
@@ -138,9 +166,13 @@ class Record(_Part):
     earlier: tuple[Failure, ...] = ()
     """Failures of earlier attempts, oldest first."""
     notes: tuple[str, ...] = ()
-    details: dict[str, JsonValue] = {}
-    """What the task wants recorded: transform, calibration file names' hash, checkpoint file hash."""
+    details: Details = Details()
     provenance: Provenance
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_this_version(cls, raw: Any) -> Any:
+        return upgraded(raw) if isinstance(raw, dict) else raw
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Record:
@@ -157,20 +189,10 @@ class Record(_Part):
         """Tell whether the score counts on the board: measured, and behind a passed float gate."""
         return self.status == "ok" and self.gate is not None and self.gate.passed
 
-    @property
-    def kept_images(self) -> dict[str, EvidenceRef]:
-        """Return where the images are that the method made, by name; empty where it kept none."""
-        try:
-            return _KEPT.validate_python(self.details.get("images", {}))
-        except ValidationError:  # a record of other origin that uses the word for something else
-            return {}
-
     def result(self) -> dict[str, JsonValue]:
         """Return what must be equal when the same cell is measured again in the same environment: no times, no host."""
         return self.model_dump(
             mode="json",
             include={"id", "cell", "status", "scores", "images", "evidence", "gate", "audit", "notes"},
+            exclude={"cell": {"run_time"}},
         )
-
-
-_KEPT = TypeAdapter(dict[str, EvidenceRef])

@@ -15,7 +15,8 @@ from vitptq.bench.bits import FLOAT, BitSpec
 from vitptq.bench.contracts.method import Method
 from vitptq.bench.contracts.task import Task
 from vitptq.bench.errors import BadInput, UnknownName
-from vitptq.bench.results.cell import Cell, canonical_json, sha256
+from vitptq.bench.results.cell import STANDARD, Cell, canonical_json, sha256
+from vitptq.bench.source_hash import source_hash
 
 FOLDER = Path(__file__).resolve().parents[1] / "suites"
 FILTERS = ("task", "edition", "model", "family", "method", "bits", "track", "seed", "calibration_size", "id")
@@ -33,7 +34,7 @@ class Group(BaseModel):
     methods: AtLeastOne
     bits: AtLeastOne
     seeds: Annotated[list[int], Field(min_length=1)] = [0]
-    track: str = "standard"
+    track: str = STANDARD
     calibration_size: int = 32
     parameters: dict[str, JsonValue] = {}
 
@@ -102,8 +103,8 @@ def float_cell(task: Task, model: str) -> Cell:
     method = registry.method("float")
     return Cell(
         task=task.name, edition=task.edition, data=task.data_version, model=model,
-        checkpoint=task.models()[model].checkpoint, method=method.name, source=registry.source_hash(method),
-        parameters={}, bits=str(FLOAT), track="standard", seed=0, calibration_size=0, calibration_list="",
+        checkpoint=task.models()[model].checkpoint, method=method.name, source=source_hash(method),
+        parameters={}, bits=str(FLOAT), track=STANDARD, seed=0, calibration_size=0, calibration_list="",
     )  # fmt: skip
 
 
@@ -111,11 +112,13 @@ def cell_of(task: Task, model: str, method: Method, bits: BitSpec, group: Group,
     """Return one quantised cell. A data-free method has no calibration list."""
     size = 0 if method.category == "data-free" else group.calibration_size
     listed = task.calibration_names(size, seed) if size else ()
+    identity = method.identity_parameters()
     return Cell(
         task=task.name, edition=task.edition, data=task.data_version, model=model,
-        checkpoint=task.models()[model].checkpoint, method=method.name, source=registry.source_hash(type(method)),
-        parameters=method.parameters(), bits=str(bits), track=group.track, seed=seed, calibration_size=size,
+        checkpoint=task.models()[model].checkpoint, method=method.name, source=source_hash(type(method)),
+        parameters=identity, bits=str(bits), track=group.track, seed=seed, calibration_size=size,
         calibration_list=sha256(canonical_json(list(listed)).encode()) if size else "",
+        run_time={name: value for name, value in method.parameters().items() if name not in identity},
     )  # fmt: skip
 
 

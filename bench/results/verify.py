@@ -50,7 +50,7 @@ def _problems(
 
 def _image_problems(record: Record, store: Store) -> Iterator[str]:
     """Check that the images which the method made are there as they were."""
-    for name, ref in sorted(record.kept_images.items()):
+    for name, ref in sorted(record.details.method.images.items()):
         try:
             store.evidence(ref)
         except VitptqError as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, get_args
 
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 
 from vitptq.bench.bits import FLOAT, BitSpec
 from vitptq.bench.contracts.method import Calibration, DataFree, Fidelity, InputSpec, Method
-from vitptq.bench.errors import BadInput, Unsupported
+from vitptq.bench.errors import BadInput, Unsupported, described
 from vitptq.bench.run.audit import audit
 from vitptq.bench.run.cell_run import fingerprint, out_of_reach, seed_everything
 
@@ -62,7 +64,7 @@ def check(cls: type[Method]) -> Iterator[Finding]:
     try:
         method = cls()
     except Exception as error:  # noqa: BLE001  whatever an adapter does is a finding
-        yield Finding("has a default for every parameter", _say(error))
+        yield Finding("has a default for every parameter", _say(error, cls))
         return
     yield Finding("parameters survive a round trip through JSON", _round_trip(method))
     if cls.trial:
@@ -112,7 +114,7 @@ def _round_trip(method: Method) -> str:
     try:
         again = type(method).configured(method.parameters())
     except Exception as error:  # noqa: BLE001  whatever an adapter does is a finding
-        return _say(error)
+        return _say(error, type(method))
     changed = [f.name for f in fields(method) if getattr(method, f.name) != getattr(again, f.name)]
     return f"changed: {', '.join(changed)}" if changed else ""
 
@@ -127,7 +129,7 @@ def _quantises(method: Method, model: nn.Module, bits: BitSpec) -> Iterator[Find
         yield Finding(REFUSED)
         return
     except Exception as error:  # noqa: BLE001  whatever an adapter does is a finding
-        yield Finding("quantize() returns", f"it raised {_say(error)}")
+        yield Finding("quantize() returns", f"it raised {_say(error, type(method))}")
         return
     given_back: object = quantised  # whatever the annotation says
     yield Finding("quantize() returns a module", "" if isinstance(given_back, nn.Module) else type(given_back).__name__)
@@ -142,7 +144,7 @@ def _quantises(method: Method, model: nn.Module, bits: BitSpec) -> Iterator[Find
         macs = audit(model, FLOAT, example, given.forward).macs
         audited = audit(quantised, bits, example, given.forward, float_macs=macs)
     except Exception as error:  # noqa: BLE001  whatever an adapter does is a finding
-        yield Finding("the quantised model runs", f"it raised {_say(error)}")
+        yield Finding("the quantised model runs", f"it raised {_say(error, type(method))}")
         return
     more = f" (and {len(audited.violations) - 3} more)" if len(audited.violations) > 3 else ""
     yield Finding("the audit is clean", "; ".join(audited.violations[:3]) + more)
@@ -175,7 +177,8 @@ def _refuses(method: Method) -> str:
     except Unsupported:
         return ""
     except Exception as error:  # noqa: BLE001  whatever an adapter does is a finding
-        return f"an unknown model made it raise {_say(error)}; raise vitptq.bench.errors.Unsupported with one sentence"
+        said = _say(error, type(method))
+        return f"an unknown model made it raise {said}; raise vitptq.bench.errors.Unsupported with one sentence"
     return "it accepted a model without an operand map; raise vitptq.bench.errors.Unsupported"
 
 
@@ -191,5 +194,5 @@ class _Strange(nn.Module):
         return torch.einsum("bi,oi->bo", x.flatten(1), self.weights)
 
 
-def _say(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+def _say(error: Exception, cls: type[Method]) -> str:
+    return described(error, Path(inspect.getfile(cls)))

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from pydantic import JsonValue
 from torch import nn
 
 from vitptq.bench import registry
@@ -23,12 +22,23 @@ from vitptq.bench.contracts.reporting import MethodLog, Report, listening
 from vitptq.bench.contracts.task import Progress, Task
 from vitptq.bench.errors import BadInput, Missing, Unsupported, VitptqError
 from vitptq.bench.results.cell import Cell
-from vitptq.bench.results.record import Audit, Costs, Failure, FailureKind, Gate, Record
+from vitptq.bench.results.record import (
+    Audit,
+    Costs,
+    Details,
+    Failure,
+    FailureKind,
+    Gate,
+    MethodDetails,
+    Record,
+    Repetition,
+)
 from vitptq.bench.results.store import Store
 from vitptq.bench.results.suites import float_cell
 from vitptq.bench.run import costs, float_gate, image_guard, provenance
 from vitptq.bench.run.audit import audit, bit_operations
 from vitptq.bench.run.costs import Stopwatch
+from vitptq.bench.source_hash import source_hash
 
 TRACEBACK_LINES = 25
 OUT_OF_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
@@ -130,9 +140,15 @@ def _measure(cell: Cell, run: Run, started: str) -> Record:
     macs = _float_macs(cell, model, example, task, run)
     calibration = _calibration(cell, task, method, run.device)
     run.say("quantise", 0, 1)
-    with listening(_reported(run), run.store.work_dir(cell)) as heard:
+    with listening(_reported(run), run.store.work_dir(cell), cell.method) as log:
         quantised = quantise(method, model, calibration, cell, watch, run.device)
     del model
+    notes = (*method.notes(), *log.notes)
+    details = Details(  # before the evaluation, which nothing that cannot be recorded should cost
+        task=task.details(cell.model),
+        repetition=_repetition(cell, run, calibration),
+        method=_method_details(log, cell, run),
+    )
     if method.category == "data-free":  # the images were dropped while it worked
         with watch.paused():
             task.preload(cell.model)
@@ -148,9 +164,7 @@ def _measure(cell: Cell, run: Run, started: str) -> Record:
         evidence=run.store.add_evidence(cell.id, evidence),
         gate=opened or float_gate.float_gate(card, task.ranking_metric, scores, cell),
         audit=audited, costs=_costs(watch, quantised, audited, run.device),
-        notes=(*method.notes(), *heard.notes),
-        details=task.details(cell.model) | _repetition(cell, run, calibration) | _told(heard, cell, run),
-        provenance=provenance.collect(run.device, started),
+        notes=notes, details=details, provenance=provenance.collect(run.device, started),
     )  # fmt: skip
 
 
@@ -161,31 +175,23 @@ def _float_macs(cell: Cell, model: nn.Module, example: object, task: Task, run: 
     return run.macs[cell.checkpoint]
 
 
-def _repetition(cell: Cell, run: Run, calibration: Calibration | DataFree) -> dict[str, JsonValue]:
-    """Return what repeating the cell takes: the command, and the hash of the calibration images it must find."""
-    found: dict[str, JsonValue] = {
-        "calibration_images": calibration.digest if isinstance(calibration, Calibration) else ""
-    }
-    if run.again:
-        found["repeat"] = f"{run.again} --only id={cell.id[:16]} --results repeated"
-    return found
+def _repetition(cell: Cell, run: Run, calibration: Calibration | DataFree) -> Repetition:
+    command = f"{run.again} --only id={cell.id[:16]} --results repeated" if run.again else ""
+    images = calibration.digest if isinstance(calibration, Calibration) else ""
+    return Repetition(command=command, calibration_images=images)
 
 
-def _told(heard: MethodLog, cell: Cell, run: Run) -> dict[str, JsonValue]:
-    """Return what the method told, and where the images are that it made: one file per name, beside the evidence."""
-    found: dict[str, JsonValue] = {"method": dict(heard.details)} if heard.details else {}
-    kept: dict[str, JsonValue] = {
-        name: run.store.add_evidence(f"{cell.id}.{name}", {name: images}).model_dump()
-        for name, images in heard.images.items()
-    }
-    return found | ({"images": kept} if kept else {})
+def _method_details(log: MethodLog, cell: Cell, run: Run) -> MethodDetails:
+    """Return what the method told; the images that it made go to one file per name, beside the evidence."""
+    images = {name: run.store.add_evidence(f"{cell.id}.{name}", {name: made}) for name, made in log.images.items()}
+    return MethodDetails(figures=log.figures, tables=log.tables, images=images)
 
 
 def _configured(cell: Cell) -> Method:
     cls = registry.method(cell.method)
-    if registry.source_hash(cls) != cell.source:
+    if source_hash(cls) != cell.source:
         raise BadInput(f"the source of method {cell.method} changed after the suite was planned; start the run again")
-    return cls.configured(cell.parameters)
+    return cls.configured(cell.parameters | cell.run_time)
 
 
 def _gate(cell: Cell, task: Task, run: Run) -> Gate:

@@ -43,7 +43,7 @@ def contact_sheets(row: Row, evidence_dir: Path | None) -> tuple[ContactSheet, .
     if evidence_dir is None or not row.counted:
         return ()
     store = Store(evidence_dir.parent)
-    found = (_contact_sheet(name, ref, store) for name, ref in sorted(row.counted[0].kept_images.items()))
+    found = (_contact_sheet(name, ref, store) for name, ref in sorted(row.counted[0].details.method.images.items()))
     return tuple(sheet for sheet in found if sheet is not None)
 
 

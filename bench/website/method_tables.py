@@ -1,7 +1,6 @@
-"""What a method reported about a run, as tables that its page shows: `note_details` with rows, and a text above them.
+"""The tables that a method reported about a run with `note_table`, as its page shows them.
 
-A value is shown if it is a list of mappings, or a mapping with such a list under "rows" and perhaps a "text". Mappings
-inside a row become columns of their own. Everything else stays in the record alone.
+Mappings inside a row become columns of their own.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
+from vitptq.bench.contracts.reporting import MethodTable
 from vitptq.bench.results.record import Record
 
 NOTHING = "–"
@@ -28,22 +28,14 @@ class ShownTable:
 
 def method_tables(record: Record) -> tuple[ShownTable, ...]:
     """Return the tables that the method reported, in the order of their names."""
-    details = record.details.get("method")
-    found = details if isinstance(details, Mapping) else {}
-    return tuple(table for name, value in sorted(found.items()) if (table := _table(name, value)) is not None)
+    return tuple(_shown_table(name, table) for name, table in sorted(record.details.method.tables.items()))
 
 
-def _table(name: str, value: JsonValue) -> ShownTable | None:
-    text = ""
-    if isinstance(value, Mapping):
-        text, value = str(value.get("text", "")), value.get("rows")
-    if not isinstance(value, list) or not value:
-        return None
-    flat = [dict(_cells(row)) for row in value if isinstance(row, Mapping)]
+def _shown_table(name: str, table: MethodTable) -> ShownTable:
+    flat = [dict(_cells(row)) for row in table.rows]
     columns = tuple(dict.fromkeys(column for row in flat for column in row))
-    if len(flat) < len(value) or not columns:
-        return None
-    return ShownTable(name, text, columns, tuple(tuple(_shown(row.get(column)) for column in columns) for row in flat))
+    rows = tuple(tuple(_shown(row.get(column)) for column in columns) for row in flat)
+    return ShownTable(name, table.text, columns, rows)
 
 
 def _cells(row: Mapping[str, JsonValue], before: str = "") -> Iterator[tuple[str, JsonValue]]:

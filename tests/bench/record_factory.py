@@ -73,7 +73,7 @@ def make_record(
         "cell": cell,
         "fidelity": "paper",
         "provenance": make_provenance(),
-        "details": {"repeat": f"vitptq run mini --only method={cell.method} --only bits={cell.bits}"},
+        "details": {"repetition": {"command": f"vitptq run mini --only method={cell.method} --only bits={cell.bits}"}},
     }
     if failure is None:
         fields |= {

@@ -75,8 +75,7 @@ def test_a_killed_run_goes_on_and_its_evidence_is_that_of_an_undisturbed_one(tmp
 
     assert started(suite, disturbed).wait(PATIENCE_S) == 0, (tmp_path / "disturbed.log").read_text()
     whole, resumed = quantised(once), quantised(disturbed)
-    told = resumed.details["method"]
-    assert isinstance(told, dict) and told["reconstruction, resumed units"] == left
+    assert resumed.details.method.figures["reconstruction, resumed units"] == left
     assert whole.evidence is not None and resumed.evidence is not None
     assert resumed.evidence.sha256 == whole.evidence.sha256
     assert resumed.scores == whole.scores

@@ -9,6 +9,7 @@ import pytest
 
 from vitptq.bench import registry
 from vitptq.bench.errors import BadInput, UnknownName
+from vitptq.bench.source_hash import imported
 
 ADAPTER = (Path(__file__).parents[2] / "methods" / "minmax.py").read_text()
 
@@ -30,7 +31,10 @@ def test_method_from_a_file_is_known_inside_only(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("x = 1", "must define exactly one Method; it defines none"),
-        ("import nonsense_that_is_not_there", "cannot be imported: ModuleNotFoundError"),
+        ("import nonsense_that_is_not_there", r"cannot be imported: ModuleNotFoundError: .* \(bad.py, line 1\)"),
+        ("x = 1\n1 / 0\n", r"cannot be imported: ZeroDivisionError: division by zero \(bad.py, line 2\)"),
+        ("x = 1\ny = = 2\n", r"cannot be imported: SyntaxError: invalid syntax \(bad.py, line 2\)"),
+        ("import sys; sys.exit(3)", r"cannot be imported: SystemExit: 3 \(bad.py, line 1\)"),
         (ADAPTER, 'two methods are called "minmax": vitptq.methods.minmax.MinMax and'),
     ],
 )
@@ -47,10 +51,9 @@ def test_entry_points_of_other_distributions_are_found(tmp_path: Path, monkeypat
     monkeypatch.syspath_prepend(tmp_path)
     point = EntryPoint("from_elsewhere", "from_elsewhere", registry.METHODS)
     monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == registry.METHODS else [])
-    with registry.temporary():
-        registry._forget()
-        assert "from_elsewhere" in registry.methods()
-    assert registry.source_hash(registry.method("minmax"))
+    registry._methods.cache_clear()
+    assert "from_elsewhere" in registry.methods()
+    registry._methods.cache_clear()
 
 
 def test_unknown_task_names_the_known_ones() -> None:
@@ -58,19 +61,8 @@ def test_unknown_task_names_the_known_ones() -> None:
         registry.task("imagenet", "huge")
 
 
-def test_source_hash_follows_shared_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    sources = registry._sources(registry.method("omse"))
-    assert {
-        "adapter",
-        "vitptq.methods.core.ranges.estimation",
-        "vitptq.methods.core.quantizers.uniform",
-        "vitptq.methods.core.model.families.swin",
-    } <= set(sources)
-    assert "vitptq.methods.repq_vit" not in sources
-
-
 def test_bench_names_no_method_and_no_task() -> None:
     folder = Path(registry.__file__).parent
     for path in folder.rglob("*.py"):
-        for name in registry._imports(path.read_bytes(), f"bench.{path.stem}", ("vitptq.methods", "vitptq.tasks")):
+        for name in imported(path.read_bytes(), "vitptq.bench", ("vitptq.methods", "vitptq.tasks")):
             pytest.fail(f"{path} imports {name}")

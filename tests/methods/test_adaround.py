@@ -14,14 +14,14 @@ from vitptq.methods.adaround import AdaRound
 BITS = BitSpec(3, 3)
 
 
-def quantised(method: Any) -> tuple[nn.Module, dict[str, Any]]:
+def quantised(method: Any) -> tuple[nn.Module, dict[str, list[Any]]]:
     with reporting.listening() as heard:
         model = method.quantize(two_block_models()["ViT"], RandomImages(), BITS)
-    return model, heard.details
+    return model, {name: list(table.rows) for name, table in heard.tables.items()}
 
 
 def test_adaround_trains_layer_by_layer() -> None:
-    _, details = quantised(AdaRound(iterations=1))
-    names = [row["unit"] for row in details["reconstruction"]]
+    _, tables = quantised(AdaRound(iterations=1))
+    names = [row["unit"] for row in tables["reconstruction"]]
     assert names[:3] == ["patch_embed.proj", "blocks.0.attn.qkv", "blocks.0.attn.proj"]
     assert names[-1] == "head"

@@ -50,13 +50,12 @@ def test_the_first_loss_of_every_unit_is_two(name: str, hessian: Any, monkeypatc
 def test_the_record_hears_of_the_hessian() -> None:
     with reporting.listening() as heard:
         FAST.quantize(two_block_models()["ViT"], RandomImages(), W4A4)
-    told: Any = heard.details["Hessian"]
-    assert told["kind"] == "perturbation"
-    rows = {row["unit"]: row for row in told["rows"]}
+    table = heard.tables["Hessian"]
+    rows: Any = {row["unit"]: row for row in table.rows}
     assert {"blocks.0", "blocks.1", "blocks.0.mlp", "blocks.1.mlp", "patch_embed.proj"} <= set(rows)
     assert all(-1 <= rows[u]["correlation with Fisher"] <= 1 for u in ("blocks.0", "blocks.0.mlp"))
     assert all(rows[u]["H grows by"] < 5 for u in ("blocks.0", "blocks.0.mlp"))  # noise; curvature would give 10
-    assert "rounding noise" in told["text"]
+    assert "rounding noise" in table.text
     assert not heard.notes
 
 

@@ -17,15 +17,15 @@ from vitptq.methods.core.reconstruct.least_error_start import calibrated
 BITS = BitSpec(3, 3)
 
 
-def quantised(method: Any) -> tuple[nn.Module, dict[str, Any]]:
+def quantised(method: Any) -> tuple[nn.Module, dict[str, list[Any]]]:
     with reporting.listening() as heard:
         model = method.quantize(two_block_models()["ViT"], RandomImages(), BITS)
-    return model, heard.details
+    return model, {name: list(table.rows) for name, table in heard.tables.items()}
 
 
 def test_brecq_rounds_the_whole_model_before_it_trains_scales() -> None:
-    _, details = quantised(BRECQ(iterations=1, scale_iterations=1))
-    assert list(details) == ["rounding", "scales"]
+    _, tables = quantised(BRECQ(iterations=1, scale_iterations=1))
+    assert list(tables) == ["rounding", "scales"]
 
 
 def test_brecq_weights_have_a_mean_square_of_one_and_leave_the_switches() -> None:

@@ -31,15 +31,15 @@ METHODS = [
 ]
 
 
-def quantised(method: Any) -> tuple[nn.Module, dict[str, Any]]:
+def quantised(method: Any) -> tuple[nn.Module, dict[str, list[Any]]]:
     with reporting.listening() as heard:
         model = method.quantize(two_block_models()["ViT"], RandomImages(), BITS)
-    return model, heard.details
+    return model, {name: list(table.rows) for name, table in heard.tables.items()}
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: f"{m.name} {getattr(m, 'unit', '')}")
 def test_training_moves_weights_and_scales_and_passes_the_audit(method: Any) -> None:
-    model, details = quantised(method)
+    model, tables = quantised(method)
     start, _ = calibrated(two_block_models()["ViT"], RandomImages(), BITS)
     before, after = start.model.state_dict(), model.state_dict()
     moved = {name for name, x in before.items() if not torch.equal(x, after[name])}
@@ -49,7 +49,7 @@ def test_training_moves_weights_and_scales_and_passes_the_audit(method: Any) -> 
     assert bool(scales) == (isinstance(method, QDrop) or (isinstance(method, BRECQ) and method.scale_iterations > 0))
     images = next(RandomImages().batches())
     assert audit(model, BITS, images[:1], RandomImages().forward).violations == ()
-    assert all(row["after"]["loss"] <= row["before"]["loss"] for t in details.values() for row in t if row["kept"])
+    assert all(row["after"]["loss"] <= row["before"]["loss"] for rows in tables.values() for row in rows if row["kept"])
 
 
 @pytest.mark.parametrize("cls", [AdaRound, BRECQ])

@@ -231,7 +231,7 @@ class _Run:
                 "their gradients added"
             )
         table = [{"unit": r.name, "before": dict(r.before), "after": dict(r.after), "kept": r.kept} for r in results]
-        reporting.note_details(self.tag, table)
+        reporting.note_table(self.tag, table)
         if any(r.resumed for r in results):
             reporting.note_details(f"{self.tag}, resumed units", sum(r.resumed for r in results))
         if self.checkpoints.ignored:

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from vitptq.bench.contracts.method import Calibration
-from vitptq.bench.contracts.reporting import note_details
+from vitptq.bench.contracts.reporting import note_table
 from vitptq.methods.core.model.prepare import PreparedModel
 from vitptq.methods.core.sensitivity.fisher import fisher_mc
 from vitptq.methods.core.sensitivity.perturbation_hessian import average_perturbation_hessian
@@ -55,12 +55,11 @@ def note_hessian(
         net, some, units, draws=draws, temperature=temperature, seed=some.seed
     )
     figures = statistics(found, fisher)
-    rows: list[JsonValue] = [
+    rows: list[Mapping[str, JsonValue]] = [
         {"unit": name, **{column: values[name] for column, values in columns.items()}, **figures[name]}
         for name in units
     ]
-    kind = "Fisher diagonal" if fisher is None else "perturbation"
-    note_details(TABLE, {"kind": kind, "text": text, "rows": rows})
+    note_table(TABLE, rows, text)
 
 
 def growth(

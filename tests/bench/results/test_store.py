@@ -56,7 +56,7 @@ def test_changed_evidence_is_noticed(run: Run, record: Record) -> None:
         (lambda text: text[: len(text) // 2], "does not fit the schema"),
         (lambda text: text.replace('"seed": 0', '"seed": 1'), "is not the hash of the cell"),
         (lambda text: text.replace('"status"', '"statu"'), "does not fit the schema"),
-        (lambda text: text.replace('"schema_version": 1', '"schema_version": 2'), "schema_version"),
+        (lambda text: text.replace('"schema_version": 2', '"schema_version": 3'), "schema_version"),
     ],
 )
 def test_damaged_record_is_named_and_the_rest_stays_readable(

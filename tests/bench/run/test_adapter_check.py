@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import ClassVar
 
 import pytest
 from torch import nn
 
-from tests.bench.planted import EXPECTED, Planted
+from tests.bench.planted import EXPECTED, Planted, Raises
 from vitptq.bench import registry
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.contracts.method import Calibration, Method
@@ -53,6 +54,13 @@ class WrongTrial(Slow):
 
 def test_slow_method_is_tried_with_its_trial_parameters() -> None:
     assert all(finding.ok for finding in adapter_check.check(Slow))
+
+
+def test_an_adapters_exception_is_named_with_its_file_and_line() -> None:
+    source, first = inspect.getsourcelines(Raises)
+    line = first + next(number for number, text in enumerate(source) if "raise " in text)
+    broken = [finding.problem for finding in adapter_check.check(Raises) if not finding.ok]
+    assert f"it raised RuntimeError: planted failure (planted.py, line {line})" in broken
 
 
 def test_unknown_trial_parameter_is_named() -> None:

@@ -11,21 +11,24 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import JsonValue
 
 from tests.bench import planted
 from vitptq.bench import registry
+from vitptq.bench.contracts.method import run_time
+from vitptq.bench.contracts.reporting import note_details
 from vitptq.bench.results import suites
 from vitptq.bench.results.cell import Cell
-from vitptq.bench.results.record import EvidenceRef, Record
+from vitptq.bench.results.record import Record
 from vitptq.bench.results.store import LEFT_OVER_S, Store
 from vitptq.bench.results.verify import verify
 from vitptq.bench.run.cell_run import Run, run_cell
 
-HERE = Path(__file__).parents[1]
 
-
-def cell(model: str = "vit", method: str = "minmax", bits: str = "W4A4") -> Cell:
-    group = suites.Group(task="tiny", edition="test", models=[model], methods=[method], bits=[bits])
+def cell(model: str = "vit", method: str = "minmax", bits: str = "W4A4", **parameters: JsonValue) -> Cell:
+    group = suites.Group(
+        task="tiny", edition="test", models=[model], methods=[method], bits=[bits], parameters=parameters
+    )
     return suites.expand(group)[-1]
 
 
@@ -274,14 +277,57 @@ def test_exit_in_an_adapter_is_a_failed_cell(tiny: None, run: Run, monkeypatch: 
     assert failure.message == "SystemExit: 3"
 
 
-def test_changed_adapter_source_makes_another_cell(tiny: None, tmp_path: Path) -> None:
-    source = (HERE.parent.parent / "methods" / "minmax.py").read_text().replace('name = "minmax"', 'name = "{}"')
-    hashes = []
-    for name, extra in (("one", ""), ("two", ""), ("three", "\n# changed\n")):
-        path = tmp_path / f"{name}.py"
-        path.write_text(source.replace("{}", name) + extra)
-        hashes.append(registry.source_hash(registry.method(str(path))))
-    assert len(set(hashes)) == 3
+def test_a_run_time_parameter_reaches_the_method_and_the_record_but_no_second_cell(
+    tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[int] = []
+
+    @planted.dataclass(frozen=True)
+    class Budgeted(planted.Planted):
+        """Notes how much memory it may use."""
+
+        memory_mb: int = run_time(256)
+
+        def quantize(self, model, calibration, bits):  # type: ignore[no-untyped-def]
+            used.append(self.memory_mb)
+            return super().quantize(model, calibration, bits)
+
+    plant(monkeypatch, Budgeted)
+    small, default = cell(method="planted", memory_mb=16), cell(method="planted")
+    assert small.id == default.id
+    assert measured(small, run).cell.run_time == {"memory_mb": 16}
+    assert measured(default, run).cell.run_time == {"memory_mb": 16}  # the record that there is
+    assert used == [16]
+
+
+def test_a_figure_that_no_record_can_hold_fails_the_cell_before_the_evaluation(
+    tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @planted.dataclass(frozen=True)
+    class TellsNan(planted.Planted):
+        """Tells a figure that is no number."""
+
+        def quantize(self, model, calibration, bits):  # type: ignore[no-untyped-def]
+            note_details("loss", float("nan"))
+            return super().quantize(model, calibration, bits)
+
+    plant(monkeypatch, TellsNan)
+    steps: list[str] = []
+    record = measured(cell(method="planted"), replace(run, say=lambda step, done, total: steps.append(step)))
+    assert record.failure is not None
+    assert record.failure.message.startswith('method planted told nan in note_details("loss")')
+    assert steps[-1] == "quantise"
+
+
+def test_what_a_task_says_and_no_record_can_hold_fails_the_cell_before_the_evaluation(
+    tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = registry.task("tiny", "test")
+    monkeypatch.setattr(type(task), "details", lambda self, model: {"scale": float("nan")})
+    steps: list[str] = []
+    record = measured(cell(method="float", bits="W32A32"), replace(run, say=lambda *what: steps.append(what[0])))
+    assert record.status == "failed"
+    assert steps[-1] == "quantise"
 
 
 def test_what_a_method_tells_is_shown_and_recorded(tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,7 +336,7 @@ def test_what_a_method_tells_is_shown_and_recorded(tiny: None, run: Run, monkeyp
     record = measured(cell(method="planted"), replace(run, say=lambda *what: said.append(what)))
     assert ("quantise: block 1/2, loss 0.5", 1, 2) in said
     assert record.notes == ("told twice",)
-    assert record.details["method"] == {"finished before": []}
+    assert record.details.method.figures == {"finished before": []}
     assert not run.store.work_dir(record.cell).exists()
 
 
@@ -304,20 +350,8 @@ def test_a_failed_method_keeps_its_state_for_the_next_attempt(
         assert measured(asked, run).status == "failed"
     assert [path.name for path in run.store.work_dir(asked).iterdir()] == ["block-1"]
     record = measured(asked, replace(run, retry_failed=True))
-    assert record.details["method"] == {"finished before": ["block-1"]}
+    assert record.details.method.figures == {"finished before": ["block-1"]}
     assert not run.store.work_dir(asked).exists()
-
-
-def test_nothing_is_told_outside_a_cell() -> None:
-    from vitptq.bench.contracts import reporting
-
-    reporting.report("alone", 0, 1)
-    assert reporting.work_folder() is None
-    with reporting.listening() as outer:
-        with reporting.listening() as inner:
-            reporting.note("inside")
-        reporting.note("outside")
-    assert (inner.notes, outer.notes) == (["inside"], ["outside"])
 
 
 def test_images_that_a_method_made_are_kept_beside_the_evidence(
@@ -325,9 +359,7 @@ def test_images_that_a_method_made_are_kept_beside_the_evidence(
 ) -> None:
     plant(monkeypatch, planted.Paints)
     record = measured(cell(method="planted"), run)
-    kept = record.details["images"]
-    assert isinstance(kept, dict)
-    ref = EvidenceRef.model_validate(kept["painted"])
+    ref = record.details.method.images["painted"]
     assert ref.file == f"{record.id}.painted.npz"
     assert run.store.evidence(ref)["painted"].shape == (1, 2, 4, 4, 3)
 
@@ -337,7 +369,7 @@ def test_verify_notices_kept_images_that_changed_or_are_gone(
 ) -> None:
     plant(monkeypatch, planted.Paints)
     record = measured(cell(method="planted"), run)
-    path = run.store.evidence_dir / record.kept_images["painted"].file
+    path = run.store.evidence_dir / record.details.method.images["painted"].file
 
     def problems() -> list[str]:
         return [problem for verdict in verify(run.store) for problem in verdict.problems]
@@ -354,7 +386,7 @@ def test_verify_notices_kept_images_that_changed_or_are_gone(
 def test_kept_images_survive_copying_and_sweeping(tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch, planted.Paints)
     record = measured(cell(method="planted"), run)
-    kept = record.kept_images["painted"]
+    kept = record.details.method.images["painted"]
     old = time.time() - 10 * LEFT_OVER_S
     os.utime(run.store.evidence_dir / kept.file, (old, old))
     run.store.sweep()

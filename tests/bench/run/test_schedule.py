@@ -160,7 +160,7 @@ def test_cell_that_is_lost_takes_nothing_with_it(tmp_path: Path, fault: str, wor
 
 def test_records_tell_how_to_repeat_their_cell(undisturbed: Path) -> None:
     record = next(r for r in Store(undisturbed).records() if r.cell.method == "repq-vit")
-    repeat = str(record.details["repeat"])
+    repeat = record.details.repetition.command
     assert repeat.startswith("vitptq run ")
     assert f"--only id={record.id[:16]}" in repeat
     assert "vitptq.bench.cli" in record.provenance.command or "cli.py" in record.provenance.command

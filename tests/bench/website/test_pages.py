@@ -175,7 +175,7 @@ def test_a_run_page_tells_everything_about_its_run(board, site):
         assert record.evidence.sha256 in text
     for part in ("blocks.3.attn.mix", "15 of 16", "LogSqrt2", row.records[0].provenance.commit, "torch 2.11.0"):
         assert part in text
-    assert row.records[0].details["repeat"] in text
+    assert row.records[0].details.repetition.command in text
     assert f"{row.interval.low:.2f} to {row.interval.high:.2f}" in text
 
 

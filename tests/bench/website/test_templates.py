@@ -32,6 +32,7 @@ def hostile_board(text):
     """Return a board in which everything that a stranger may write is `text`."""
     cell = make_cell(task=text, edition=text, model=text, method=text, data=text, checkpoint=text, track=text)
     cell = cell.model_copy(update={"parameters": {text: text}, "source": text, "calibration_list": text})
+    cell = cell.model_copy(update={"run_time": {text: text}})
     audit = make_audit(cell, (text,))
     operands = tuple(
         o.model_copy(update={"module": text, "op": text, "role": text, "quantizer": text, "granularity": text})
@@ -39,7 +40,15 @@ def hostile_board(text):
     )
     shared = {
         "notes": (text,),
-        "details": {"repeat": text, text: text, "more": {text: [text]}},
+        "details": {
+            "task": {text: text, "more": {text: [text]}},
+            "repetition": {"command": text, "calibration_images": text},
+            "method": {
+                "figures": {text: text},
+                "tables": {text: {"text": text, "rows": [{text: text}]}},
+                "images": {text: {"file": text, "sha256": text, "bytes": 1}},
+            },
+        },
         "audit": audit.model_copy(update={"operands": operands, "float_operands": (text,)}),
         "evidence": EvidenceRef(file=text, sha256=text, bytes=1),
         "gate": make_gate().model_copy(update={"reason": text, "float_cell": text}),

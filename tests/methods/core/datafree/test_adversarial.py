@@ -80,7 +80,7 @@ def test_it_works_on_a_detector_and_a_segmenter(build: Callable[[], nn.Module]) 
     settings = {"batch": 2, "side": 32, "cycles": 1, "first_steps": 2, "learn_steps": 12, "learn_rate": 1e-4}
     with listening() as heard:
         quantised = PsaqVitV2.configured(settings).quantize(build(), GIVEN, BitSpec(4, 4))
-    ((before, after),) = heard.details["discrepancy_before_and_after_learning_by_cycle"]
+    ((before, after),) = heard.figures["discrepancy_before_and_after_learning_by_cycle"]
     assert after < before
     assert heard.images["generated"].shape == (1, 2, 32, 32, 3)
     assert any(operand.on for operand in quantised.modules() if isinstance(operand, Operand))

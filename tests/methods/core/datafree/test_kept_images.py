@@ -28,7 +28,7 @@ def test_kept_images_repeat_the_calibration(cls: type[PsaqVit] | type[PsaqVitV2]
     settings = dict(cls.trial) | ({"learn_steps": 0} if cls is PsaqVitV2 else {})
     with listening() as heard:
         first = cls.configured(settings).quantize(model, GIVEN, bits)
-    assert heard.details["generation_s"] > 0
+    assert heard.figures["generation_s"] > 0
     np.savez_compressed(tmp_path / "kept.npz", **heard.images)
     torch.manual_seed(1)
     again = cls.configured({"kept": str(tmp_path / "kept.npz")}).quantize(model, GIVEN, bits)

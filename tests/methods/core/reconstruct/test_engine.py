@@ -141,8 +141,7 @@ def test_the_record_is_told() -> None:
     with reporting.listening() as heard:
         reconstruct(net, twin, RandomImages(), FAST)
     assert heard.notes == []
-    table: Any = heard.details["reconstruction"]
-    assert [row["unit"] for row in table] == block_units(net)
+    assert [row["unit"] for row in heard.tables["reconstruction"].rows] == block_units(net)
 
 
 def test_unknown_unit_is_refused() -> None:

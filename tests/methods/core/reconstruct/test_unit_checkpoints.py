@@ -28,7 +28,7 @@ def run(folder: Path | None, settings: Settings = SETTINGS) -> tuple[dict[str, T
     net, twin = calibrated(two_block_models()["Swin"], RandomImages(), BitSpec(3, 3))
     with reporting.listening(folder=folder) as heard:
         reconstruct(net, twin, RandomImages(), settings, units=all_units(net))
-    return net.model.state_dict(), heard.details, heard.notes
+    return net.model.state_dict(), heard.figures, heard.notes
 
 
 @pytest.fixture(scope="module")
