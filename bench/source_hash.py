@@ -51,28 +51,31 @@ def sources(cls: type[Method]) -> dict[str, bytes]:
     return found
 
 
-def imported(source: bytes, package: str, packages: tuple[str, ...]) -> Iterator[str]:
-    """Yield the modules of `packages` that a source names, and what is imported from them: that may be modules too.
+@cache
+def imported(source: bytes, package: str, packages: tuple[str, ...]) -> frozenset[str]:
+    """Return the modules of `packages` that a source names, and what is imported from them: that may be modules too.
 
     `package` is the one that the source belongs to. A public name of vitptq counts as the module that defines it.
     """
-    tree = ast.parse(source)
+    names = _names(ast.parse(source), package)
+    return frozenset(name for name in names if any(name == p or name.startswith(f"{p}.") for p in packages))
+
+
+def _names(tree: ast.Module, package: str) -> Iterator[str]:
     whole = set()  # what the source calls the package of the public names
     for node in ast.walk(tree):
-        names: list[str] = []
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            yield from (alias.name for alias in node.names)
             whole |= {bound for alias in node.names if (bound := _whole(alias))}
         elif isinstance(node, ast.ImportFrom):
             above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
-            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+            yield from (base, *(f"{base}.{alias.name}" for alias in node.names))
             if base == vitptq.__name__:
-                names += [module for alias in node.names for module in _public(alias.name)]
-        yield from (name for name in names if _inside(name, packages))
+                yield from (module for alias in node.names for module in _public(alias.name))
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in whole:
-            yield from (name for name in _public(node.attr) if _inside(name, packages))
+            yield from _public(node.attr)
 
 
 @dataclass(frozen=True)
@@ -98,10 +101,6 @@ def _public(name: str) -> Iterator[str]:
     for public, module in vitptq.SOURCES.items():
         if name in (public, "*"):
             yield f"{vitptq.__name__}.{module}"
-
-
-def _inside(name: str, packages: tuple[str, ...]) -> bool:
-    return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 
 def _files(name: str) -> Iterator[_Module]:

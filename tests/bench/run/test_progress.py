@@ -9,7 +9,6 @@ from rich.console import Console
 from vitptq.bench.results.cell import Cell
 from vitptq.bench.run.cell_run import Run, run_cell
 from vitptq.bench.run.progress import RunProgress
-from vitptq.bench.run.time_estimate import clock, estimate
 from vitptq.bench.run.worker_notes import Step
 
 
@@ -26,13 +25,3 @@ def test_log_has_one_plain_line_per_cell(run: Run, cells: list[Cell]) -> None:
     assert lines[0].startswith("[1/2] tiny/test vit float W32A32 seed 0: top1 100.00  ")
     assert "left)" in lines[0]
     assert "\x1b" not in out.getvalue()
-
-
-def test_estimate_takes_the_records_most_like_the_cell(run: Run, cells: list[Cell]) -> None:
-    record = run_cell(cells[1], run)
-    assert record is not None
-    assert record.costs is not None
-    assert estimate(cells[1], [record]) == record.costs.total_s
-    assert estimate(cells[1].model_copy(update={"task": "other"}), [record]) is None
-    assert clock(None) == "?"
-    assert clock(65) == "0:01:05"
