@@ -39,14 +39,15 @@ def program_hash(source: bytes) -> str:
 
 def sources(cls: type[Method]) -> dict[str, bytes]:
     """Return the sources that the hash covers by module name; the adapter itself is called "adapter" wherever it is."""
-    own_package = cls.__module__ if cls.__module__.startswith(METHODS) else cls.__module__.split(".")[0]
+    top = cls.__module__.split(".")[0]
+    packages = (METHODS,) if top == vitptq.__name__ else (METHODS, top)
     waiting, found = [_Module(cls.__module__, Path(inspect.getfile(cls)))], dict[str, bytes]()
     while waiting:
         module = waiting.pop()
         key = "adapter" if module.name == cls.__module__ else module.name
         if key not in found:
             found[key] = module.path.read_bytes()
-            names = imported(found[key], module.package, (METHODS, own_package))
+            names = imported(found[key], module.package, packages)
             waiting += [file for name in names for file in _files(name)]
     return found
 
