@@ -10,10 +10,10 @@ from typing import Any
 
 from vitptq.bench.board.method_card import MethodCard
 from vitptq.bench.board.metrics import Declared, table_metrics
-from vitptq.bench.board.rows import STANDARD, Row
+from vitptq.bench.board.rows import Row
 from vitptq.bench.board.tables import Table, reading_order
 from vitptq.bench.contracts.task import Metric
-from vitptq.bench.results.cell import Cell, canonical_json, told_apart
+from vitptq.bench.results.cell import STANDARD, Cell, canonical_json, told_apart
 from vitptq.bench.results.record import Record
 
 Records = Sequence[Record]

@@ -17,10 +17,9 @@ from vitptq.bench.board.method_card import MethodCard
 from vitptq.bench.board.metrics import secondary
 from vitptq.bench.board.statistics import Interval
 from vitptq.bench.contracts.task import Metric
-from vitptq.bench.results.cell import Cell, canonical_json, sha256
+from vitptq.bench.results.cell import STANDARD, Cell, canonical_json, sha256
 from vitptq.bench.results.record import Costs, Record
 
-STANDARD = "standard"
 """The track whose rows may be compared."""
 
 

@@ -65,11 +65,15 @@ class Cell(BaseModel):
         """Tell whether this cell measures the float model."""
         return self.bit_spec.is_float
 
+    @property
+    def draw(self) -> str:
+        """Name the calibration draw for people: "32 images seed 0", or the seed alone where there are no images."""
+        return f"{self.calibration_size} images seed {self.seed}" if self.calibration_size else f"seed {self.seed}"
+
     def label(self) -> str:
         """Name the cell for people: never used as an identity."""
-        images = f" {self.calibration_size} images" if self.calibration_size else ""
         track = "" if self.track == STANDARD else f" {self.track} track"
-        return f"{self.task}/{self.edition} {self.model} {self.method} {self.bits}{images}{track} seed {self.seed}"
+        return f"{self.task}/{self.edition} {self.model} {self.method} {self.bits}{track} {self.draw}"
 
 
 def labels(cells: Sequence[Cell]) -> dict[str, str]:

@@ -25,10 +25,10 @@ def _table(table: Table) -> Iterable[str]:
     yield from _aligned(_header(table), [_line(row) for row in table.counted])
     for row in table.rows:
         for record in row.apart:
-            yield "  " + plain(f"not counted: {row.label} {row.bits} seed {record.cell.seed}: {why_apart(record)}")
+            yield "  " + plain(f"not counted: {row.label} {row.bits} {record.cell.draw}: {why_apart(record)}")
         for record in row.failed:
             failure = f"{record.failure.kind}: {record.failure.message}" if record.failure else ""
-            yield "  " + plain(f"no score: {row.label} {row.bits} seed {record.cell.seed}: {failure}")
+            yield "  " + plain(f"no score: {row.label} {row.bits} {record.cell.draw}: {failure}")
     yield ""
 
 

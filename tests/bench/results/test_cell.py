@@ -46,4 +46,4 @@ def test_settings_that_change_no_result_are_no_part_of_the_id() -> None:
 def test_label_tells_the_number_of_calibration_images_and_another_track() -> None:
     assert make(calibration_size=64).label() == "t/e m x W4A4 64 images seed 0"
     assert make(calibration_size=0).label() == "t/e m x W4A4 seed 0"
-    assert make(track="published").label() == "t/e m x W4A4 32 images published track seed 0"
+    assert make(track="published").label() == "t/e m x W4A4 published track 32 images seed 0"

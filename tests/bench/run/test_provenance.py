@@ -1,0 +1,84 @@
+"""Where, when and by what something was measured."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+import torch
+
+from vitptq.bench.run import provenance
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a clone with one commit, in which provenance looks."""
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "code.py").write_text("x = 1\n")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "README.md").write_text("data\n")
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "one"]):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    return tmp_path
+
+
+def commit() -> tuple[str, bool | None]:
+    provenance.commit.cache_clear()
+    try:
+        return provenance.commit()
+    finally:
+        provenance.commit.cache_clear()
+
+
+def test_an_unchanged_clone_is_clean(clone: Path) -> None:
+    head, dirty = commit()
+    assert len(head) == 40
+    assert dirty is False
+
+
+def test_a_changed_or_a_new_file_of_code_makes_a_clone_dirty(clone: Path) -> None:
+    (clone / "bench" / "new.py").write_text("")
+    assert commit()[1] is True
+    (clone / "bench" / "new.py").unlink()
+    (clone / "bench" / "code.py").write_text("x = 2\n")
+    assert commit()[1] is True
+
+
+def test_what_a_run_writes_does_not_make_a_clone_dirty(clone: Path) -> None:
+    (clone / "results" / "record.json").write_text("{}")
+    (clone / "results" / "README.md").write_text("other data\n")
+    assert commit()[1] is False
+
+
+def test_outside_a_clone_the_commit_is_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    assert commit() == ("unknown", None)
+
+
+def test_workers_give_the_command_that_a_person_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VITPTQ_COMMAND", raising=False)
+    monkeypatch.setattr(sys, "argv", ["/bin/vitptq", "run", "a suite.toml"])
+    assert provenance.command() == "vitptq run 'a suite.toml'"
+    monkeypatch.setenv("VITPTQ_COMMAND", "vitptq run mini")
+    assert provenance.command() == "vitptq run mini"
+
+
+def test_another_version_is_another_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = provenance.environment(CPU)
+    other = provenance.versions() | {"timm": "0.0.1"}
+    monkeypatch.setattr(provenance, "versions", lambda: other)
+    assert provenance.environment(CPU) != here
+
+
+def test_provenance_names_versions_device_and_times() -> None:
+    found = provenance.collect(CPU, provenance.now())
+    assert found.versions["torch"] == torch.__version__
+    assert found.device.endswith("(CPU)")
+    assert datetime.fromisoformat(found.started) <= datetime.fromisoformat(found.finished)
