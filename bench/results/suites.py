@@ -67,8 +67,20 @@ def load(name: str, methods: Sequence[str] = ()) -> list[Cell]:
         plain = [group for group in groups if not group.parameters or set(methods) <= set(group.methods)]
         groups = [_with_methods(group, methods) for group in plain]
     cells = [cell for group in groups for cell in expand(group)]
-    unique = {cell.id: cell for cell in cells}
-    return sorted(unique.values(), key=lambda cell: not cell.is_float)
+    return sorted(_unique(cells, name), key=lambda cell: not cell.is_float)
+
+
+def _unique(cells: Sequence[Cell], suite: str) -> list[Cell]:
+    """Return each cell once, as groups may overlap; two settings for what runs once are an error."""
+    found: dict[str, Cell] = {}
+    for cell in cells:
+        first = found.setdefault(cell.id, cell)
+        if first.run_time != cell.run_time:
+            raise BadInput(
+                f"suite {suite} asks for {cell.label()} with {canonical_json(first.run_time)} and again with "
+                f"{canonical_json(cell.run_time)}, which is the same cell: give it one of them"
+            )
+    return list(found.values())
 
 
 def _with_methods(group: Group, methods: Sequence[str]) -> Group:

@@ -131,6 +131,16 @@ def test_a_suite_may_set_what_changes_no_result(tiny: None, tmp_path: Path) -> N
     assert (cell.parameters, cell.run_time) == ({"rate": 0.5}, {"memory_mb": 8})
 
 
+def test_two_settings_for_one_cell_are_refused(tiny: None, tmp_path: Path) -> None:
+    adapter = tmp_path / "budgeted.py"
+    adapter.write_text(BUDGETED)
+    path = tmp_path / "s.toml"
+    group = f'[[cells]]\ntask = "tiny"\nedition = "test"\nmodels = ["vit"]\nmethods = ["{adapter}"]\nbits = ["W4A4"]\n'
+    path.write_text(f'title = "t"\n{group}{group}parameters = {{ memory_mb = 8 }}\n')
+    with pytest.raises(BadInput, match=r'with \{"memory_mb":4096\} and again with \{"memory_mb":8\}'):
+        suites.load(str(path))
+
+
 BUDGETED = """
 from dataclasses import dataclass
 from vitptq import Method, run_time

@@ -179,6 +179,25 @@ def test_a_run_page_tells_everything_about_its_run(board, site):
     assert f"{row.interval.low:.2f} to {row.interval.high:.2f}" in text
 
 
+def test_a_run_page_tells_run_time_settings_and_details_by_their_names(tmp_path):
+    details = {
+        "task": {"batch_size": 27},
+        "repetition": {"calibration_images": "c0ffee"},
+        "method": {"figures": {"generation_s": 1.75}, "images": {"drawn": {"file": "f", "sha256": "5ad", "bytes": 1}}},
+    }
+    record = make_record(make_cell(run_time={"memory_mb": 4097}), details=details)
+    board = Board.from_records([record], make_cards())
+    text = build_site(board, tmp_path / "site")[run_path(board.tables[0].rows[0])].text
+    for part in (
+        "memory_mb4097 (a run-time setting)",
+        "batch_size27",
+        "hashc0ffee",
+        "generation_s1.75",
+        "drawnf, sha256 5ad",
+    ):
+        assert part in text
+
+
 def test_operands_that_stayed_float_are_named(board, site):
     text = site[run_path(row_of(board, method="ema", bits="W4A4"))].text
 
