@@ -42,7 +42,8 @@ def test_details_are_sorted_by_who_said_them() -> None:
 
 def test_what_version_1_showed_as_a_table_is_one() -> None:
     rows = [{"unit": "a", "loss": {"before": 0.5}}, {"unit": "b"}]
-    told = upgraded(method={"scales": rows, "importance": {"kind": "aph", "text": "what it means", "rows": rows}}).method
+    importance = {"kind": "aph", "text": "what it means", "rows": rows}
+    told = upgraded(method={"scales": rows, "importance": importance}).method
     assert {name: (table.text, list(table.rows)) for name, table in told.tables.items()} == {
         "scales": ("", rows), "importance": ("what it means", rows),
     }  # fmt: skip
