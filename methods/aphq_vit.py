@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 
 from vitptq.bench.bits import BitSpec
@@ -134,8 +133,7 @@ class APHQViT(RoundingMethod):
 
     def weights(self, twin: PreparedModel, calibration: Calibration, units: list[str]) -> dict[str, Tensor | None]:
         """Return each unit's H relative to its mean; the run's page gets what tells it from rounding noise."""
-        draw = torch.Generator(calibration.device).manual_seed(calibration.seed)
-        fisher = fisher_mc(twin, calibration, units, draws=self.draws, temperature=self.temperature, generator=draw)
+        fisher = fisher_mc(twin, calibration, units, draws=self.draws, temperature=self.temperature)
         published = self.hessian == "perturbation"
         found = fisher
         if published:

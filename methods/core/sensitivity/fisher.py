@@ -53,7 +53,8 @@ def output_gradient_parts(
 ) -> list[list[Tensor]]:
     """Return what `output_gradients` joins: for each module, its gradients batch by batch.
 
-    A module that runs several times per image has one entry for each run, or only for the first.
+    A module that runs several times per image has one entry for each run, or only for the first. "sampled" predictions
+    are the same at every call, drawn from the calibration's seed: they do not depend on which modules are asked for.
     """
     leaves: dict[nn.Module, list[Tensor]] = {}
     found: list[list[Tensor]] = [[] for _ in modules]
@@ -66,6 +67,7 @@ def output_gradient_parts(
         leaves.setdefault(module, []).append(leaf)
         return leaf if isinstance(output, Tensor) else type(output)([leaf, *output[1:]])
 
+    generator = drawing(calibration)
     for batch in small_batches(calibration):
         with torch.no_grad():
             net.switch(False)
@@ -76,7 +78,10 @@ def output_gradient_parts(
         try:
             with torch.enable_grad():
                 actual = outputs(calibration.forward(net.model, batch))
-                loss = -log_likelihood(actual, expected) if point == "sampled" else divergence(actual, expected)
+                if point == "sampled":
+                    loss = -log_likelihood(actual, expected, generator=generator)
+                else:
+                    loss = divergence(actual, expected)
         finally:
             for handle in handles:
                 handle.remove()
@@ -126,7 +131,7 @@ def log_likelihood(
     *,
     temperature: float = 1.0,
     reduction: Literal["mean", "sum"] = "mean",
-    generator: torch.Generator | None = None,
+    generator: torch.Generator,
 ) -> Tensor:
     """Return the log-likelihood under `actual` of predictions drawn from `expected`, over the images.
 
@@ -167,11 +172,13 @@ def fisher_mc(
     switched; the images of a batch do not influence each other (eval mode). H has the shape of one image's output
     (N, D), or (D,) where shapes differ between batches: then it is a mean over positions, too. Channels are the last
     axis, or axis 1 of a convolution's map. A unit that runs several times per image (on several scales) has the mean.
+    Without a `generator` the draws follow the calibration's seed.
     """
     sums: dict[str, list[Tensor]] = {name: [] for name in units}
     counts: dict[str, list[int]] = {name: [] for name in units}
     modules = {name: net.model.get_submodule(name) for name in units}
     channels = {name: 1 if isinstance(module, nn.Conv2d) else -1 for name, module in modules.items()}
+    generator = drawing(calibration) if generator is None else generator
     for batch in small_batches(calibration):
         for name, gradient in _drawn(net, calibration, batch, modules, draws, temperature, generator):
             add_images(sums[name], counts[name], gradient.square().sum(0), len(gradient))
@@ -185,7 +192,7 @@ def _drawn(
     modules: dict[str, nn.Module],
     draws: int,
     temperature: float,
-    generator: torch.Generator | None,
+    generator: torch.Generator,
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield (unit, gradient per image) for each draw on one batch."""
     found: list[tuple[str, Tensor]] = []
@@ -237,6 +244,11 @@ def mean_of_images(sums: list[Tensor], counts: list[int], channels: int, name: s
     rows = [part.movedim(axis, 0).flatten(1) for part in sums]
     total = torch.stack([row.sum(1) for row in rows]).sum(0)
     return total / sum(row.shape[1] * count for row, count in zip(rows, counts, strict=True))
+
+
+def drawing(calibration: Calibration) -> torch.Generator:
+    """Return a generator on the calibration's device that starts at its seed."""
+    return torch.Generator(calibration.device).manual_seed(calibration.seed)
 
 
 def small_batches(calibration: Calibration) -> Iterator[Any]:

@@ -70,7 +70,8 @@ def test_divergence_of_tensors_is_in_units_of_their_variance() -> None:
 
 def test_sampled_gaussian_has_the_variance_as_its_information() -> None:
     predicted = (torch.randn(64, 200, 1, dtype=torch.float64) * 3).requires_grad_()
-    value = log_likelihood((predicted,), (predicted.detach(),), reduction="sum")
+    generator = torch.Generator().manual_seed(0)
+    value = log_likelihood((predicted,), (predicted.detach(),), reduction="sum", generator=generator)
     (gradient,) = torch.autograd.grad(value, predicted)
     assert gradient.square().mean().item() == pytest.approx(1 / predicted.detach().var().item(), rel=0.05)
 
@@ -82,6 +83,17 @@ def test_gradients_exist_for_several_tensors(point: Any) -> None:
     (gradient,) = output_gradients(found, Maps(), [module], point)
     assert gradient.shape == (8, 17, 32)
     assert gradient.abs().amax() > 0
+
+
+def test_sampled_predictions_depend_on_the_seed_alone() -> None:
+    found = net()
+    first, second = (found.model.get_submodule(f"blocks.{i}") for i in (0, 1))
+    (alone,) = output_gradients(found, RandomImages(), [second], "sampled")
+    torch.rand(3)  # the global generator is not asked
+    assert torch.equal(output_gradients(found, RandomImages(), [first, second], "sampled")[1], alone)
+    other = RandomImages()
+    other.seed = 1
+    assert not torch.equal(output_gradients(found, other, [second], "sampled")[0], alone)
 
 
 @pytest.mark.parametrize("method", [PTQ4ViT(candidates=3, rounds=1), QHyViT(candidates=2, rounds=1)])
@@ -137,9 +149,9 @@ def test_fisher_mc_is_the_diagonal_of_the_hessian(name: str) -> None:
 
 
 def test_last_block_matters_at_the_class_token_only() -> None:
-    importance = fisher_mc(net(), RandomImages(), ["blocks.1"], draws=1)["blocks.1"]  # (17, 32)
-    assert (importance[0] > 0).any()
-    assert (importance[1:] == 0).all()
+    h = fisher_mc(net(), RandomImages(), ["blocks.1"], draws=1)["blocks.1"]  # (17, 32)
+    assert (h[0] > 0).any()
+    assert (h[1:] == 0).all()
 
 
 def test_fisher_mc_of_several_tensors_and_sizes_is_by_channel() -> None:
