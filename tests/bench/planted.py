@@ -62,6 +62,30 @@ class FloatLayer(Planted):
 
 
 @dataclass(frozen=True)
+class InPlace(Planted):
+    """Computes in float and hides it: float values overwrite the quantised ones, which come back behind the layer."""
+
+    def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
+        """Overwrite one layer's input in place, behind its quantizer."""
+        net = _minmax(model, calibration, bits)
+        slot = next(operand for operand in net.activations.values() if operand.role == "gelu")
+        overwritten: list[tuple[Tensor, Tensor]] = []
+
+        def overwrite(module: nn.Module, args: tuple[Tensor], output: Tensor) -> None:
+            overwritten.append((output, output.clone()))
+            output.copy_(args[0])
+
+        def put_back(module: nn.Module, args: tuple[Tensor], output: Tensor) -> None:
+            for tensor, values in overwritten:
+                tensor.copy_(values)
+            overwritten.clear()
+
+        slot.register_forward_hook(overwrite)
+        net.model.get_submodule(slot.name.rpartition(".")[0]).register_forward_hook(put_back)
+        return net.model
+
+
+@dataclass(frozen=True)
 class MoreBits(Planted):
     """Says W4A4 and uses eight bits in one place."""
 
@@ -401,6 +425,7 @@ Hangs = _fault(lambda: time.sleep(600))
 Dies = _fault(lambda: os.kill(os.getpid(), signal.SIGKILL))
 EXPECTED: dict[type[Planted], str] = {
     FloatLayer: "input of linear stayed float",
+    InPlace: "input of linear stayed float",
     MoreBits: "has 8 bits, W4A4 allows 4",
     OffGrid: "values off the grid",
     Hidden: "the audit cannot see",

@@ -71,6 +71,16 @@ def test_change_after_the_quantizer_makes_it_float() -> None:
     assert not audited(lambda x, w: functional.linear(x.add_(0.01), w)).clean
 
 
+def test_float_values_in_place_of_the_quantised_ones_are_noticed_though_those_come_back() -> None:
+    def compute(x: Tensor, w: Tensor) -> Tensor:
+        quantised = x.clone()
+        product = functional.linear(x.copy_(X), w)
+        x.copy_(quantised)
+        return product
+
+    assert audited(compute).violations == ("the model: input of linear stayed float",)
+
+
 def test_wider_grid_is_named() -> None:
     assert audited(right=quantizer(8)).violations == ("the model: weight of linear has 8 bits, W4A4 allows 4",)
 
