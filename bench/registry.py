@@ -19,7 +19,6 @@ from typing import Any
 from vitptq.bench.contracts.method import Method
 from vitptq.bench.contracts.task import Task
 from vitptq.bench.errors import BadInput, UnknownName, described
-from vitptq.bench.run import image_guard
 
 METHODS, TASKS = "vitptq.methods", "vitptq.tasks"
 TASK_ROOMS = ("classification", "detection", "segmentation", "mini")
@@ -48,7 +47,7 @@ def _methods(added: tuple[ModuleType, ...]) -> dict[str, type[Method]]:
 
 def tasks() -> dict[tuple[str, str], Task]:
     """Return every task by (name, edition), from the same three places; closed to data-free methods."""
-    image_guard.refuse("asked the registry for tasks")
+    sys.audit("vitptq.tasks")  # refused while a data-free method works: bench/run/image_guard.py
     return _tasks(_added)
 
 

@@ -59,6 +59,8 @@ class _Guard:
             self.refuse(f"started a process ({event})")
         elif event == "import" and arguments[0] in NATIVE_READERS:
             self.refuse(f"imported {arguments[0]}")
+        elif event == "vitptq.tasks":  # raised by the registry
+            self.refuse("asked the registry for tasks")
 
     def _check(self, path: object) -> None:
         if not isinstance(path, str | bytes | os.PathLike):
@@ -74,12 +76,6 @@ _guard = _Guard()
 def active() -> bool:
     """Tell whether images are out of reach now."""
     return _guard.active
-
-
-def refuse(attempt: str) -> None:
-    """Raise where images are out of reach now; `attempt` says what was done, in the past tense."""
-    if _guard.active:
-        _guard.refuse(attempt)
 
 
 @contextmanager
