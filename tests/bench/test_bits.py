@@ -1,0 +1,58 @@
+"""Bit specs: what can be written, and what it means for a tensor."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitptq.bench.bits import FLOAT, PARTS, BitSpec
+from vitptq.bench.errors import BadInput, UnknownName
+
+WIDTHS = st.sampled_from([*range(2, 9), 32])
+
+
+@given(WIDTHS, WIDTHS, st.lists(st.sampled_from(list(PARTS)), unique=True))
+def test_text_of_a_spec_reads_back(weights: int, activations: int, parts: list[str]) -> None:
+    spec = BitSpec(weights, activations, tuple(parts))
+    assert BitSpec.parse(str(spec)) == spec
+
+
+@pytest.mark.parametrize("text", ["W4", "4/4", "W4A4+", "W4A4 neck", "", "W-4A4"])
+def test_other_forms_are_refused_with_an_example(text: str) -> None:
+    with pytest.raises(BadInput, match="for example W4A4"):
+        BitSpec.parse(text)
+
+
+@pytest.mark.parametrize("text", ["W1A8", "W4A9", "W16A16", "W0A0"])
+def test_other_widths_are_refused(text: str) -> None:
+    with pytest.raises(BadInput, match="a width is 2 to 8, or 32 for float"):
+        BitSpec.parse(text)
+
+
+def test_unknown_part_is_refused_and_the_known_ones_are_named() -> None:
+    with pytest.raises(UnknownName, match='unknown part of a model "necks"; known: heads, neck'):
+        BitSpec.parse("W4A4+necks")
+
+
+def test_image_has_eight_bits_and_float_where_all_activations_are() -> None:
+    assert BitSpec(4, 4).width("stem_input") == 8
+    assert BitSpec(4, 32).width("stem_input") == 32
+
+
+@pytest.mark.parametrize(
+    ("role", "bits"), [("weight", 3), ("input", 6), ("softmax", 6), ("query", 6), ("gelu", 6), ("value", 6)]
+)
+def test_weights_and_activations_have_their_own_width(role: str, bits: int) -> None:
+    assert BitSpec(3, 6).width(role) == bits  # type: ignore[arg-type]
+
+
+def test_neck_and_heads_are_left_unless_named() -> None:
+    for module in ("neck.lateral_convs.0", "roi_head.bbox_head.0", "decode_head.conv"):
+        assert BitSpec(4, 4).leaves(module)
+        assert not BitSpec(4, 4, ("heads", "neck")).leaves(module)
+    assert not BitSpec(4, 4).leaves("backbone.stages.0")
+
+
+def test_only_both_widths_make_a_float_spec() -> None:
+    assert FLOAT.is_float and not BitSpec(32, 8).is_float and not BitSpec(8, 32).is_float
