@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,6 +101,17 @@ def test_example_of_add_a_method_works_literally(tmp_path: Path, monkeypatch: py
 
 def test_longer_example_of_add_a_method_keeps_the_contract() -> None:
     assert "keeps the contract" in vitptq("check", str(EXAMPLE))
+
+
+@pytest.mark.slow
+def test_examples_of_add_a_method_pass_the_strictest_type_check(tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    (tmp_path / "clipped.py").write_text(code_of(ROOT / "docs" / "add-a-method.md")[0])
+    # an adapter's author has vitptq installed, where mypy keeps silent about it
+    options = ["--strict", "--config-file=", "--follow-imports=silent", f"--cache-dir={tmp_path / 'cache'}"]
+    files = [str(tmp_path / "clipped.py"), str(EXAMPLE)]
+    shown = subprocess.run([sys.executable, "-m", "mypy", *options, *files], cwd=ROOT, capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stdout
 
 
 def test_excerpts_of_add_a_method_are_lines_of_the_longer_example() -> None:
