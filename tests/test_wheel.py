@@ -16,16 +16,14 @@ PACKAGED = ("bench", "methods", "site", "tasks")
 
 FIND_EVERYTHING = """
 import json
+import torch
 from vitptq.bench import cli, registry
 from vitptq.bench.results import suites
-from vitptq.tasks.classification import imagenet_lists
-from vitptq.tasks.mini import models
 found = {
     "methods": len(registry.methods()),
-    "tasks": len(registry.tasks()),
     "suites": len(list(suites.FOLDER.glob("*.toml"))),
-    "lists": len(list(imagenet_lists.FOLDER.glob("*.csv"))),
-    "weights": len(list(models.WEIGHTS.glob("*.safetensors"))),
+    "lists": [len(task.calibration_names(8, 0)) for task in registry.tasks().values()],
+    "weights": registry.task("imagenet", "mini").load("mini_vit", torch.device("cpu")).num_classes,
     "templates": (cli._templates() / "base.html").is_file(),
     "place": registry.__file__,
 }
@@ -72,4 +70,5 @@ def test_installed_copy_finds_methods_tasks_suites_lists_weights_and_templates(t
     )
     found = json.loads(shown.stdout.splitlines()[-1])
     assert Path(found.pop("place")).is_relative_to(tmp_path)
+    assert found.pop("lists") == [8] * 6
     assert all(found.values()), found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +16,7 @@ from vitptq import (
     Operand,
     PreparedModel,
     RunningMinMax,
-    fold,
+    fold_into_layer_norm,
     note_details,
     observe_activations,
     observe_weights,
@@ -51,7 +50,7 @@ class SmoothQuant(Method):
         widest = largest_by_channel(net, calibration)
         for norm, readers in net.norm_readers():
             factors = self.factors(widest[readers[0].input_operand.name], readers)
-            fold(norm, readers, r1=factors, shift=torch.zeros_like(factors))
+            fold_into_layer_norm(norm, readers, scale=factors, shift=torch.zeros_like(factors))
         observe_weights(net)
         observe_activations(net, calibration, RunningMinMax)
         return net.switch(True)
@@ -74,6 +73,7 @@ def largest_by_channel(net: PreparedModel, calibration: Calibration) -> dict[str
     batches = list(calibration.batches())
     for done, batch in enumerate(batches):
         report("channel maxima", done, len(batches))
-        watching(slots, watch, partial(calibration.forward, net.model, batch))
+        with watching(slots, watch):
+            calibration.forward(net.model, batch)
     note_details("widest channel over the median", {name: (x.amax() / x.median()).item() for name, x in widest.items()})
     return widest
