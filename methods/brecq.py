@@ -8,22 +8,23 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from vitptq.bench.bits import FLOAT_BITS, BitSpec
-from vitptq.bench.contracts.method import Calibration
-from vitptq.methods.core.reconstruct import (
+from vitptq import (
+    BitSpec,
+    Calibration,
     Loss,
     LossFor,
     PerSample,
+    RoundingMethod,
     StepTensors,
     Unit,
     all_units,
+    calibrated,
     power_error,
     reconstruct,
     squared_error,
 )
-from vitptq.methods.core.reconstruct.least_error_start import calibrated
+from vitptq.bench.bits import FLOAT_BITS
 from vitptq.methods.core.reconstruct.losses import channel_axis
-from vitptq.methods.core.reconstruct.method_settings import RoundingMethod
 from vitptq.methods.core.sensitivity.fisher import output_gradient_parts
 
 Weighting = Literal["diagonal", "none"]

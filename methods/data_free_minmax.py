@@ -8,14 +8,21 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from vitptq.bench.bits import BitSpec
-from vitptq.bench.contracts.method import Calibration, DataFree, Method
+from vitptq import (
+    BitSpec,
+    Calibration,
+    DataFree,
+    Method,
+    PreparedModel,
+    RunningMinMax,
+    observe_activations,
+    observe_weights,
+    prepare,
+)
 from vitptq.methods.core.datafree.adversarial import AdversarialSettings, train_adversarially
 from vitptq.methods.core.datafree.generate import GeneratedImages, Recipe, generate, noise
 from vitptq.methods.core.datafree.kept_images import generated_or_kept
 from vitptq.methods.core.datafree.similarity import Entropy
-from vitptq.methods.core.model.prepare import PreparedModel, prepare
-from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from vitptq.bench.bits import BitSpec
-from vitptq.bench.contracts.method import Calibration
+from vitptq import BitSpec, Calibration, WeightTrainingMethod
 from vitptq.methods.core.ranges.attention_grids import least_error_sulq, least_error_tanq
-from vitptq.methods.core.reconstruct.method_settings import WeightTrainingMethod
 from vitptq.methods.core.reconstruct.smooth_optimisation import AfterSoftmax, SmoothOptimisation
 from vitptq.methods.is_vit import SHARED_INFERRED
 

@@ -6,11 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from vitptq.bench.bits import BitSpec
-from vitptq.bench.contracts.method import Calibration, Method
-from vitptq.methods.core.model.prepare import prepare
-from vitptq.methods.core.ranges.estimation import Range, min_max
-from vitptq.methods.core.ranges.observers import Observer, observe_activations, observe_weights
+from vitptq import BitSpec, Calibration, Method, Observer, Range, min_max, observe_activations, observe_weights, prepare
 
 
 class MovingAverage(Observer):

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from vitptq.bench.bits import BitSpec
-from vitptq.bench.contracts.method import Calibration, Method
+from vitptq import BitSpec, Calibration, Method
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from vitptq.bench.bits import BitSpec
-from vitptq.bench.contracts.method import Calibration, Method
-from vitptq.methods.core.model.prepare import prepare
+from vitptq import BitSpec, Calibration, Method, RunningMinMax, observe_activations, observe_weights, prepare
 from vitptq.methods.core.ranges.integer import integer_norms, integer_softmaxes
-from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
 
 
 @dataclass(frozen=True)

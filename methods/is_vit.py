@@ -9,15 +9,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from vitptq.bench.bits import BitSpec
-from vitptq.bench.contracts.method import Calibration
-from vitptq.bench.contracts.quantizer import Quantizer
-from vitptq.methods.core.quantizers.log import Log2
+from vitptq import BitSpec, Calibration, Log2, Quantizer, Uniform, WeightTrainingMethod, least_error_affine
 from vitptq.methods.core.quantizers.shift_uniform_log2 import Form
-from vitptq.methods.core.quantizers.uniform import Uniform
 from vitptq.methods.core.ranges.attention_grids import ETAS, least_error_sulq
-from vitptq.methods.core.ranges.percentile_error import least_error_affine
-from vitptq.methods.core.reconstruct.method_settings import WeightTrainingMethod
 from vitptq.methods.core.reconstruct.smooth_optimisation import ACTIVATION_PERCENTILES, AfterSoftmax, SmoothOptimisation
 
 SHARED_INFERRED = (

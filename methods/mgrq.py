@@ -10,26 +10,29 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from vitptq.bench.bits import BitSpec
-from vitptq.bench.contracts.method import Calibration
-from vitptq.methods.core.model.openmmlab import has_proposals, image_outputs
-from vitptq.methods.core.model.operands import Linear, MatMul
-from vitptq.methods.core.model.prepare import PreparedModel, prepare
-from vitptq.methods.core.reconstruct import (
+from vitptq import (
+    BitSpec,
+    Calibration,
+    Linear,
     Loss,
+    LossFor,
+    MatMul,
     PerSample,
+    PreparedModel,
     StepTensors,
     Unit,
+    WeightTrainingMethod,
     all_units,
     block_units,
     divergence,
+    prepare,
     reconstruct,
     squared_error,
 )
+from vitptq.methods.core.model.openmmlab import has_proposals, image_outputs
 from vitptq.methods.core.reconstruct.cached_tensors import CacheMemory
 from vitptq.methods.core.reconstruct.float_tail import Forward
-from vitptq.methods.core.reconstruct.losses import LossFor, Terms
-from vitptq.methods.core.reconstruct.method_settings import WeightTrainingMethod
+from vitptq.methods.core.reconstruct.losses import Terms
 from vitptq.methods.core.sensitivity import fisher
 from vitptq.methods.core.sensitivity.fisher import are_logits, outputs
 from vitptq.methods.repq_vit import RepQViT

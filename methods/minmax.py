@@ -6,10 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from vitptq.bench.bits import BitSpec
-from vitptq.bench.contracts.method import Calibration, Method
-from vitptq.methods.core.model.prepare import prepare
-from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
+from vitptq import BitSpec, Calibration, Method, RunningMinMax, observe_activations, observe_weights, prepare
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,19 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from vitptq.bench.bits import BitSpec
-from vitptq.bench.contracts.method import Calibration, Method
-from vitptq.methods.core.model.prepare import prepare
-from vitptq.methods.core.ranges.estimation import Range, least_error
-from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
-from vitptq.methods.core.ranges.shrunk import least_error_range, shrunk
+from vitptq import (
+    BitSpec,
+    Calibration,
+    Method,
+    Range,
+    RunningMinMax,
+    least_error,
+    least_error_range,
+    observe_activations,
+    observe_weights,
+    prepare,
+)
+from vitptq.methods.core.ranges.shrunk import shrunk
 
 
 class LeastError(RunningMinMax):

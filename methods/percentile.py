@@ -6,11 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from vitptq.bench.bits import BitSpec
-from vitptq.bench.contracts.method import Calibration, Method
-from vitptq.methods.core.model.prepare import prepare
-from vitptq.methods.core.ranges.estimation import Range, percentile
-from vitptq.methods.core.ranges.observers import observe_activations, observe_weights
+from vitptq import BitSpec, Calibration, Method, Range, observe_activations, observe_weights, percentile, prepare
 from vitptq.methods.ema import MovingAverage
 
 

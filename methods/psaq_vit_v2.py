@@ -9,14 +9,11 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor, nn
 
-from vitptq.bench.bits import BitSpec
-from vitptq.bench.contracts.method import Calibration, DataFree, Method, run_time
-from vitptq.bench.contracts.reporting import note_details
+from vitptq import BitSpec, Calibration, DataFree, Method, PreparedModel, note_details, prepare, run_time
 from vitptq.methods.core.datafree.adversarial import AdversarialSettings, set_ranges, train_adversarially
 from vitptq.methods.core.datafree.generate import Recipe
 from vitptq.methods.core.datafree.kept_images import generated_or_kept
 from vitptq.methods.core.datafree.similarity import Entropy
-from vitptq.methods.core.model.prepare import PreparedModel, prepare
 
 SETTINGS = ("batch", "cycles", "first_steps", "later_steps", "learn_steps")
 

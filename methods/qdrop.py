@@ -7,11 +7,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from vitptq.bench.bits import BitSpec
-from vitptq.bench.contracts.method import Calibration
-from vitptq.methods.core.reconstruct import all_units, reconstruct
-from vitptq.methods.core.reconstruct.least_error_start import calibrated
-from vitptq.methods.core.reconstruct.method_settings import RoundingMethod
+from vitptq import BitSpec, Calibration, RoundingMethod, all_units, calibrated, reconstruct
 
 
 @dataclass(frozen=True)

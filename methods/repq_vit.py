@@ -7,16 +7,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vitptq.bench.bits import FLOAT_BITS, BitSpec
-from vitptq.bench.contracts.method import Calibration, Method
-from vitptq.bench.contracts.quantizer import Quantizer
-from vitptq.bench.errors import Unsupported
-from vitptq.methods.core.model.layer_norm import fold_into_layer_norm
-from vitptq.methods.core.model.operands import Linear, Operand, watching
-from vitptq.methods.core.model.prepare import PreparedModel, prepare
+from vitptq import (
+    BitSpec,
+    Calibration,
+    Granularity,
+    Linear,
+    Method,
+    Operand,
+    PreparedModel,
+    Quantizer,
+    Uniform,
+    Unsupported,
+    fold_into_layer_norm,
+    least_error_affine,
+    prepare,
+    watching,
+)
+from vitptq.bench.bits import FLOAT_BITS
 from vitptq.methods.core.quantizers.log import ZeroCode
-from vitptq.methods.core.quantizers.uniform import Granularity, Uniform
-from vitptq.methods.core.ranges.percentile_error import least_error_affine, least_error_log_sqrt2
+from vitptq.methods.core.ranges.percentile_error import least_error_log_sqrt2
 
 
 @dataclass(frozen=True)
