@@ -17,7 +17,7 @@ from vitptq import (
     PreparedModel,
     RunningMinMax,
     fold_into_layer_norm,
-    note_details,
+    note_table,
     observe_activations,
     observe_weights,
     prepare,
@@ -75,5 +75,6 @@ def largest_by_channel(net: PreparedModel, calibration: Calibration) -> dict[str
         report("channel maxima", done, len(batches))
         with watching(slots, watch):
             calibration.forward(net.model, batch)
-    note_details("widest channel over the median", {name: (x.amax() / x.median()).item() for name, x in widest.items()})
+    rows = [{"input": name, "widest over median": (x.amax() / x.median()).item()} for name, x in widest.items()]
+    note_table("channels", rows, "Largest values by channel before they move; 1 where all channels are alike.")
     return widest
