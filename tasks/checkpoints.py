@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
+import zipfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -15,12 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from vitptq.bench.errors import BadInput, Missing
+from vitptq.tasks.foreign_files import refuse_disguised
+
+AGAIN = "download it again"
+_PICKLE = b"\x80"
 
 
 def sha256_of(path: Path) -> str:
     """Return the sha256 of a file, read once per process while it does not change; an absent one is Missing."""
-    if not path.is_file():
+    if not path.exists() and not path.is_symlink():
         raise Missing(f"{path} is not there")
+    refuse_disguised(path, AGAIN)
     stat = path.stat()
     return _sha256(path, stat.st_size, stat.st_mtime_ns)
 
@@ -52,14 +58,28 @@ def load_checkpoint(
         raise BadInput(f"{path} is not a checkpoint of this model: {first_problem(error)}") from error
 
 
+def refuse_unreadable(path: Path) -> None:
+    """Raise BadInput where a checkpoint's first bytes are not those of its format; nothing of it is loaded."""
+    refuse_disguised(path, AGAIN)
+    try:
+        if path.suffix == ".safetensors":
+            with safetensors.safe_open(path, framework="pt") as file:
+                file.keys()
+        elif not zipfile.is_zipfile(path) and not _starts_with(path, _PICKLE):
+            raise BadInput(f"{path} cannot be read as a checkpoint (neither an archive nor a pickle): {AGAIN}")
+    except safetensors.SafetensorError as error:
+        raise BadInput(f"{path} cannot be read as a checkpoint ({first_line(error)}): {AGAIN}") from error
+
+
 def read_state(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file or of a PyTorch checkpoint; no code in it is run."""
+    refuse_disguised(path, AGAIN)
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise BadInput(f"{path} cannot be read as a checkpoint ({first_line(error)}): download it again") from error
+        raise BadInput(f"{path} cannot be read as a checkpoint ({first_line(error)}): {AGAIN}") from error
     while isinstance(content, dict) and isinstance(content.get("state_dict", content.get("model")), dict):
         content = content.get("state_dict", content.get("model"))
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
@@ -67,11 +87,16 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return content
 
 
+def _starts_with(path: Path, start: bytes) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(len(start)) == start
+
+
 def first_problem(error: BaseException) -> str:
     """Return the first wrong key of torch's list of all, else the error's first line."""
     match = re.search(r'(Missing|Unexpected) key\(s\)[^"]*"([^"]+)"|size mismatch for ([^:]+): (.+)', str(error))
     if match is None:
-        return f"{type(error).__name__}: {first_line(error)}"
+        return first_line(error) if "weights_only" in str(error) else f"{type(error).__name__}: {first_line(error)}"
     if match[3]:
         return f"{match[3]} has another shape ({match[4].strip()})"
     return f"{match[1].lower()} key {match[2]}"
@@ -79,4 +104,7 @@ def first_problem(error: BaseException) -> str:
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's text, or its type where it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    text = str(error).strip()
+    if "weights_only" in text:  # torch goes on to advise what would run the file's code
+        return "it is no plain checkpoint: what it holds beside tensors would run as code, and is not loaded"
+    return (text.splitlines() or [type(error).__name__])[0]

@@ -6,6 +6,7 @@ the checkpoints under their own names.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from vitptq.bench.contracts.task import ModelCard
-from vitptq.bench.errors import Missing
+from vitptq.bench.errors import BadInput, Missing
 from vitptq.tasks.checkpoints import load_checkpoint
 from vitptq.tasks.detection import coco_models
 from vitptq.tasks.detection.coco_lists import LISTS, TRAINING_IMAGES
@@ -24,6 +25,7 @@ from vitptq.tasks.openmmlab import models
 from vitptq.tasks.openmmlab.models import Config
 
 IMAGES = 5000
+_NAME = re.compile(r"\d{12}\.jpg")
 
 
 class Coco(FullTask, DetectionTask):
@@ -87,6 +89,12 @@ class Coco(FullTask, DetectionTask):
             raise Missing(
                 f"{self.train} has {len(present)} images, the calibration lists count in {self._training_images}: "
                 "the training split is incomplete or another one, unpack it again"
+            )
+        strange = next((name for name in present if not _NAME.fullmatch(name)), None)
+        if strange is not None:
+            raise BadInput(
+                f"{self.train / strange} is not named as COCO's images are, by its id of 12 digits: positions of the "
+                "calibration lists would shift, remove it or unpack the split again"
             )
         return [self.train / present[int(name)] for name in names]
 

@@ -137,8 +137,12 @@ class DetectionTask(OpenMMLabTask):
                 f"{self.annotation_file} lists {len(found.names)} images, expected {self.images}: "
                 "download or generate it again"
             )
-        ground_truth.compare_with_folder(found, self.val)
+        ground_truth.compare_with_folder(found, self.val, self.workers)
         return found
+
+    def check_data(self) -> int:
+        """Return the number of evaluation images; raise where annotations and images do not fit together."""
+        return len(self.annotations().names)
 
     def preload(self, model: str) -> None:
         """Read the annotations, and decode the evaluation images where they fit into memory."""

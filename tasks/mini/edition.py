@@ -17,7 +17,7 @@ from vitptq.tasks.classification.families import family_groups
 from vitptq.tasks.file_task import FileTask
 from vitptq.tasks.locations import data_root
 from vitptq.tasks.mini.data import compose_digit, material
-from vitptq.tasks.mini.data.generated import Counts, DataError, GeneratedData
+from vitptq.tasks.mini.data.generated import CALIBRATION_SEEDS, Counts, DataError, GeneratedData
 from vitptq.tasks.mini.models.shipped import ShippedModel, WeightsError
 
 TOLERANCE = 0.3
@@ -93,6 +93,27 @@ class MiniTask(FileTask):
     def image_folders(self) -> Sequence[Path]:
         """Return the generated folder and those of the material."""
         return (self.generated, *material.sources())
+
+    def data_problems(self) -> list[str]:
+        """Say what is wrong with the generated data; data that a run generates first is no problem."""
+        if not self.generated.exists():
+            return []
+        try:
+            self.data.check(self.generated, counts=self._counts)
+        except DataError as error:
+            return [str(error)]
+        return super().data_problems()
+
+    def location(self, model: str) -> str:
+        """Say where images and weights are, or that the first run generates the images."""
+        if self.generated.exists():
+            return super().location(model)
+        return f"a run generates its images in {self.generated}, weights in {self.checkpoint_file(model)}"
+
+    @property
+    def calibration_seeds(self) -> Sequence[int]:
+        """Return the seeds that have a list."""
+        return CALIBRATION_SEEDS
 
     def calibration_list(self, seed: int) -> Sequence[str]:
         """Return the published list of one seed; data of other counts has lists of its own, drawn in the same way."""

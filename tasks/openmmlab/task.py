@@ -25,6 +25,12 @@ class OpenMMLabTask(FileTask):
         """Say what is missing on this machine to run `model`: one sentence each, with the next step."""
         return libraries.problems() + super().problems(model)
 
+    def data_problems(self) -> list[str]:
+        """Say what is missing or wrong of the images; without the libraries, only what is missing."""
+        if libraries.problems() and all(path.exists() for path in self.needed):
+            return []
+        return super().data_problems()
+
     def input(self, model: str) -> InputSpec:
         """Return shape and normalisation of the model's input; the full edition's images vary in size."""
         return input_spec(self.config(self.card(model).name), self.input_size(model))

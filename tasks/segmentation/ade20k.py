@@ -85,6 +85,12 @@ class Ade20k(FullTask, SegmentationTask):
                 f"{self.folder / 'images' / 'training'} has {len(files)} images, the calibration lists count in "
                 f"{self._training_images}: unpack the training split again"
             )
+        for position, file in enumerate(files, start=1):
+            if file.name != (expected := f"ADE_train_{position:08d}.jpg"):
+                raise BadInput(
+                    f"{file} stands where {expected} should: positions of the calibration lists would shift, unpack "
+                    "the training split again"
+                )
         return [files[int(name)] for name in names]
 
     def config(self, model: str) -> Config:

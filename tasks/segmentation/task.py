@@ -124,6 +124,10 @@ class SegmentationTask(OpenMMLabTask):
         label_maps.check(found, self.classes, self.workers)
         return found
 
+    def check_data(self) -> int:
+        """Return the number of evaluation images; raise where they and their label maps do not fit together."""
+        return len(self.evaluation_pairs())
+
     def preload(self, model: str) -> None:
         """Check every label map, and decode the evaluation images that fit into memory.
 

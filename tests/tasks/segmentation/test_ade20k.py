@@ -28,6 +28,13 @@ def test_other_number_of_training_images_is_refused(disk: Disk) -> None:
         task(disk).calibration(NAME, 2, 0, CPU)
 
 
+def test_a_doubled_training_image_beside_a_missing_one_is_refused(disk: Disk) -> None:
+    folder = task(disk).folder / "images" / "training"
+    (folder / "ADE_train_00000005.jpg").rename(folder / "ADE_train_00000003 (1).jpg")
+    with pytest.raises(BadInput, match=r"ADE_train_00000003 \(1\)\.jpg stands where ADE_train_00000003\.jpg should"):
+        task(disk).calibration(NAME, 2, 0, CPU)
+
+
 def test_empty_calibration_list_is_refused(published: Disk) -> None:
     with pytest.raises(BadInput, match="the calibration list of seed 0 is empty"):
         task(published, lists=lambda _seed: []).calibration_names(2, 0)
