@@ -48,14 +48,19 @@ def load_checkpoint(
     `digest` is the file's sha256, or its first hex digits: OpenMMLab puts eight of them into its file names. None is
     for a file whose hash nobody has published. `convert` renames keys of other code bases.
     """
-    found = sha256_of(path)
-    if digest is not None and (len(digest) < 8 or not found.startswith(digest.lower())):
-        raise BadInput(f"{path} has sha256 {found[:12]}..., its model is pinned to {digest[:12]}...: download it again")
+    refuse_other_hash(path, digest)
     state = read_state(path)
     try:
         model.load_state_dict(convert(state) if convert else state, strict=True)
     except (RuntimeError, KeyError) as error:
         raise BadInput(f"{path} is not a checkpoint of this model: {first_problem(error)}") from error
+
+
+def refuse_other_hash(path: Path, digest: str | None) -> None:
+    """Raise BadInput where a file's sha256 does not begin with `digest`; None accepts any file that is there."""
+    found = sha256_of(path)
+    if digest is not None and (len(digest) < 8 or not found.startswith(digest.lower())):
+        raise BadInput(f"{path} has sha256 {found[:12]}..., its model is pinned to {digest[:12]}...: {AGAIN}")
 
 
 def refuse_unreadable(path: Path) -> None:

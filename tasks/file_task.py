@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vitptq.bench.contracts.task import ModelCard, Task
 from vitptq.bench.errors import BadInput, Missing, UnknownName, VitptqError
-from vitptq.tasks.checkpoints import refuse_unreadable
+from vitptq.tasks.checkpoints import refuse_other_hash, refuse_unreadable
 from vitptq.tasks.foreign_files import disguise, stat_of
 
 CACHE_BYTES = 512 * 2**20
@@ -79,6 +79,10 @@ class FileTask(Task):
     def checkpoint_file(self, model: str) -> Path:
         """Return where the model's weights are, or belong."""
 
+    def checkpoint_digest(self, model: str) -> str | None:
+        """Return the first digits of the sha256 that the model's weights must have; None where none is published."""
+        return None
+
     @abstractmethod
     def missing_checkpoint(self, model: str) -> str:
         """Say in one sentence how to get the model's weights and where they go."""
@@ -118,13 +122,18 @@ class FileTask(Task):
             return [self.missing_checkpoint(model)]
         try:
             refuse_unreadable(file)
+            refuse_other_hash(file, self.checkpoint_digest(model))
         except VitptqError as error:
             return [str(error)]
         return []
 
+    def data_location(self) -> str:
+        """Say how many evaluation images there are, and where."""
+        return f"{self.check_data():,} evaluation images in {self.folder}"
+
     def location(self, model: str) -> str:
-        """Say how many evaluation images there are, and where they and the weights are."""
-        return f"{self.check_data():,} evaluation images in {self.folder}, weights in {self.checkpoint_file(model)}"
+        """Say where the weights are."""
+        return f"weights in {self.checkpoint_file(model)}"
 
     def image_folders(self) -> Sequence[Path]:
         """Return the folder of the data set."""

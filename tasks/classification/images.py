@@ -36,8 +36,7 @@ def class_folders(split: Path, missing: str, classes: int, names: Sequence[str] 
     """
     if not split.is_dir():
         raise Missing(f"{split} is not there. {missing}")
-    with os.scandir(split) as entries:
-        found = sorted(entry.name for entry in entries if not is_system_name(entry.name) and entry.is_dir())
+    found = _folder_names(split)
     if names and found != sorted(names):
         raise BadInput(f"{split} has {_difference(found, names)}: {_step(split)}")
     if len(found) != classes:
@@ -50,12 +49,14 @@ def class_folders(split: Path, missing: str, classes: int, names: Sequence[str] 
 
 def refuse_other_classes(split: Path, other: Path) -> None:
     """Raise BadInput where two splits have different class folders; each one's sorted names are the labels."""
-    ours, theirs = (
-        sorted(path.name for path in folder.iterdir() if not is_system_name(path.name) and path.is_dir())
-        for folder in (split, other)
-    )
+    ours, theirs = _folder_names(split), _folder_names(other)
     if ours != theirs:
         raise BadInput(f"{split} has {_difference(ours, theirs)}, compared with {other}: {_step(split)}")
+
+
+def _folder_names(split: Path) -> list[str]:
+    with os.scandir(split) as entries:  # which knows folders without asking for each
+        return sorted(entry.name for entry in entries if not is_system_name(entry.name) and entry.is_dir())
 
 
 def _difference(found: Sequence[str], expected: Sequence[str]) -> str:

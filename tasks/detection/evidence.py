@@ -134,6 +134,10 @@ def _check_values(found: Evidence) -> None:
     sides = found["image_sizes"]
     if sides.min() < 1 or sides.max() > LARGEST_SIDE:
         raise BadInput(f"evidence image_sizes has {sides.min()} to {sides.max()}; expected 1 to {LARGEST_SIDE} pixels")
+    for name in ("truth_boxes", "boxes"):
+        if found[name].size and np.abs(found[name]).max() > 2 * LARGEST_SIDE:
+            far = found[name].flat[np.abs(found[name]).argmax()]
+            raise BadInput(f"evidence {name} has {far}; no image here is larger than {LARGEST_SIDE} pixels")
     for name, values in (("truth_areas", found["truth_areas"]), ("truth_boxes", found["truth_boxes"][:, 2:])):
         if values.size and values.min() < 0:
             raise BadInput(f"evidence {name} has {values.min()}; areas, widths and heights are not negative")

@@ -104,11 +104,11 @@ class MiniTask(FileTask):
             return [str(error)]
         return super().data_problems()
 
-    def location(self, model: str) -> str:
-        """Say where images and weights are, or that the first run generates the images."""
+    def data_location(self) -> str:
+        """Say how many evaluation images there are and where, or that a run generates them."""
         if self.generated.exists():
-            return super().location(model)
-        return f"a run generates its images in {self.generated}, weights in {self.checkpoint_file(model)}"
+            return super().data_location()
+        return f"a run first generates {self._counts.val:,} evaluation images in {self.generated}"
 
     @property
     def calibration_seeds(self) -> Sequence[int]:
@@ -125,6 +125,10 @@ class MiniTask(FileTask):
     def checkpoint_file(self, model: str) -> Path:
         """Return the shipped weights."""
         return self._entry(model).weights
+
+    def checkpoint_digest(self, model: str) -> str | None:
+        """Return the sha256 of the shipped weights."""
+        return self._entry(model).sha256
 
     def missing_checkpoint(self, model: str) -> str:
         """Say where the weights should be."""

@@ -23,6 +23,7 @@ from vitptq.tasks.checkpoints import sha256_of
 from vitptq.tasks.file_task import plain
 from vitptq.tasks.openmmlab import batches, models
 from vitptq.tasks.openmmlab.images import ImageList, items
+from vitptq.tasks.openmmlab.libraries import Scope
 from vitptq.tasks.openmmlab.models import Config
 from vitptq.tasks.openmmlab.task import OpenMMLabTask
 from vitptq.tasks.segmentation import evidence, images, inference, label_maps, pictures
@@ -37,6 +38,7 @@ class SegmentationTask(OpenMMLabTask):
     A subclass names data, models and checkpoints.
     """
 
+    scope: ClassVar[Scope] = "mmseg"
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("miou", "Mean IoU", ranks=True),
         Metric("macc", "Mean class accuracy"),

@@ -240,7 +240,8 @@ def test_an_image_that_links_nowhere_is_named(root: Path, split: str) -> None:
 
 
 def test_where_things_are_is_said_with_the_number_of_images(published: Path) -> None:
-    assert task(published).location(TAG).startswith(f"9 evaluation images in {published / 'imagenet'}, weights in")
+    assert task(published).data_location() == f"9 evaluation images in {published / 'imagenet'}"
+    assert task(published).location(TAG) == f"weights in {published / 'checkpoints' / TAG}.safetensors"
 
 
 def test_unknown_model_names_the_nearest(published: Path) -> None:
