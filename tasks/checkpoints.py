@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import re
 import zipfile
 from collections.abc import Callable
@@ -70,10 +69,12 @@ def refuse_unreadable(path: Path) -> None:
         if path.suffix == ".safetensors":
             with safetensors.safe_open(path, framework="pt") as file:
                 file.keys()
-        elif not zipfile.is_zipfile(path) and not _starts_with(path, _PICKLE):
-            raise BadInput(f"{path} cannot be read as a checkpoint (neither an archive nor a pickle): {AGAIN}")
-    except safetensors.SafetensorError as error:
+            return
+        known = zipfile.is_zipfile(path) or _starts_with(path, _PICKLE)
+    except (safetensors.SafetensorError, zipfile.BadZipFile) as error:
         raise BadInput(f"{path} cannot be read as a checkpoint ({first_line(error)}): {AGAIN}") from error
+    if not known:
+        raise BadInput(f"{path} cannot be read as a checkpoint (neither an archive nor a pickle): {AGAIN}")
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -83,7 +84,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # a damaged archive or pickle raises whatever its bytes lead to
         raise BadInput(f"{path} cannot be read as a checkpoint ({first_line(error)}): {AGAIN}") from error
     while isinstance(content, dict) and isinstance(content.get("state_dict", content.get("model")), dict):
         content = content.get("state_dict", content.get("model"))

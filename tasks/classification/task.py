@@ -137,6 +137,7 @@ class ClassificationTask(FileTask):
 
     def truth(self, found: Evidence) -> str:
         """Return the hash of the labels."""
+        self._check(found)
         return hashlib.sha256(np.ascontiguousarray(found["labels"]).tobytes()).hexdigest()
 
     def preload(self, model: str) -> None:

@@ -6,7 +6,6 @@ The limits keep out what COCO's tools would take without a word, crash on, or ne
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -193,10 +192,8 @@ def _check_run_lengths(segmentation: Mapping[Any, Any], height: int, width: int)
 
 
 def _is_number(value: Any) -> bool:
-    # a whole number may be too large for `isfinite`
-    return not isinstance(value, bool) and (
-        isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
-    )
+    # bounded: a whole number may be too large to be added to a float; NaN is within no bounds
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST_ID
 
 
 def _is_integer(value: Any, low: int, high: int) -> bool:

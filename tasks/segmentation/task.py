@@ -184,6 +184,7 @@ class SegmentationTask(OpenMMLabTask):
 
     def truth(self, found: Evidence) -> str:
         """Return the hash of the labelled areas."""
+        self._check(found)
         return evidence.labels_hash(found)
 
     def scenes(self, found: Evidence) -> Sequence[Scene]:

@@ -101,6 +101,16 @@ def test_what_stands_in_place_of_a_checkpoint_is_said_before_its_hash(
         checkpoints.load_checkpoint(nn.Linear(3, 2), file, "0" * 64)
 
 
+def test_any_damage_of_an_old_checkpoint_is_refused_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "model.pth"
+    torch.save({"state_dict": nn.Linear(3, 2).state_dict()}, file, _use_new_zipfile_serialization=False)
+    whole = file.read_bytes()
+    for length in range(1, len(whole), 7):
+        file.write_bytes(whole[:length])
+        with pytest.raises(BadInput, match=r"model\.pth "):
+            checkpoints.load_checkpoint(nn.Linear(3, 2), file, None)
+
+
 @pytest.mark.parametrize("name", ["model.pth", "model.safetensors"])
 def test_the_first_bytes_of_a_checkpoint_are_enough_to_refuse_it(tmp_path: Path, name: str) -> None:
     file = tmp_path / name

@@ -55,6 +55,7 @@ CROWD = "annotation 6 of .*instances_val2017.json"
         (lambda c: c["annotations"][0].update(bbox=[10, 10, -5, 4]), FIRST + ' has "bbox"'),
         (lambda c: c["annotations"][0].update(bbox=[10, 10, 5, math.nan]), FIRST + ' has "bbox"'),
         (lambda c: c["annotations"][0].update(bbox=[10, 10, 10**9, 4]), FIRST + ' has "bbox"'),
+        (lambda c: c["annotations"][0].update(bbox=[0.5, 10**400, 1.5, 4]), FIRST + ' has "bbox"'),
         (lambda c: c["annotations"][0].update(bbox=None), FIRST + ' has "bbox"'),
         (lambda c: c["annotations"][0].update(area="12"), FIRST + ' has "area"'),
         (lambda c: c["annotations"][0].update(area=-1), FIRST + ' has "area"'),
