@@ -102,12 +102,22 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @command
-def doctor(results: Results = DEFAULT_RESULTS) -> None:
-    """Show versions, devices, data sets and checkpoints, and what to do about what is missing."""
-    from vitptq.bench.doctor import report
+def doctor(
+    tasks: Annotated[
+        list[str] | None, typer.Argument(help="Tasks to look at, such as imagenet/mini, coco or mini; all by default.")
+    ] = None,
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Show versions, devices, data sets and checkpoints, and what to do about it; status 1 where a run cannot start."""
+    from vitptq.bench.doctor import Report
 
-    for what, finding, fine in report(results):
-        print(f"{'ok     ' if fine else 'missing'}  {what}: {finding}")
+    report, fine = Report(results, tasks or ()), True
+    for finding in report.findings():
+        print(f"{'ok     ' if finding.fine else 'problem'}  {finding.what}: {finding.text}")
+        fine = fine and finding.fine
+    print(report.summary())
+    if not fine:
+        raise typer.Exit(1)
 
 
 @command

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from vitptq.bench.contracts.method import Calibration, InputSpec
 from vitptq.bench.errors import BadInput
 
+VALIDATION_PREFIX = "ILSVRC2012_val_"
+"""How ImageNet's evaluation images are named wherever they are put."""
+
 Outputs = TypeVar("Outputs", Tensor, tuple[Tensor, ...])
 
 
@@ -55,13 +58,18 @@ def files_digest(files: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
+def refuse_same_split(train: Path, val: Path) -> None:
+    """Raise BadInput where the training split is the evaluation split."""
+    if train.resolve() == val.resolve():
+        raise BadInput(f"{train} is {val}: calibration would read evaluation images; put the training split there")
+
+
 def refuse_leak(files: Sequence[Path], *, train: Path, val: Path) -> None:
     """Raise BadInput where a calibration image is an evaluation image: by folder, name, link or inode.
 
     A copy under another name is not noticed.
     """
-    if train.resolve() == val.resolve():
-        raise BadInput(f"{train} is {val}: calibration would read evaluation images; put the training split there")
+    refuse_same_split(train, val)
     leaked = next((file for file in files if _is_evaluation_image(file, train, val)), None) or _hard_linked(files, val)
     if leaked is not None:
         raise BadInput(f"{leaked} is an evaluation image: {train} must hold the training split only")
@@ -69,7 +77,7 @@ def refuse_leak(files: Sequence[Path], *, train: Path, val: Path) -> None:
 
 def _is_evaluation_image(file: Path, train: Path, val: Path) -> bool:
     outside = not file.is_relative_to(train) or file.resolve().is_relative_to(val.resolve())
-    return outside or file.name.startswith("ILSVRC2012_val_") or (val / file.relative_to(train)).exists()
+    return outside or file.name.startswith(VALIDATION_PREFIX) or (val / file.relative_to(train)).exists()
 
 
 def _hard_linked(files: Sequence[Path], val: Path) -> Path | None:
@@ -77,7 +85,8 @@ def _hard_linked(files: Sequence[Path], val: Path) -> Path | None:
     linked = {_inode(file): file for file in files if file.stat().st_nlink > 1}
     if not linked:
         return None
-    return next((linked[inode] for inode in map(_inode, val.rglob("*")) if inode in linked), None)
+    evaluation = (_inode(file) for file in val.rglob("*") if file.exists())  # a link may lead nowhere
+    return next((linked[inode] for inode in evaluation if inode in linked), None)
 
 
 def _inode(file: Path) -> tuple[int, int]:

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from vitptq.bench.contracts.task import ModelCard, Task
-from vitptq.bench.errors import BadInput, Missing, UnknownName
+from vitptq.bench.errors import BadInput, Missing, UnknownName, VitptqError
+from vitptq.tasks.checkpoints import refuse_other_hash, refuse_unreadable
+from vitptq.tasks.foreign_files import disguise, stat_of
 
 CACHE_BYTES = 512 * 2**20
 
@@ -60,6 +62,11 @@ class FileTask(Task):
     def calibration_list(self, seed: int) -> Sequence[str]:
         """Return the whole published list of one seed."""
 
+    @property
+    @abstractmethod
+    def calibration_seeds(self) -> Sequence[int]:
+        """Return the seeds that have a published list."""
+
     @abstractmethod
     def calibration_files(self, names: Sequence[str]) -> list[Path]:
         """Return where the listed images are."""
@@ -72,6 +79,10 @@ class FileTask(Task):
     def checkpoint_file(self, model: str) -> Path:
         """Return where the model's weights are, or belong."""
 
+    def checkpoint_digest(self, model: str) -> str | None:
+        """Return the first digits of the sha256 that the model's weights must have; None where none is published."""
+        return None
+
     @abstractmethod
     def missing_checkpoint(self, model: str) -> str:
         """Say in one sentence how to get the model's weights and where they go."""
@@ -83,19 +94,46 @@ class FileTask(Task):
             raise UnknownName("model", model, cards)
         return cards[model]
 
+    @abstractmethod
+    def check_data(self) -> int:
+        """Return the number of evaluation images; raise where they are not what a run needs. No image is decoded."""
+
     def problems(self, model: str) -> list[str]:
-        """Say what is missing on this machine to run `model`: one sentence each, with the next step."""
+        """Say what keeps a run of `model` from starting on this machine: one sentence each, with the next step."""
         self.card(model)
-        complete = all(path.exists() for path in self.needed)
-        return ([] if complete else [self.missing_data]) + self.checkpoint_problems(model)
+        return self.data_problems() + self.checkpoint_problems(model)
+
+    def data_problems(self) -> list[str]:
+        """Say what is missing or wrong of the evaluation images, and of the images on any published list."""
+        if not all(path.exists() for path in self.needed):
+            return [self.missing_data]
+        try:
+            self.check_data()
+            for seed in self.calibration_seeds:
+                self.listed_files(len(self.calibration_list(seed)), seed)
+        except VitptqError as error:
+            return [str(error)]
+        return []
 
     def checkpoint_problems(self, model: str) -> list[str]:
-        """Say what is wrong with the model's checkpoint on this machine."""
-        return [] if self.checkpoint_file(model).is_file() else [self.missing_checkpoint(model)]
+        """Say what is missing or wrong of the model's checkpoint; its tensors are not read."""
+        file = self.checkpoint_file(model)
+        if not file.exists() and not file.is_symlink():
+            return [self.missing_checkpoint(model)]
+        try:
+            refuse_unreadable(file)
+            refuse_other_hash(file, self.checkpoint_digest(model))
+        except VitptqError as error:
+            return [str(error)]
+        return []
+
+    def data_location(self) -> str:
+        """Say how many evaluation images there are, and where."""
+        return f"{self.check_data():,} evaluation images in {self.folder}"
 
     def location(self, model: str) -> str:
-        """Say where the images and the weights are."""
-        return f"images in {self.folder}, weights in {self.checkpoint_file(model)}"
+        """Say where the weights are."""
+        return f"weights in {self.checkpoint_file(model)}"
 
     def image_folders(self) -> Sequence[Path]:
         """Return the folder of the data set."""
@@ -115,8 +153,9 @@ class FileTask(Task):
         files = self.calibration_files(self.calibration_names(size, seed))
         absent = [file for file in files if not file.is_file()]
         if absent:
+            found = disguise(absent[0]) if absent[0].is_symlink() else "not there"
             raise Missing(
-                f"{absent[0]} is not there ({len(absent)} of {len(files)} listed calibration images are missing): "
+                f"{absent[0]} is {found} ({len(absent)} of {len(files)} listed calibration images are missing): "
                 "the training split is incomplete, unpack or generate it again"
             )
         return files
@@ -128,7 +167,7 @@ class FileTask(Task):
 
 def state_of(files: Sequence[Path], reading: Any) -> str:
     """Return a text that changes with the files and with `reading`, which says in JSON values how they are read."""
-    stats = [file.stat() for file in files]
+    stats = [stat_of(file) for file in files]
     listed = [(str(file), stat.st_size, stat.st_mtime_ns) for file, stat in zip(files, stats, strict=True)]
     return json.dumps([listed, reading])
 

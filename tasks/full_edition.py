@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from vitptq.bench.contracts.task import Progress
 from vitptq.tasks.file_task import FileTask
 from vitptq.tasks.locations import checkpoint_root, data_root
+from vitptq.tasks.published_lists import SEEDS
 
 Lists = Callable[[int], Sequence[str]]
 """Returns the names of a seed's calibration list."""
@@ -40,6 +41,11 @@ class FullTask(FileTask):
 
     def prepare(self, progress: Progress | None = None) -> None:
         """Do nothing: a person downloads the data set (`problems` says how)."""
+
+    @property
+    def calibration_seeds(self) -> Sequence[int]:
+        """Return the seeds that have a published list."""
+        return SEEDS
 
     def calibration_list(self, seed: int) -> Sequence[str]:
         """Return the whole published list of one seed."""

@@ -117,7 +117,10 @@ class Task(ABC):
 
     @abstractmethod
     def problems(self, model: str) -> list[str]:
-        """Say what is missing on this machine to run `model`: one sentence each, with the next step."""
+        """Say what keeps a run of `model` from starting here: one sentence each, with the next step.
+
+        Data that `prepare` generates is no problem while it is not there.
+        """
 
     @abstractmethod
     def prepare(self, progress: Progress | None = None) -> None:
@@ -133,8 +136,12 @@ class Task(ABC):
         """Return the folders that hold images, or what they are made from: closed while a data-free method works."""
         return ()
 
+    def data_location(self) -> str:
+        """Say how many evaluation images there are on this machine, and where; asked where there are no problems."""
+        return ""
+
     def location(self, model: str) -> str:
-        """Say where data and checkpoint of `model` are on this machine."""
+        """Say where the checkpoint of `model` is on this machine; asked where there are no problems."""
         return ""
 
     @abstractmethod

@@ -6,27 +6,35 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import timm
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError
+from numpy.typing import NDArray
+from timm.data.imagenet_info import ImageNetInfo
 from torch import nn
 
 from vitptq.bench.contracts.task import ModelCard
 from vitptq.bench.errors import BadInput, Missing
+from vitptq.tasks.calibration import VALIDATION_PREFIX
 from vitptq.tasks.checkpoints import first_line, first_problem
 from vitptq.tasks.classification.imagenet_lists import LISTS
 from vitptq.tasks.classification.imagenet_models import MODELS
-from vitptq.tasks.classification.images import class_folders, image_files
+from vitptq.tasks.classification.images import class_folders
 from vitptq.tasks.classification.task import ClassificationTask
+from vitptq.tasks.foreign_files import refuse_disguised
 from vitptq.tasks.full_edition import FullTask, Lists
+from vitptq.tasks.image_files import image_names
 
 CLASSES = 1000
 IMAGES = 50_000
+TRAINING_IMAGES = 1_281_167
 HUB_FILE = "model.safetensors"
 
 
@@ -50,12 +58,16 @@ class ImageNet(FullTask, ClassificationTask):
         models: Mapping[str, ModelCard] = MODELS,
         classes: int = CLASSES,
         images: int | None = IMAGES,
+        training_images: int = TRAINING_IMAGES,
+        class_names: Sequence[str] | None = None,
         lists: Lists = LISTS.names,
         download: Callable[[str], Path] = hub_download,
         **reading: Any,
     ) -> None:
         """Use `root` and `checkpoints` in place of `VITPTQ_DATA` and `VITPTQ_CHECKPOINTS`; the rest serves tests."""
         super().__init__(root=root, checkpoints=checkpoints, lists=lists, classes=classes, images=images, **reading)
+        self._training_images = training_images
+        self._class_names = class_names
         self._models = models
         self._download = download
 
@@ -83,21 +95,43 @@ class ImageNet(FullTask, ClassificationTask):
         """Return the models by exact timm tag."""
         return self._models
 
-    def calibration_files(self, names: Sequence[str]) -> list[Path]:
-        """Return the file at each listed position of the training split; only the listed classes are read."""
-        train = self.folder / "train"
-        folders = class_folders(train, self.missing_data, self.classes)
-        rows = [(int(label), int(position)) for label, _, position in (name.partition("/") for name in names)]
-        listed = {label: image_files(folders[label]) for label in {label for label, _ in rows}}
-        absent = [(label, position) for label, position in rows if position >= len(listed[label])]
-        if absent:
-            label, position = absent[0]
-            raise Missing(
-                f"{folders[label]} has {len(listed[label])} images, the calibration list wants number {position}, "
-                f"counted from 0 ({len(absent)} of {len(rows)} listed calibration images are missing): "
-                "the training split is incomplete, unpack it again"
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Return the 1,000 WordNet ids of the challenge, in the order of the models' outputs."""
+        if self._class_names is None:
+            return wordnet_ids() if self.classes == CLASSES else ()
+        return self._class_names
+
+    def evaluation_files(self) -> tuple[list[Path], NDArray[np.int16]]:
+        """Return the evaluation images and their labels; every class has as many, and none is there twice."""
+        files, labels = super().evaluation_files()
+        counts = np.bincount(labels, minlength=self.classes)
+        if (uneven := np.flatnonzero(counts != counts.max())).size:
+            folders = class_folders(self.folder / "val", self.missing_data, self.classes, self.class_names)
+            raise BadInput(
+                f"{folders[uneven[0]]} has {counts[uneven[0]]} images where others have {counts.max()}: every class "
+                "has equally many, unpack the split again"
             )
-        return [listed[label][position] for label, position in rows]
+        seen: dict[str, Path] = {}
+        for file in (file for file in files if file.name.startswith(VALIDATION_PREFIX)):
+            if (first := seen.setdefault(file.stem, file)) is not file:
+                raise BadInput(f"{file} is in the split twice, also as {first}: remove the one in the wrong place")
+        return files, labels
+
+    def calibration_files(self, names: Sequence[str]) -> list[Path]:
+        """Return the file at each listed position of the training split, which is whole: positions mean files."""
+        train = self.folder / "train"
+        folders = class_folders(train, self.missing_data, self.classes, self.class_names)
+        state = tuple((str(folder), folder.stat().st_mtime_ns) for folder in folders)
+        listed = _training_files(state, self._training_images)
+        rows = [(int(label), int(position)) for label, _, position in (name.partition("/") for name in names)]
+        for label, position in rows:
+            if position >= len(listed[label]):
+                raise Missing(
+                    f"{folders[label]} has {len(listed[label])} images, the calibration list wants number {position}, "
+                    "counted from 0: unpack the class again"
+                )
+        return [folders[label] / listed[label][position] for label, position in rows]
 
     def data_config(self, model: str) -> dict[str, Any]:
         """Return the data config that timm ships for the tag."""
@@ -118,13 +152,14 @@ class ImageNet(FullTask, ClassificationTask):
         """Say where the checkpoint comes from while it is neither in the folder nor in the hub's cache."""
         tag = self.card(model).checkpoint
         if self._local(tag) or _cached(tag):
-            return []
+            return super().checkpoint_problems(model)
         return [f"{self.missing_checkpoint(model)}; with a network the first run fetches it"]
 
     def float_model(self, model: str) -> nn.Module:
         """Build the tagged model and load its checkpoint strictly."""
         tag = self.card(model).checkpoint
         file = self.checkpoint_file(model)
+        refuse_disguised(file, "download it again")
         # timm reads a local file as it reads the hub's, old key names included. `custom_load` is for the original .npz
         # files; a classifier of another size is an error here, not something to drop.
         overlay = {"file": str(file), "custom_load": False, "num_classes": self.classes}
@@ -138,7 +173,7 @@ class ImageNet(FullTask, ClassificationTask):
 
     def _local(self, tag: str) -> Path | None:
         candidates = (self.checkpoints / f"{tag}{suffix}" for suffix in (".safetensors", ".pth"))
-        return next((file for file in candidates if file.is_file()), None)
+        return next((file for file in candidates if file.exists() or file.is_symlink()), None)
 
     def missing_checkpoint(self, model: str) -> str:
         """Say where the checkpoint is published."""
@@ -147,6 +182,52 @@ class ImageNet(FullTask, ClassificationTask):
             f"the checkpoint of {tag} is not here: download {HUB_FILE} from https://huggingface.co/timm/{tag} "
             f"to {self.checkpoints / f'{tag}.safetensors'}"
         )
+
+
+@cache
+def wordnet_ids() -> tuple[str, ...]:
+    """Return the names of the class folders, sorted."""
+    known = ImageNetInfo()
+    return tuple(known.index_to_label_name(index) for index in range(CLASSES))
+
+
+@cache
+def _training_files(folders: tuple[tuple[str, int], ...], expected: int) -> list[list[str]]:
+    """Return the sorted image names of each class folder (path, time of its last change).
+
+    A position in a list means one image only while none is missing, doubled or added, so each name is compared with
+    the challenge's form, and their number in all with `expected`.
+    """
+    listed = [image_names(Path(folder)) for folder, _ in folders]
+    for (folder, _), names in zip(folders, listed, strict=True):
+        _refuse_strange_names(Path(folder), names)
+    found = sum(map(len, listed))
+    if found != expected:
+        kind, words = (Missing, "missing") if found < expected else (BadInput, "too many")
+        raise kind(
+            f"{Path(folders[0][0]).parent} has {found} images, expected {expected} ({abs(found - expected)} {words}): "
+            "the calibration lists count positions in the whole training split, unpack it again"
+        )
+    return listed
+
+
+def _refuse_strange_names(folder: Path, names: Sequence[str]) -> None:
+    form = re.compile(rf"{re.escape(folder.name)}_\d+")
+    seen: dict[str, str] = {}
+    for name in names:
+        stem = name.rpartition(".")[0]
+        if stem.startswith(VALIDATION_PREFIX):
+            raise BadInput(f"{folder / name} is an evaluation image: {folder.parent} must hold the training split only")
+        if not form.fullmatch(stem):
+            raise BadInput(
+                f"{folder / name} is not named as the training images of its class are, {folder.name}_<number>.JPEG: "
+                "positions of the calibration lists would shift, remove it or unpack the class again"
+            )
+        if (first := seen.setdefault(stem, name)) is not name:
+            raise BadInput(
+                f"{folder / name} is there twice, also as {first}: positions of the calibration lists would shift, "
+                "remove one of them"
+            )
 
 
 def _cached(tag: str) -> Path | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,23 +20,66 @@ from torch.utils.data import DataLoader, Dataset
 from vitptq.bench.contracts.method import InputSpec
 from vitptq.bench.errors import BadInput, Missing, VitptqError
 from vitptq.tasks.file_task import state_of
+from vitptq.tasks.foreign_files import is_system_name
 from vitptq.tasks.image_files import image_names, read_image
+
+SHOWN = 3
 
 Transform = Callable[[Image.Image], Tensor]
 
 
-def class_folders(split: Path, missing: str, classes: int) -> list[Path]:
-    """Return the class folders, sorted (a class's index is its place here); a wrong number is refused."""
+def class_folders(split: Path, missing: str, classes: int, names: Sequence[str] = ()) -> list[Path]:
+    """Return the class folders, sorted: a class's index is its place here, so one too many would shift the others.
+
+    Hidden and system folders are no classes. `names`, where they are known, are those of the `classes` folders;
+    otherwise their number is compared.
+    """
     if not split.is_dir():
         raise Missing(f"{split} is not there. {missing}")
-    with os.scandir(split) as entries:
-        names = sorted(entry.name for entry in entries if entry.is_dir())
-    if len(names) != classes:
+    found = _folder_names(split)
+    if names and found != sorted(names):
+        raise BadInput(f"{split} has {_difference(found, names)}: {_step(split)}")
+    if len(found) != classes:
+        strange = f" ({_some(_strangest(found))})" if len(found) > classes else ""
         raise BadInput(
-            f"{split} has {len(names)} class folders, the models have {classes} classes: "
-            f"each class needs its own folder, {split}/<class>/*.JPEG"
+            f"{split} has {len(found)} class folders{strange}, the models have {classes} classes: {_step(split)}"
         )
-    return [split / name for name in names]
+    return [split / name for name in found]
+
+
+def refuse_other_classes(split: Path, other: Path) -> None:
+    """Raise BadInput where two splits have different class folders; each one's sorted names are the labels."""
+    ours, theirs = _folder_names(split), _folder_names(other)
+    if ours != theirs:
+        raise BadInput(f"{split} has {_difference(ours, theirs)}, compared with {other}: {_step(split)}")
+
+
+def _folder_names(split: Path) -> list[str]:
+    with os.scandir(split) as entries:  # which knows folders without asking for each
+        return sorted(entry.name for entry in entries if not is_system_name(entry.name) and entry.is_dir())
+
+
+def _difference(found: Sequence[str], expected: Sequence[str]) -> str:
+    """Say which folders are too many and which are not there; there is a difference."""
+    strange, absent = sorted(set(found) - set(expected)), sorted(set(expected) - set(found))
+    parts = [f"{len(strange)} class folders too many ({_some(strange)})"] if strange else []
+    parts += [f"no folder for {len(absent)} classes ({_some(absent)})"] if absent else []
+    return " and ".join(parts)
+
+
+def _strangest(names: Sequence[str]) -> list[str]:
+    """Return the names that are formed as no other is, digits aside; all where none stands out."""
+    forms = Counter(re.sub(r"\d+", "0", name) for name in names)
+    usual, _ = forms.most_common(1)[0]
+    return [name for name in names if re.sub(r"\d+", "0", name) != usual] or list(names)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+
+
+def _step(split: Path) -> str:
+    return f"each class needs its own folder, {split}/<class>/*.JPEG, and nothing else may lie beside them"
 
 
 def image_files(folder: Path) -> list[Path]:

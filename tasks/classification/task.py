@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from vitptq.bench.contracts.method import InputSpec
 from vitptq.bench.contracts.task import Evidence, Metric, Progress
 from vitptq.bench.errors import BadInput
-from vitptq.tasks.calibration import TensorCalibration, files_digest, refuse_leak
+from vitptq.tasks.calibration import TensorCalibration, files_digest, refuse_leak, refuse_same_split
 from vitptq.tasks.checkpoints import sha256_of
 from vitptq.tasks.classification import evidence, images, inference
 from vitptq.tasks.file_task import FileTask, plain
@@ -51,6 +51,11 @@ class ClassificationTask(FileTask):
         """Return the two splits."""
         return self.folder / "train", self.folder / "val"
 
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Return the names of the class folders; empty where any names will do."""
+        return ()
+
     @abstractmethod
     def data_config(self, model: str) -> dict[str, Any]:
         """Return the checkpoint's own data config, as timm names its entries."""
@@ -78,8 +83,11 @@ class ClassificationTask(FileTask):
     def calibration(self, model: str, size: int, seed: int, device: torch.device) -> TensorCalibration[Tensor]:
         """Return the calibration set of `calibration_names(size, seed)`; an evaluation image among them is refused."""
         config = self.data_config(self.card(model).name)
+        train, val = self.needed
+        refuse_same_split(train, val)
         files = self.listed_files(size, seed)
-        refuse_leak(files, train=self.folder / "train", val=self.folder / "val")
+        self._compare_splits()
+        refuse_leak(files, train=train, val=val)
         workers = self._workers_for(len(files), config)
         batches = tuple(images.decoded(files, images.transform(config), batch_size=BATCH, workers=workers))
         return TensorCalibration(batches, images.input_spec(config), device, files_digest(files), inference.logits)
@@ -105,7 +113,8 @@ class ClassificationTask(FileTask):
 
     def evaluation_files(self) -> tuple[list[Path], NDArray[np.int16]]:
         """Return the evaluation images and their labels by class and name; a wrong number is refused."""
-        folders = images.class_folders(self.folder / "val", self.missing_data, self.classes)
+        folders = images.class_folders(self.folder / "val", self.missing_data, self.classes, self.class_names)
+        self._compare_splits()
         per_class = [images.image_files(folder) for folder in folders]
         files = [file for listed in per_class for file in listed]
         if not files or (self.images is not None and len(files) != self.images):
@@ -128,6 +137,7 @@ class ClassificationTask(FileTask):
 
     def truth(self, found: Evidence) -> str:
         """Return the hash of the labels."""
+        self._check(found)
         return hashlib.sha256(np.ascontiguousarray(found["labels"]).tobytes()).hexdigest()
 
     def preload(self, model: str) -> None:
@@ -145,6 +155,16 @@ class ClassificationTask(FileTask):
         """Return how many images the evidence covers."""
         self._check(found)
         return len(found["labels"])
+
+    def check_data(self) -> int:
+        """Return the number of evaluation images; raise where they or the classes are not those of the models."""
+        files, _ = self.evaluation_files()
+        return len(files)
+
+    def _compare_splits(self) -> None:
+        train, val = self.needed
+        if train.is_dir() and val.is_dir():
+            images.refuse_other_classes(train, val)
 
     def _check(self, found: Evidence) -> None:
         evidence.check(found, classes=self.classes, images=self.images)

@@ -6,6 +6,7 @@ the checkpoints under their own names.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,10 +14,11 @@ from typing import Any, ClassVar
 from torch import nn
 
 from vitptq.bench.contracts.task import ModelCard
-from vitptq.bench.errors import Missing
+from vitptq.bench.errors import BadInput, Missing
 from vitptq.tasks.checkpoints import load_checkpoint
 from vitptq.tasks.detection import coco_models
 from vitptq.tasks.detection.coco_lists import LISTS, TRAINING_IMAGES
+from vitptq.tasks.detection.ground_truth import Annotations
 from vitptq.tasks.detection.task import DetectionTask
 from vitptq.tasks.full_edition import FullTask, Lists
 from vitptq.tasks.image_files import image_names
@@ -24,6 +26,8 @@ from vitptq.tasks.openmmlab import models
 from vitptq.tasks.openmmlab.models import Config
 
 IMAGES = 5000
+OBJECTS = 36_781
+_NAME = re.compile(r"\d{12}\.jpg")
 
 
 class Coco(FullTask, DetectionTask):
@@ -39,6 +43,7 @@ class Coco(FullTask, DetectionTask):
         root: Path | None = None,
         checkpoints: Path | None = None,
         images: int | None = IMAGES,
+        objects: int | None = OBJECTS,
         training_images: int = TRAINING_IMAGES,
         lists: Lists = LISTS.names,
         batch_size: int = 4,
@@ -48,6 +53,7 @@ class Coco(FullTask, DetectionTask):
         # 640 x 480 is COCO's most frequent size: scaled to 1067 x 800, padded to multiples of 32
         layout = {"images": images, "scale": (1333, 800), "size": (800, 1088), "batch_size": batch_size}
         super().__init__(root=root, checkpoints=checkpoints, lists=lists, **layout, **reading)
+        self._objects = objects
         self._training_images = training_images
 
     @property
@@ -78,6 +84,17 @@ class Coco(FullTask, DetectionTask):
         """Return the models."""
         return {name: model.card for name, model in coco_models.PUBLISHED.items()}
 
+    def annotations(self) -> Annotations:
+        """Return the evaluation split's annotations; another number of objects than val2017's is refused."""
+        found = super().annotations()
+        objects = len(found.truth["truth_labels"])
+        if self._objects is not None and objects != self._objects:
+            raise BadInput(
+                f"{self.annotation_file} lists {objects} objects, expected {self._objects}: it is not val2017's as "
+                "published, download it again"
+            )
+        return found
+
     def calibration_files(self, names: Sequence[str]) -> list[Path]:
         """Return the training image at each position of the sorted ids, which are the file names."""
         if not self.train.is_dir():
@@ -87,6 +104,12 @@ class Coco(FullTask, DetectionTask):
             raise Missing(
                 f"{self.train} has {len(present)} images, the calibration lists count in {self._training_images}: "
                 "the training split is incomplete or another one, unpack it again"
+            )
+        strange = next((name for name in present if not _NAME.fullmatch(name)), None)
+        if strange is not None:
+            raise BadInput(
+                f"{self.train / strange} is not named as COCO's images are, by its id of 12 digits: positions of the "
+                "calibration lists would shift, remove it or unpack the split again"
             )
         return [self.train / present[int(name)] for name in names]
 
@@ -100,6 +123,10 @@ class Coco(FullTask, DetectionTask):
         """Return where the checkpoint belongs, under its published name."""
         self.card(model)
         return self.checkpoints / coco_models.PUBLISHED[model].file
+
+    def checkpoint_digest(self, model: str) -> str | None:
+        """Return the published digits of the file's sha256, if there are any."""
+        return coco_models.PUBLISHED[model].digest
 
     def missing_checkpoint(self, model: str) -> str:
         """Say where the checkpoint is published."""

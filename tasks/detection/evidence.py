@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from vitptq.bench.contracts.task import Evidence, Metric
 from vitptq.bench.errors import BadInput, Missing
 from vitptq.tasks.detection import masks
+from vitptq.tasks.detection.annotation_checks import LARGEST_SIDE
 from vitptq.tasks.detection.ground_truth import Annotations
 
 Kind = Literal["bbox", "segm"]
@@ -121,6 +123,43 @@ def check(found: Evidence, *, images: int | None, classes: int) -> None:
         raise BadInput(f"evidence covers {count} images; the evaluation set has {images or 'some'}")
     for part, prefix in ((_IMAGES, ""), (_TRUTH, "truth_"), (_FOUND, "")):
         _check_part(found, part, prefix, count, classes)
+    _check_values(found)
+    for prefix in ("truth_", ""):
+        _check_masks(found, prefix)
+
+
+def _check_values(found: Evidence) -> None:
+    if len(np.unique(found["image_ids"])) != len(found["image_ids"]):
+        raise BadInput("evidence image_ids has an id twice; every image has its own")
+    sides = found["image_sizes"]
+    if sides.min() < 1 or sides.max() > LARGEST_SIDE:
+        raise BadInput(f"evidence image_sizes has {sides.min()} to {sides.max()}; expected 1 to {LARGEST_SIDE} pixels")
+    for name in ("truth_boxes", "boxes"):
+        if found[name].size and np.abs(found[name]).max() > 2 * LARGEST_SIDE:
+            far = found[name].flat[np.abs(found[name]).argmax()]
+            raise BadInput(f"evidence {name} has {far}; no image here is larger than {LARGEST_SIDE} pixels")
+    for name, values in (("truth_areas", found["truth_areas"]), ("truth_boxes", found["truth_boxes"][:, 2:])):
+        if values.size and values.min() < 0:
+            raise BadInput(f"evidence {name} has {values.min()}; areas, widths and heights are not negative")
+
+
+def _check_masks(found: Evidence, prefix: str) -> None:
+    joined, lengths = found[f"{prefix}masks"], found[f"{prefix}mask_lengths"]
+    sizes = found["image_sizes"][found[f"{prefix}images"]]
+    digest = hashlib.sha256()
+    for values in (joined, lengths, sizes):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    if digest.hexdigest() in _CHECKED_MASKS:
+        return
+    try:
+        masks.check_rles(joined, lengths, sizes)
+    except BadInput as error:
+        raise BadInput(f"evidence {prefix}masks: {error}") from error
+    _CHECKED_MASKS.append(digest.hexdigest())
+
+
+_CHECKED_MASKS: deque[str] = deque(maxlen=8)
+"""Digests of masks that were found right: each of score, count and truth checks the evidence that it is given."""
 
 
 def _check_part(found: Evidence, part: dict[str, Any], prefix: str, images: int, classes: int) -> None:

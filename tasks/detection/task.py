@@ -26,6 +26,7 @@ from vitptq.tasks.detection.ground_truth import Annotations
 from vitptq.tasks.file_task import plain, state_of
 from vitptq.tasks.openmmlab import batches, images, libraries, models
 from vitptq.tasks.openmmlab.images import Item
+from vitptq.tasks.openmmlab.libraries import Scope
 from vitptq.tasks.openmmlab.operators import ensure_ops
 from vitptq.tasks.openmmlab.task import OpenMMLabTask
 
@@ -36,6 +37,7 @@ META = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
 class DetectionTask(OpenMMLabTask):
     """Box and mask AP on `val2017/`, calibration on listed images of `train2017/`."""
 
+    scope: ClassVar[Scope] = "mmdet"
     metrics: ClassVar[tuple[Metric, ...]] = evidence.METRICS
 
     def __init__(self, *, scale: tuple[int, int], size: tuple[int, int], **reading: Any) -> None:
@@ -137,8 +139,12 @@ class DetectionTask(OpenMMLabTask):
                 f"{self.annotation_file} lists {len(found.names)} images, expected {self.images}: "
                 "download or generate it again"
             )
-        ground_truth.compare_with_folder(found, self.val)
+        ground_truth.compare_with_folder(found, self.val, self.workers)
         return found
+
+    def check_data(self) -> int:
+        """Return the number of evaluation images; raise where annotations and images do not fit together."""
+        return len(self.annotations().names)
 
     def preload(self, model: str) -> None:
         """Read the annotations, and decode the evaluation images where they fit into memory."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from vitptq.tasks.classification.task import ClassificationTask
@@ -28,6 +28,11 @@ class MiniImageNet(MiniTask, ClassificationTask):
     def entries(self) -> Mapping[str, Classifier]:
         """Return the models."""
         return CLASSIFIERS
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Return the names of the generated class folders."""
+        return digit_images.CLASS_DIRECTORIES
 
     def data_config(self, model: str) -> dict[str, Any]:
         """Return the one data config of the embedded models."""

@@ -17,7 +17,7 @@ from vitptq.tasks.classification.families import family_groups
 from vitptq.tasks.file_task import FileTask
 from vitptq.tasks.locations import data_root
 from vitptq.tasks.mini.data import compose_digit, material
-from vitptq.tasks.mini.data.generated import Counts, DataError, GeneratedData
+from vitptq.tasks.mini.data.generated import CALIBRATION_SEEDS, Counts, DataError, GeneratedData
 from vitptq.tasks.mini.models.shipped import ShippedModel, WeightsError
 
 TOLERANCE = 0.3
@@ -94,6 +94,27 @@ class MiniTask(FileTask):
         """Return the generated folder and those of the material."""
         return (self.generated, *material.sources())
 
+    def data_problems(self) -> list[str]:
+        """Say what is wrong with the generated data; data that a run generates first is no problem."""
+        if not self.generated.exists():
+            return []
+        try:
+            self.data.check(self.generated, counts=self._counts)
+        except DataError as error:
+            return [str(error)]
+        return super().data_problems()
+
+    def data_location(self) -> str:
+        """Say how many evaluation images there are and where, or that a run generates them."""
+        if self.generated.exists():
+            return super().data_location()
+        return f"a run first generates {self._counts.val:,} evaluation images in {self.generated}"
+
+    @property
+    def calibration_seeds(self) -> Sequence[int]:
+        """Return the seeds that have a list."""
+        return CALIBRATION_SEEDS
+
     def calibration_list(self, seed: int) -> Sequence[str]:
         """Return the published list of one seed; data of other counts has lists of its own, drawn in the same way."""
         lists = _published_lists(self.data.lists) if self._is_standard else self.data.calibration_lists(self._counts)
@@ -104,6 +125,10 @@ class MiniTask(FileTask):
     def checkpoint_file(self, model: str) -> Path:
         """Return the shipped weights."""
         return self._entry(model).weights
+
+    def checkpoint_digest(self, model: str) -> str | None:
+        """Return the sha256 of the shipped weights."""
+        return self._entry(model).sha256
 
     def missing_checkpoint(self, model: str) -> str:
         """Say where the weights should be."""

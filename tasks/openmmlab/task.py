@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
 from vitptq.bench.contracts.method import InputSpec
+from vitptq.bench.errors import Missing
 from vitptq.tasks.file_task import FileTask
 from vitptq.tasks.openmmlab import libraries
+from vitptq.tasks.openmmlab.libraries import Scope
 from vitptq.tasks.openmmlab.models import Config, input_spec
 
 
 class OpenMMLabTask(FileTask):
     """A task whose models come from configurations of mmdet or mmseg."""
+
+    scope: ClassVar[Scope]
+    """The library that builds the models."""
 
     @abstractmethod
     def config(self, model: str) -> Config:
@@ -23,7 +29,21 @@ class OpenMMLabTask(FileTask):
 
     def problems(self, model: str) -> list[str]:
         """Say what is missing on this machine to run `model`: one sentence each, with the next step."""
-        return libraries.problems() + super().problems(model)
+        return self.library_problems() + super().problems(model)
+
+    def library_problems(self) -> list[str]:
+        """Say what of OpenMMLab is not installed, or cannot be imported."""
+        try:
+            libraries.require(self.scope)
+        except Missing as error:
+            return [str(error)]
+        return []
+
+    def data_problems(self) -> list[str]:
+        """Say what is missing or wrong of the images; without the libraries, only what is missing."""
+        if self.library_problems() and all(path.exists() for path in self.needed):
+            return []
+        return super().data_problems()
 
     def input(self, model: str) -> InputSpec:
         """Return shape and normalisation of the model's input; the full edition's images vary in size."""

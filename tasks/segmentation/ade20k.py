@@ -85,7 +85,14 @@ class Ade20k(FullTask, SegmentationTask):
                 f"{self.folder / 'images' / 'training'} has {len(files)} images, the calibration lists count in "
                 f"{self._training_images}: unpack the training split again"
             )
+        _refuse_other_names(files, "ADE_train")
         return [files[int(name)] for name in names]
+
+    def evaluation_pairs(self) -> list[label_maps.Pair]:
+        """Return the evaluation images with their label maps, named as the challenge named them."""
+        found = super().evaluation_pairs()
+        _refuse_other_names([pair.image for pair in found], "ADE_val")
+        return found
 
     def config(self, model: str) -> Config:
         """Return the model of OpenMMLab's configuration, its normalisation layers in their form for one device."""
@@ -118,9 +125,22 @@ class Ade20k(FullTask, SegmentationTask):
         load_checkpoint(network, file, self._models[model].digest)
         return network
 
+    def checkpoint_digest(self, model: str) -> str | None:
+        """Return the digits of the file's sha256 that its name ends with."""
+        return self._models[model].digest
+
     def missing_checkpoint(self, model: str) -> str:
         """Say where the checkpoint is published."""
         return (
             f"the checkpoint of {model} is not here: download {self._models[model].url} "
             f"to {self.checkpoint_file(model)}"
         )
+
+
+def _refuse_other_names(files: Sequence[Path], prefix: str) -> None:
+    for position, file in enumerate(files, start=1):
+        if file.name != (expected := f"{prefix}_{position:08d}.jpg"):
+            raise BadInput(
+                f"{file} stands where {expected} should: images would shift against the published lists and scores, "
+                "unpack the split again"
+            )

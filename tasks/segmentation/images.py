@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from vitptq.tasks.foreign_files import stat_of
 from vitptq.tasks.openmmlab import images
 from vitptq.tasks.openmmlab.images import Item
 from vitptq.tasks.openmmlab.models import Config
@@ -59,7 +60,7 @@ def drop_kept() -> None:
 
 
 def _key(source: Any, pairs: Sequence[Pair], budget: int) -> str:
-    stats = [(file, file.stat()) for pair in pairs for file in (pair.image, pair.labels)]
+    stats = [(file, stat_of(file)) for pair in pairs for file in (pair.image, pair.labels)]
     listed = [(str(file), stat.st_size, stat.st_mtime_ns) for file, stat in stats]
     return json.dumps([listed, budget, repr(source.pipeline), source.metainfo["classes"]])
 

@@ -21,12 +21,12 @@ import numpy as np
 from PIL import Image
 
 from vitptq.bench.errors import BadInput, Missing
-from vitptq.tasks.image_files import refuse_truncated
+from vitptq.tasks.foreign_files import is_system_name, stat_of
+from vitptq.tasks.image_files import QUARTER_TURNS, UNREADABLE, UPRIGHT, stored_size, unreadable
 
 IMAGE, LABELS = ".jpg", ".png"
 NO_LABEL = (0, 255)
 ONE_CHANNEL = ("L", "P")
-EXIF_ORIENTATION = 274
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def _names(folder: Path, suffix: str, missing: str) -> list[str]:
     if not folder.is_dir():
         raise Missing(f"{folder} is not there. {missing}")
     with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.name.endswith(suffix) and not entry.name.startswith(".")]
+        names = [entry.name for entry in entries if entry.name.endswith(suffix) and not is_system_name(entry.name)]
     return sorted(names)
 
 
@@ -76,7 +76,7 @@ def check(found: Sequence[Pair], classes: int, workers: int) -> int:
 
     The answer is kept while the files do not change: the cells of one task come one after the other.
     """
-    stats = [(file, file.stat()) for pair in found for file in (pair.image, pair.labels)]
+    stats = [(file, stat_of(file)) for pair in found for file in (pair.image, pair.labels)]
     listed = [f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\n" for file, stat in stats]
     key = hashlib.sha256(f"{classes}\n{''.join(listed)}".encode()).hexdigest()
     if key not in _CHECKED:
@@ -111,8 +111,8 @@ def read_labels(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             mode, values = image.mode, np.asarray(image)
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises on damaged files
-        raise BadInput(f"{path} is not a readable label map ({error}); copy or unpack this file again") from error
+    except UNREADABLE as error:
+        raise unreadable(path, error, "label map") from error
     if mode not in ONE_CHANNEL:
         raise BadInput(
             f"{path} has pixels of mode {mode}; a label map has one channel of 8 bits ({' or '.join(ONE_CHANNEL)})"
@@ -121,21 +121,23 @@ def read_labels(path: Path) -> np.ndarray:
 
 
 def _image_size(path: Path) -> tuple[int, int]:
-    """Return (height, width) as OpenCV decodes the image, which is with its EXIF rotation applied."""
-    refuse_truncated(path)
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            turned = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
-    except (OSError, SyntaxError, ValueError) as error:
-        raise BadInput(f"{path} is not a readable image ({error}); copy or unpack this file again") from error
-    return (width, height) if turned else (height, width)
+    """Return (height, width) as OpenCV decodes the image: turned by its EXIF orientation, which must show in the size.
+
+    Label maps have no orientation: where the size does not tell whether they are turned too, the image is refused.
+    """
+    size = stored_size(path)
+    if size.orientation != UPRIGHT and (size.orientation < QUARTER_TURNS or size.height == size.width):
+        raise BadInput(
+            f"{path} is turned or mirrored by its EXIF orientation {size.orientation}, its label map is not: unpack "
+            "the data set again"
+        )
+    return size.turned
 
 
 def refuse_leak(files: Sequence[Path], validation: Sequence[Path]) -> None:
     """Raise BadInput where a calibration image is an evaluation image: the same file, or one with the same content."""
-    sizes = {file.stat().st_size for file in files}
-    known = {_content(file): file for file in validation if file.stat().st_size in sizes}
+    sizes = {stat_of(file).st_size for file in files}
+    known = {_content(file): file for file in validation if stat_of(file).st_size in sizes}
     for file in files:
         if _content(file) in known:
             raise BadInput(

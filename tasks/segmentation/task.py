@@ -23,6 +23,7 @@ from vitptq.tasks.checkpoints import sha256_of
 from vitptq.tasks.file_task import plain
 from vitptq.tasks.openmmlab import batches, models
 from vitptq.tasks.openmmlab.images import ImageList, items
+from vitptq.tasks.openmmlab.libraries import Scope
 from vitptq.tasks.openmmlab.models import Config
 from vitptq.tasks.openmmlab.task import OpenMMLabTask
 from vitptq.tasks.segmentation import evidence, images, inference, label_maps, pictures
@@ -37,6 +38,7 @@ class SegmentationTask(OpenMMLabTask):
     A subclass names data, models and checkpoints.
     """
 
+    scope: ClassVar[Scope] = "mmseg"
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("miou", "Mean IoU", ranks=True),
         Metric("macc", "Mean class accuracy"),
@@ -124,6 +126,10 @@ class SegmentationTask(OpenMMLabTask):
         label_maps.check(found, self.classes, self.workers)
         return found
 
+    def check_data(self) -> int:
+        """Return the number of evaluation images; raise where they and their label maps do not fit together."""
+        return len(self.evaluation_pairs())
+
     def preload(self, model: str) -> None:
         """Check every label map, and decode the evaluation images that fit into memory.
 
@@ -178,6 +184,7 @@ class SegmentationTask(OpenMMLabTask):
 
     def truth(self, found: Evidence) -> str:
         """Return the hash of the labelled areas."""
+        self._check(found)
         return evidence.labels_hash(found)
 
     def scenes(self, found: Evidence) -> Sequence[Scene]:

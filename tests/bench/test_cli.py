@@ -100,6 +100,8 @@ def test_lists() -> None:
 
 
 def test_doctor_reports_versions_and_every_model(tmp_path: Path) -> None:
-    text = vitptq("doctor", "--results", str(tmp_path))
+    text = vitptq("doctor", "imagenet", "--results", str(tmp_path), code=1)
     assert "version of torch" in text
-    assert "imagenet/full" in text
+    assert text.count("ImageNet is needed: download") == 1
+    assert text.splitlines()[-1] == "ready: imagenet/mini; not ready: imagenet/full"
+    assert "ready: imagenet/mini" in vitptq("doctor", "imagenet/mini", "--results", str(tmp_path))

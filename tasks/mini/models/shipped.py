@@ -13,6 +13,8 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from vitptq.tasks.foreign_files import disguise
+
 WEIGHTS = Path(__file__).parents[1] / "weights"
 AGAIN = "restore it from the repository, or train the model again as tasks/mini/README.md says"
 
@@ -66,6 +68,8 @@ class ShippedModel(ABC):
         """Return the stored tensors; WeightsError where the file is missing or has another hash."""
         if not self.weights.exists():
             raise WeightsError(f"{self.weights} is missing: {AGAIN}")
+        if (instead := disguise(self.weights)) is not None:
+            raise WeightsError(f"{self.weights} is {instead}: {AGAIN}")
         found = hashlib.sha256(self.weights.read_bytes()).hexdigest()
         if found != self.sha256:
             raise WeightsError(f"{self.weights} has sha256 {found}, expected {self.sha256}: {AGAIN}")

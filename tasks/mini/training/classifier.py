@@ -53,11 +53,11 @@ class ClassifierTraining(Training[ClassifierRecipe, Epoch]):
         """Return the number of epochs."""
         return self.recipe.epochs
 
-    def model(self) -> nn.Module:
+    def initial_model(self) -> nn.Module:
         """Return the untrained model."""
         return CLASSIFIERS[self.name].build().to(self.device)
 
-    def maker(self) -> Callable[[int], Epoch]:
+    def image_maker(self) -> Callable[[int], Epoch]:
         """Return the function that makes the images of an epoch."""
         return partial(epoch_images, self.recipe)
 

@@ -81,11 +81,11 @@ class Training(ABC, Generic[R, Made]):
         """Return the number of units of the whole training."""
 
     @abstractmethod
-    def model(self) -> Any:
+    def initial_model(self) -> Any:
         """Return the model as the training begins with it, on the device; the generator is seeded."""
 
     @abstractmethod
-    def maker(self) -> Callable[[int], Made]:
+    def image_maker(self) -> Callable[[int], Made]:
         """Return the function that makes the images of a unit; worker processes may call it."""
 
     @abstractmethod
@@ -119,7 +119,7 @@ class Training(ABC, Generic[R, Made]):
     def fresh(self) -> State:
         """Return the state at the start."""
         torch.manual_seed(stream_seed(self.recipe.seed, 0, 1))
-        model = self.model()
+        model = self.initial_model()
         groups = parameter_groups(model, self.recipe.decay)
         return State(model, torch.optim.AdamW(groups, lr=self.recipe.rate, fused=self.device.type == "cuda"))
 
@@ -165,7 +165,7 @@ class Training(ABC, Generic[R, Made]):
         if (place := device_name(self.device)) not in state.devices:
             state.devices.append(place)
         last = min(self.length, until or self.length)
-        with closing(ahead(self.maker(), range(self.done(state), last), workers)) as images:
+        with closing(ahead(self.image_maker(), range(self.done(state), last), workers)) as images:
             while self.done(state) < last and time.perf_counter() - started < 60 * minutes:
                 state.history.append(self.advance(state, images, last))
                 print(self.progress(state), flush=True)

@@ -88,7 +88,7 @@ class SceneTraining(Training[SceneRecipe, Batch]):
         """Return the number of steps."""
         return self.recipe.steps
 
-    def model(self) -> Any:
+    def initial_model(self) -> Any:
         """Return the model on the backbone of the classification Swin, or with the weights to begin with."""
         model = fresh_model(self.entry)
         if self.start is not None:
@@ -98,7 +98,7 @@ class SceneTraining(Training[SceneRecipe, Batch]):
             _in_bfloat16(model, self.device)
         return model
 
-    def maker(self) -> Callable[[int], Batch]:
+    def image_maker(self) -> Callable[[int], Batch]:
         """Return the function that makes the scenes of a step."""
         return partial(fit_batch, self.recipe.seed, self.recipe.batch)
 

@@ -37,7 +37,15 @@ def save_checkpoint(path: Path, classes: int = CLASSES) -> nn.Module:
 
 
 def task(root: Path, **changes: object) -> ImageNet:
-    options = {"models": CARDS, "classes": CLASSES, "images": CLASSES * VAL, "lists": rows, "download": no_network}
+    options = {
+        "class_names": WNIDS,
+        "models": CARDS,
+        "classes": CLASSES,
+        "images": CLASSES * VAL,
+        "training_images": CLASSES * TRAIN,
+        "lists": rows,
+        "download": no_network,
+    }
     return ImageNet(root=root, **{**options, "batch_size": 4, "workers": 0, **changes})  # type: ignore[arg-type]
 
 

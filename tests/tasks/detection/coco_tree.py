@@ -99,10 +99,13 @@ class SmallCoco(Coco):
 
     edition = "small"
 
-    def __init__(self, root: Path, *, cascade: bool = False, images: int = 4, **others: Any) -> None:
+    def __init__(
+        self, root: Path, *, cascade: bool = False, images: int = 4, objects: int | None = None, **others: Any
+    ) -> None:
         super().__init__(
             root=root,
             images=images,
+            objects=objects,
             training_images=3,
             lists=lambda seed: ["2", "0", "1"],
             batch_size=2,
@@ -125,6 +128,9 @@ class SmallCoco(Coco):
 
     def checkpoint_file(self, model: str) -> Path:
         return self.checkpoints / f"{model}.pth"
+
+    def checkpoint_digest(self, model: str) -> str | None:
+        return None
 
     def missing_checkpoint(self, model: str) -> str:
         return f"make {self.checkpoint_file(model)}"

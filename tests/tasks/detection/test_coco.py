@@ -7,13 +7,24 @@ from pathlib import Path
 import pytest
 
 from tests.tasks.detection.coco_tree import CPU, SmallCoco
-from vitptq.bench.errors import Missing, UnknownName
+from vitptq.bench.errors import BadInput, Missing, UnknownName
 from vitptq.tasks.detection.coco import Coco
 
 
 def test_incomplete_training_split_is_refused(tree: SmallCoco) -> None:
     next(tree.train.iterdir()).unlink()
     with pytest.raises(Missing, match="has 2 images, the calibration lists count in 3"):
+        tree.calibration("small", 1, 0, CPU)
+
+
+def test_another_number_of_objects_is_refused(root: Path) -> None:
+    with pytest.raises(BadInput, match=r"instances_val2017\.json lists 12 objects, expected 36781"):
+        SmallCoco(root, objects=36_781).annotations()
+
+
+def test_a_training_image_of_another_name_is_refused(tree: SmallCoco) -> None:
+    (tree.train / "000000000002.jpg").rename(tree.train / "000000000003 (1).jpg")
+    with pytest.raises(BadInput, match=r"000000000003 \(1\)\.jpg is not named as COCO's images are"):
         tree.calibration("small", 1, 0, CPU)
 
 

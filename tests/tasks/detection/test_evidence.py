@@ -96,10 +96,19 @@ def repeated(found: Arrays, times: int) -> Arrays:
         (lambda e: e.update(scores=e["scores"] * np.float32("nan")), "scores has a value that is not finite"),
         (lambda e: e.update({name: e[name][:3] for name in ("image_ids", "image_sizes")}), "covers 3 images; .* has 4"),
         (lambda e: e.update(repeated(e, 60)), "more than 100 detections of one image"),
+        (lambda e: e["boxes"].__setitem__((0, 2), 1e9), r"boxes has 1000000000\.0; no image here is larger than 32768"),
+        (lambda e: e["truth_boxes"].__setitem__((0, 2), 1e300), r"truth_boxes has 1e\+300; no image here is larger"),
+        (lambda e: e["image_ids"].__setitem__(1, e["image_ids"][0]), "image_ids has an id twice"),
+        (lambda e: e["image_sizes"].__setitem__((1, 0), 0), "image_sizes has 0 to 64; expected 1 to"),
+        (lambda e: e["truth_areas"].__setitem__(0, -1), "truth_areas has -1.0; areas, widths and heights"),
+        (lambda e: e["truth_boxes"].__setitem__((0, 2), -1), "truth_boxes has -1.0"),
+        (lambda e: e.update(masks=e["masks"] * np.uint8(0)), "masks: mask 0 is not in COCO's form of run lengths"),
+        (lambda e: e.update(truth_masks=e["truth_masks"] * np.uint8(0)), "truth_masks: mask 0 is not in COCO's form"),
+        (lambda e: e["image_sizes"].__setitem__((0, 1), 63), "masks: mask 0: the runs of a mask add up to 2048 pixels"),
     ],
 )  # fmt: skip
 def test_malformed_evidence_is_refused(task: SmallCoco, change: Callable[[Arrays], Any], message: str) -> None:
-    found = guessed(task)
+    found = {name: values.copy() for name, values in guessed(task).items()}
     change(found)
     with pytest.raises(BadInput, match=message):
         task.score(found)

@@ -120,13 +120,26 @@ def test_other_weights_than_the_published_are_refused(trained: Path) -> None:
 
 def test_missing_weights_are_a_problem(weights: Path, generated: Path) -> None:
     mini = MiniImageNet(root=generated, counts=FEW)
-    assert mini.problems("mini_vit") == [
+    assert mini.problems("mini_vit")[-1] == (
         f"{weights / 'mini_vit.safetensors'} is missing: restore it from the repository"
-    ]
+    )
 
 
-def test_data_that_is_not_generated_is_a_problem(weights: Path, tmp_path: Path) -> None:
-    assert "vitptq run generates it" in MiniImageNet(root=tmp_path / "none").problems("mini_vit")[0]
+def test_data_that_a_run_generates_is_no_problem(trained: Path, tmp_path: Path) -> None:
+    mini = MiniImageNet(root=tmp_path / "none")
+    assert mini.problems("mini_vit") == []
+    assert mini.data_location() == f"a run first generates 3,000 evaluation images in {mini.folder}"
+
+
+def test_generated_data_that_is_not_whole_is_a_problem(trained: Path, tmp_path: Path) -> None:
+    mini = MiniImageNet(root=tmp_path, counts=Counts(train=20, val=10))
+    mini.prepare()
+    assert mini.problems("mini_vit") == [] and mini.data_location() == f"10 evaluation images in {mini.folder}"
+    listed = mini.calibration_names(20, 0)
+    (mini.folder / listed[3]).unlink()
+    assert "(1 of 20 listed calibration images are missing)" in mini.problems("mini_vit")[0]
+    next((mini.folder / "val").glob("*/*.JPEG")).unlink()
+    assert "val has 9 images, expected 10" in mini.problems("mini_vit")[0]
 
 
 def test_evaluation_reads_the_generated_images_pixel_for_pixel(weights: Path, generated: Path) -> None:

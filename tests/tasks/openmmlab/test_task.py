@@ -10,6 +10,7 @@ from vitptq.tasks.openmmlab import libraries
 
 def test_a_library_that_is_not_installed_comes_first_among_the_problems(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(libraries, "problems", lambda: ["mmdet cannot be imported"])
+    libraries.require.cache_clear()
     assert MiniCoco().problems("mini_mask_rcnn_swin")[0] == "mmdet cannot be imported"
 
 

@@ -28,6 +28,21 @@ def test_other_number_of_training_images_is_refused(disk: Disk) -> None:
         task(disk).calibration(NAME, 2, 0, CPU)
 
 
+def test_a_doubled_training_image_beside_a_missing_one_is_refused(disk: Disk) -> None:
+    folder = task(disk).folder / "images" / "training"
+    (folder / "ADE_train_00000005.jpg").rename(folder / "ADE_train_00000003 (1).jpg")
+    with pytest.raises(BadInput, match=r"ADE_train_00000003 \(1\)\.jpg stands where ADE_train_00000003\.jpg should"):
+        task(disk).calibration(NAME, 2, 0, CPU)
+
+
+def test_a_foreign_evaluation_image_in_place_of_one_is_refused(disk: Disk) -> None:
+    for kind, suffix in (("images", ".jpg"), ("annotations", ".png")):
+        file = task(disk).folder / kind / "validation" / f"ADE_val_00000004{suffix}"
+        file.rename(file.with_stem("foreign"))
+    with pytest.raises(BadInput, match=r"ADE_val_00000005\.jpg stands where ADE_val_00000004\.jpg should"):
+        task(disk).preload(NAME)
+
+
 def test_empty_calibration_list_is_refused(published: Disk) -> None:
     with pytest.raises(BadInput, match="the calibration list of seed 0 is empty"):
         task(published, lists=lambda _seed: []).calibration_names(2, 0)
@@ -55,6 +70,7 @@ def test_checkpoint_with_another_hash_is_refused(disk: Disk) -> None:
     file.write_bytes(file.read_bytes() + b"\0")
     with pytest.raises(BadInput, match=f"its model is pinned to {disk[1].digest}"):
         task(disk).load(NAME, CPU)
+    assert f"its model is pinned to {disk[1].digest}" in task(disk).problems(NAME)[0]
 
 
 def test_checkpoint_is_loaded_without_the_auxiliary_head(published: Disk, model: nn.Module) -> None:

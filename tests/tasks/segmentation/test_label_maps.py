@@ -12,6 +12,7 @@ from PIL import Image
 
 from tests.tasks.segmentation.ade20k_tree import CLASSES, SIZES, save, write_tree
 from vitptq.bench.errors import BadInput, Missing
+from vitptq.tasks.image_files import EXIF_ORIENTATION
 from vitptq.tasks.segmentation import label_maps
 
 HINT = "Download it."
@@ -98,8 +99,38 @@ def test_label_map_of_another_size_is_refused(root: Path) -> None:
 def test_rotation_in_the_exif_data_counts(root: Path) -> None:
     height, width = SIZES[1]
     exif = Image.Exif()
-    exif[label_maps.EXIF_ORIENTATION] = 6
+    exif[EXIF_ORIENTATION] = 6
     Image.new("RGB", (height, width)).save(root / f"images/validation/{SECOND}.jpg", exif=exif)
+    assert checked(root) > 0
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(3, SIZES[1]), (2, SIZES[1]), (6, (40, 40))])
+def test_a_turn_that_does_not_show_in_the_size_is_refused(root: Path, orientation: int, size: tuple[int, int]) -> None:
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = orientation
+    Image.new("RGB", size[::-1]).save(root / f"images/validation/{SECOND}.jpg", exif=exif)
+    with pytest.raises(BadInput, match=rf"{SECOND}\.jpg is turned or mirrored by its EXIF orientation {orientation}"):
+        checked(root)
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("images", ".jpg"), ("annotations", ".png")])
+def test_a_link_that_leads_nowhere_is_named(root: Path, kind: str, suffix: str) -> None:
+    file = root / kind / "validation" / f"{SECOND}{suffix}"
+    file.unlink()
+    file.symlink_to("/nonexistent/file")
+    with pytest.raises(Missing, match=rf"{SECOND}\{suffix} is a link to /nonexistent/file, which is not there"):
+        checked(root)
+
+
+def test_a_label_map_beyond_pillows_limit_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(BadInput, match=rf"{SECOND}\.png is not a readable label map: it has more pixels than Pillow's"):
+        label_maps.read_labels(root / "annotations" / "validation" / f"{SECOND}.png")
+
+
+def test_system_files_are_no_images(root: Path) -> None:
+    for name in ("._ADE_val_00000001.jpg", "@eaDir", "Thumbs.db"):
+        (root / "images/validation" / name).write_bytes(b"not an image")
     assert checked(root) > 0
 
 
