@@ -353,8 +353,10 @@ def compare(
 
     _load(adapter)
     board, left_out = _board(results)
-    print(as_markdown(board, Store(results), Reference.parse(reference)), end="")
-    _leave(left_out)
+    unusable: list[str] = []
+    print(as_markdown(board, Store(results), Reference.parse(reference), unusable), end="")
+    _left_out(unusable)
+    _leave(left_out + len(unusable))
 
 
 @command

@@ -182,6 +182,14 @@ def _wider(case: Case) -> None:
     case.write()
 
 
+def _foreign_image(case: Case) -> None:
+    """Say that the method made images, and name the evidence of the predictions."""
+    details = case.content["details"]
+    place = details["method"] if case.content["schema_version"] > 1 else details
+    place["images"] = {"painted": case.content["evidence"]}
+    case.write()
+
+
 def _other_gate_evidence(case: Case) -> None:
     case.content["gate"]["evidence"] = case.content["evidence"]
     case.write()
@@ -289,6 +297,7 @@ FORGERIES: dict[str, Forgery] = {
         lambda c: _set("gate", "float_cell", value=c.content["id"])(c), "which has no float model"
     ),
     "gate's evidence of another": Forgery(_other_gate_evidence, "which is not its float cell's file"),
+    "images of another name": Forgery(_foreign_image, "is not this cell's own file"),
     # the evidence
     "evidence of another name": Forgery(_other_file, "not in this cell's own file"),
     "evidence outside": Forgery(_set("evidence", "file", value="../../../etc/passwd"), "is not a file name"),
