@@ -24,7 +24,6 @@ if TYPE_CHECKING:  # torch takes seconds to import, so commands import what they
     from vitptq.bench.board.board import Board
     from vitptq.bench.results.cell import Cell
     from vitptq.bench.results.record import Record
-    from vitptq.bench.results.store import Store
 
 app = typer.Typer(
     name="vitptq",
@@ -259,13 +258,15 @@ def run(
     cells = _cells(suite, only, method, adapter)
     cells = suites.shard(cells, shard) if shard else cells
     store = Store(results)
-    known, unreadable = store.of(cells)
+    measured = {record.id: record for record in store.all(audits=False)[0]}  # read once, however many there are
+    known = {cell.id: measured[cell.id] for cell in cells if cell.id in measured}
+    unreadable = store.of(cell for cell in cells if cell.id not in known)[1]
     todo = [
         cell
         for cell in cells
         if cell.id not in unreadable and wanted(known.get(cell.id), retry=retry is Retry.FAILED, past_gate=past_gate)
     ]
-    estimates = Estimates(store.all(audits=False)[0] if todo else (), catalogue.families())
+    estimates = Estimates(measured.values(), catalogue.families())
     found = {cell.id: estimates.of(cell) for cell in todo}
     seconds = {cell_id: estimate.seconds for cell_id, estimate in found.items() if estimate is not None}
     todo.sort(key=lambda cell: -seconds.get(cell.id, float("inf")))  # longest first, so that workers end together
@@ -281,7 +282,8 @@ def run(
         if todo:
             run_cells(todo, plan, progress.finished, progress.steps)
     options = [*(f"--only={text}" for text in only or []), f"--results={results}"]
-    _summary(suite, cells, store, again=f"{again} {shlex.join(options)}")
+    now, worse = store.of(todo)
+    _summary(suite, cells, known | now, unreadable | worse, again=f"{again} {shlex.join(options)}")
 
 
 @command
@@ -295,7 +297,8 @@ def status(
     """Count a suite's cells: done, failed, missing; and say why cells failed."""
     from vitptq.bench.results.store import Store
 
-    _summary(suite, _cells(suite, only, method, adapter), Store(results))
+    cells = _cells(suite, only, method, adapter)
+    _summary(suite, cells, *Store(results).of(cells))
 
 
 @command
@@ -490,14 +493,16 @@ def _count(cells: list[Cell], records: Mapping[str, Record | None]) -> str:
     return f"{len(cells)} cells, {states.count('done')} done{failures}"
 
 
-def _summary(suite: str, cells: list[Cell], store: Store, *, again: str = "") -> None:
+def _summary(
+    suite: str, cells: list[Cell], found: Mapping[str, Record], unreadable: Mapping[str, str], *, again: str = ""
+) -> None:
     """Print how a suite stands; leave with exit code 1 if a record cannot be read, or cells failed that should not.
 
+    `found` and `unreadable` are the records, and what is wrong with those that cannot be read, by the cell's id;
     `again` is the command of the run, for the hint on how to try the failed cells again.
     """
     from vitptq.bench.results.cell import labels
 
-    found, unreadable = store.of(cells)
     records = list(found.values())
     names = labels([r.cell for r in records])
     done = [r for r in records if r.status == "ok"]

@@ -112,8 +112,9 @@ class _Comparer:
         for record in row.counted:
             try:
                 right = self._right_images(record)
-            except VitptqError as error:
-                self.left_out.append(f"{brief(record.cell.label(), 200)}: {error}")
+            except Exception as error:  # noqa: BLE001  a task's own code on evidence of any origin
+                why = str(error) if isinstance(error, VitptqError) else f"{type(error).__name__}: {brief(error)}"
+                self.left_out.append(f"{brief(record.cell.label(), 200)}: {why}")
                 continue
             if right is None:
                 return None
