@@ -25,6 +25,7 @@ from tests.reliability.wrong_commands import wrong_commands
 from vitptq.bench import registry
 from vitptq.bench.cli import app
 
+AFTER = " after "
 Outcome = tuple[bool, str]
 """Whether the attack was caught, and what was said, for the one that was not."""
 
@@ -45,12 +46,19 @@ def main() -> None:
     for kind, attacks in kinds.items():
         if asked.only in (None, kind):
             outcomes = dict(attacks())
-            escaped = {name: said for name, (caught, said) in outcomes.items() if not caught}
-            print(f"{kind}: {len(outcomes)} tried, {len(outcomes) - len(escaped)} caught")
-            for name, said in escaped.items():
-                print(f"  not caught: {name}: {said}")
-            missed += len(escaped)
+            later = {name: outcome for name, outcome in outcomes.items() if AFTER in name}
+            missed += told(kind, {name: outcome for name, outcome in outcomes.items() if name not in later})
+            missed += told("other commands on what was forged", later) if later else 0
     sys.exit(bool(missed))
+
+
+def told(kind: str, outcomes: dict[str, Outcome]) -> int:
+    """Print how many were caught, and what was said to each that was not; return how many those are."""
+    escaped = {name: said for name, (caught, said) in outcomes.items() if not caught}
+    print(f"{kind}: {len(outcomes)} tried, {len(outcomes) - len(escaped)} caught")
+    for name, said in escaped.items():
+        print(f"  not caught: {name}: {said}")
+    return len(escaped)
 
 
 def forged(results: Path) -> Iterator[tuple[str, Outcome]]:
@@ -80,7 +88,7 @@ def survived(name: str, root: Path) -> Iterator[tuple[str, Outcome]]:
     for command, words in commands.items():
         code, output = vitptq(*words, "--results", str(root))
         allowed = (0, 1, 2) if command == "compare" else (0, 1)  # nothing may be left to compare with
-        yield f"{command} after {name}", (code in allowed and "Traceback" not in output, output[-300:])
+        yield f"{command}{AFTER}{name}", (code in allowed and "Traceback" not in output, output[-300:])
 
 
 def mutated(results: Path, count: int) -> Iterator[tuple[str, Outcome]]:
