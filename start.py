@@ -9,6 +9,7 @@ from __future__ import annotations
 import configparser
 import importlib.util
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -127,7 +128,7 @@ def make_tools() -> bool:
         pip = [sys.executable, "-m", "pip", "--python", str(BOOT)]
     for command in (make, [*pip, "install", "--quiet", "--disable-pip-version-check", *TOOLS]):
         if subprocess.run(command, check=False).returncode:
-            print(f"start.py: this command failed, its reason is above: {' '.join(command)}", file=sys.stderr)
+            print(f"start.py: this command failed, its reason is above: {shlex.join(command)}", file=sys.stderr)
             return False
     (BOOT / "tools.txt").write_text(tools_note(), encoding="utf-8")
     return True

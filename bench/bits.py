@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from vitptq.bench.errors import BadInput, UnknownName
+from vitptq.bench.errors import BadInput, UnknownName, brief
 
 Role = Literal["weight", "input", "gelu", "stem_input", "query", "key", "value", "softmax"]
 """What a tensor is to the product that reads it. `stem_input` is the image at the patch embedding, `gelu` what leaves a
@@ -52,13 +52,13 @@ class BitSpec:
 
     @classmethod
     def parse(cls, text: str) -> BitSpec:
-        """Read "W4A4" or "W4A4+neck+heads"; the widths are 2 to 8, or 32 for float."""
-        match = re.fullmatch(r"[Ww](\d+)[Aa](\d+)((?:\+[a-z]+)*)", text)
+        """Read "W4A4" or "W4A4+neck+heads"; the widths are 2 to 8, or 32 for float, in any case."""
+        match = re.fullmatch(r"w(\d{1,9})a(\d{1,9})((?:\+[a-z]+)*)", text, re.IGNORECASE | re.ASCII)
         if match is None:
             raise BadInput(
-                f'bit spec "{text}" is not of the form W<bits>A<bits>[+part...], for example W4A4 or W4A4+neck'
+                f'bit spec "{brief(text)}" is not of the form W<bits>A<bits>[+part...], for example W4A4 or W4A4+neck'
             )
-        return cls(int(match[1]), int(match[2]), tuple(match[3].split("+")[1:]))
+        return cls(int(match[1]), int(match[2]), tuple(match[3].lower().split("+")[1:]))
 
     @property
     def is_float(self) -> bool:

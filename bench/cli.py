@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import enum
-import inspect
 import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial, wraps
+from importlib.metadata import PackageNotFoundError, version
+from inspect import cleandoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,30 +17,32 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from vitptq.bench.errors import UnknownName, VitptqError
+from vitptq.bench import completion, process
+from vitptq.bench.errors import BadInput, UnknownName, VitptqError, brief
 
 if TYPE_CHECKING:  # torch takes seconds to import, so commands import what they need
     from vitptq.bench.board.board import Board
-    from vitptq.bench.board.method_card import MethodCard
-    from vitptq.bench.board.metrics import Declared
     from vitptq.bench.results.cell import Cell
     from vitptq.bench.results.record import Record
 
 app = typer.Typer(
     name="vitptq",
-    help="Measure post-training quantisation of vision transformers and publish the results as a static leaderboard.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
 Results = Annotated[Path, typer.Option("--results", help="Results folder; any number of runs may share one.")]
-SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="A suite's name, or a path to a TOML file.")]
+SuiteName = Annotated[
+    str,
+    typer.Argument(metavar="SUITE", help="A suite's name, or a path to a TOML file.", autocompletion=completion.suite),
+]
 Only = Annotated[
     list[str] | None,
     typer.Option(
         "--only",
         metavar="KEY=VALUE[,VALUE]",
+        autocompletion=completion.only,
         help="Keep matching cells: task, model, family (or group of families, as hybrid), method, bits, seed ...",
     ),
 ]
@@ -47,7 +50,10 @@ DEFAULT_RESULTS = Path("results")
 Methods = Annotated[
     list[str] | None,
     typer.Option(
-        "--method", metavar="NAME|FILE", help="Take this method (or the one in this file) instead of the suite's."
+        "--method",
+        metavar="NAME|FILE",
+        help="Take this method (or the one in this file) instead of the suite's.",
+        autocompletion=completion.method,
     ),
 ]
 Adapters = Annotated[
@@ -83,22 +89,51 @@ class Retry(enum.StrEnum):
 def command(function: Callable[..., Any]) -> Callable[..., Any]:
     """Register a command; an error that is the user's to act on is printed in one line, without a traceback."""
 
-    @app.command()
+    # the summary is given whole: typer cuts what it finds itself
+    @app.command(function.__name__.rstrip("_"), short_help=cleandoc(function.__doc__ or ""))
     @wraps(function)
     def guarded(*args: Any, **kwargs: Any) -> Any:
+        process.prepare()
         try:
-            return function(*args, **kwargs)
+            with process.stopped_by_sigterm():
+                return function(*args, **kwargs)
         except VitptqError as error:
             print(f"vitptq: {error}", file=sys.stderr)
             raise typer.Exit(2) from None
-        except KeyboardInterrupt:
-            print("vitptq: stopped; what was measured is kept, the same command goes on from here", file=sys.stderr)
-            raise typer.Exit(130) from None
+        except KeyboardInterrupt as stop:
+            print(f"vitptq: {str(stop) or 'stopped'}; {_AFTER.get(function.__name__, _AFTER_ANY)}", file=sys.stderr)
+            raise typer.Exit(143 if isinstance(stop, process.Terminated) else 130) from None
         except BrokenPipeError:  # `vitptq board | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
+        except OSError as error:  # the user's disk, folders and rights; one line says which
+            where = f" ({brief(error.filename, 400)})" if error.filename else ""
+            print(f"vitptq: {error.strerror or error}{where}; choose another place, or mend this one", file=sys.stderr)
+            raise typer.Exit(2) from None
 
     return guarded
+
+
+_AFTER = {"run": "what was measured is kept, the same command goes on from here"}
+_AFTER_ANY = "nothing was left half done, the same command starts anew"
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        try:
+            print(f"vitptq {version('vitptq')}")
+        except PackageNotFoundError:
+            print("vitptq, not installed: run from its folder")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Measure post-training quantisation of vision transformers and publish the results as a static leaderboard."""
 
 
 @command
@@ -143,7 +178,12 @@ def data(
 
 @command
 def check(
-    method: Annotated[str, typer.Argument(metavar="METHOD", help="A method's name, or a path to a Python file.")],
+    method: Annotated[
+        str,
+        typer.Argument(
+            metavar="METHOD", help="A method's name, or a path to a Python file.", autocompletion=completion.method
+        ),
+    ],
 ) -> None:
     """Try an adapter against the contract, on small random models; takes well under a minute."""
     from vitptq.bench import registry
@@ -170,21 +210,30 @@ def plan(
     adapter: Adapters = None,
 ) -> None:
     """Show a suite's cells, which are done, and how long the rest will take."""
+    from vitptq.bench import catalogue
     from vitptq.bench.results.cell import labels
     from vitptq.bench.results.store import Store
-    from vitptq.bench.run.time_estimate import clock, estimate
+    from vitptq.bench.run.time_estimate import Estimates, clock
 
     cells = _cells(suite, only, method, adapter)
-    records = {record.id: record for record in Store(results).readable()}
-    seconds = {cell.id: estimate(cell, records.values()) for cell in cells if cell.id not in records}
+    readable, problems = Store(results).all(audits=False)
+    _left_out(problems)
+    records = {record.id: record for record in readable}
+    estimates = Estimates(readable, catalogue.families())
+    expected = {cell.id: estimates.of(cell) for cell in cells if cell.id not in records}
     names = labels(cells)
     for cell in cells:
-        left = clock(seconds[cell.id]) if cell.id in seconds else ""
+        found = expected.get(cell.id)
+        left = clock(found.seconds if found else None) if cell.id in expected else ""
         print(f"{_state(records.get(cell.id)):<7}  {left:>8}  {names[cell.id]}")
-    known = [value for value in seconds.values() if value is not None]
-    unknown = len(seconds) - len(known)
-    print(_count(cells, records) + f"; remaining about {clock(sum(known))} on one worker", end="")
-    print(f" and {unknown} cells like none measured before" if unknown else "")
+    known = [found for found in expected.values() if found is not None]
+    rough = sum(not found.learned for found in known)
+    unknown = len(expected) - len(known)
+    print(
+        f"{_count(cells, records)}; remaining about {clock(sum(found.seconds for found in known))} on one worker"
+        + (f" ({rough} of them by rough figures, as nothing like them was measured here)" if rough else "")
+        + (f" and {unknown} cells like none known" if unknown else "")
+    )
 
 
 @command
@@ -200,34 +249,51 @@ def run(
         int | None, typer.Option(min=1, help="Processes; default: one per GPU, or one on the CPU.")
     ] = None,
     retry: Annotated[Retry | None, typer.Option(help="Measure failed cells again.")] = None,
+    past_gate: Annotated[
+        bool,
+        typer.Option("--past-gate", help="Measure on float models that miss their reference, apart from the board."),
+    ] = False,
     limit: Annotated[float, typer.Option(min=0.01, help="Minutes after which a cell counts as hung.")] = 240,
 ) -> None:
     """Measure a suite's cells. Kill it when you like: the same command goes on where it was."""
-    from vitptq.bench import registry
+    from vitptq.bench import catalogue, registry
     from vitptq.bench.results import suites
     from vitptq.bench.results.store import Store
+    from vitptq.bench.run import provenance
+    from vitptq.bench.run.cell_run import wanted
     from vitptq.bench.run.progress import RunProgress
     from vitptq.bench.run.schedule import Plan, run_cells
-    from vitptq.bench.run.time_estimate import estimate
+    from vitptq.bench.run.time_estimate import Estimates
 
     cells = _cells(suite, only, method, adapter)
     cells = suites.shard(cells, shard) if shard else cells
     store = Store(results)
-    known = {cell.id: store.record(cell) for cell in cells}
-    todo = [cell for cell in cells if _wanted(known[cell.id], retry)]
-    measured = store.readable()
-    todo.sort(
-        key=lambda cell: -(estimate(cell, measured) or float("inf"))
-    )  # longest first, so that workers end together
+    measured = {record.id: record for record in store.all(audits=False)[0]}  # read once, however many there are
+    known = {cell.id: measured[cell.id] for cell in cells if cell.id in measured}
+    unreadable = store.of(cell for cell in cells if cell.id not in known)[1]
+    todo = [
+        cell
+        for cell in cells
+        if cell.id not in unreadable and wanted(known.get(cell.id), retry=retry is Retry.FAILED, past_gate=past_gate)
+    ]
+    estimates = Estimates(measured.values(), catalogue.families())
+    found = {cell.id: estimates.of(cell) for cell in todo}
+    seconds = {cell_id: estimate.seconds for cell_id, estimate in found.items() if estimate is not None}
+    todo.sort(key=lambda cell: -seconds.get(cell.id, float("inf")))  # longest first, so that workers end together
     print(f"{suite}: {_count(cells, known)} before; results in {results}", flush=True)
     again = _command("run", suite, methods=method, adapters=adapter)
     metric = {key: task.ranking_metric.name for key, task in registry.tasks().items()}
-    with RunProgress(len(todo), metric) as progress:
-        plan = Plan(results, device, workers, limit * 60, retry is not None, registry.added_files(), again)
+    if todo:
+        store.probe()
+        if problem := provenance.commit_problem():
+            print(f"vitptq: {problem}", file=sys.stderr)
+    with RunProgress(len(todo), metric, seconds=seconds) as progress:
+        plan = Plan(results, device, workers, limit * 60, retry is not None, past_gate, registry.added_files(), again)
         if todo:
             run_cells(todo, plan, progress.finished, progress.steps)
-    again = f"{again} {shlex.join(f'--only={text}' for text in only or [])} --results {results}"
-    _summary(suite, [store.record(cell) for cell in cells], again=" ".join(again.split()))
+    options = [*(f"--only={text}" for text in only or []), f"--results={results}"]
+    now, worse = store.of(todo)
+    _summary(suite, cells, known | now, unreadable | worse, again=f"{again} {shlex.join(options)}")
 
 
 @command
@@ -241,8 +307,8 @@ def status(
     """Count a suite's cells: done, failed, missing; and say why cells failed."""
     from vitptq.bench.results.store import Store
 
-    store = Store(results)
-    _summary(suite, [store.record(cell) for cell in _cells(suite, only, method, adapter)])
+    cells = _cells(suite, only, method, adapter)
+    _summary(suite, cells, *Store(results).of(cells))
 
 
 @command
@@ -255,12 +321,14 @@ def verify(results: Results = DEFAULT_RESULTS, adapter: Adapters = None) -> None
 
     _load(adapter)
     store = Store(results)
-    bad = list(store.problems())
+    store.require()
+    records, bad = store.all()
     checked = 0
     console = Console(stderr=True)
-    for verdict in track(verdicts(store), "verifying", console=console, disable=not console.is_terminal):
+    for verdict in track(verdicts(store, records), "verifying", console=console, disable=not console.is_terminal):
         checked += 1
-        bad += [f"{verdict.record.cell.label()} ({verdict.record.id[:12]}): {problem}" for problem in verdict.problems]
+        label = brief(verdict.record.cell.label(), 200)
+        bad += [f"{label} ({verdict.record.id[:12]}): {problem}" for problem in verdict.problems]
     for line in bad:
         print(line)
     print(f"{checked} scores recomputed, {len(bad)} problems")
@@ -278,7 +346,9 @@ def board(
     from vitptq.bench.board.exports.formats import render
 
     _load(adapter)
-    print(render(_board(results), format.value), end="")
+    board, left_out = _board(results)
+    print(render(board, format.value), end="")
+    _leave(left_out)
 
 
 @command
@@ -295,7 +365,11 @@ def compare(
     from vitptq.bench.results.store import Store
 
     _load(adapter)
-    print(as_markdown(_board(results), Store(results), Reference.parse(reference)), end="")
+    board, left_out = _board(results)
+    unusable: list[str] = []
+    print(as_markdown(board, Store(results), Reference.parse(reference), unusable), end="")
+    _left_out(unusable)
+    _leave(left_out + len(unusable))
 
 
 @command
@@ -311,11 +385,13 @@ def site(
     _load(adapter)
     head, dirty = provenance.commit()
     version = head[:12] + ("+changes" if dirty else "")
-    index = build(_board(results), out, templates=_templates(), version=version, evidence_dir=results / "evidence")
+    board, left_out = _board(results)
+    index = build(board, out, templates=_templates(), version=version, evidence_dir=results / "evidence")
     print(f"leaderboard: {index.resolve()}")
+    _leave(left_out)
 
 
-@app.command("list")
+@command
 def list_(what: Annotated[Listed, typer.Argument(help="What to list.")]) -> None:
     """List methods, tasks, models or suites."""
     for line in {
@@ -329,10 +405,11 @@ def _advance(bars: Progress, bar: TaskID, done: int, total: int) -> None:
 
 
 def _cells(suite: str, only: list[str] | None, methods: list[str] | None, adapters: list[Path] | None) -> list[Cell]:
+    from vitptq.bench import catalogue
     from vitptq.bench.results import suites
 
     _load(adapters)
-    return suites.select(suites.load(suite, methods or []), only or [])
+    return suites.select(catalogue.cells(suite, methods or []), only or [])
 
 
 def _command(*words: str, methods: list[str] | None, adapters: list[Path] | None) -> str:
@@ -386,45 +463,37 @@ def _suites() -> list[str]:
     return [f"{name:<10} {title}" for name, title in suites.names().items()]
 
 
-def _board(results: Path) -> Board:
+def _board(results: Path) -> tuple[Board, int]:
+    """Return the board, and how many records are not on it because they cannot be read."""
+    from vitptq.bench import catalogue
     from vitptq.bench.board.board import Board
+    from vitptq.bench.board.metrics import needs_tasks
     from vitptq.bench.results.store import Store
 
     store = Store(results)
-    for problem in store.problems():
+    store.require()
+    records, problems = store.all()
+    _left_out(problems)
+    if not records:
+        raise BadInput(f"none of the {len(problems)} records in {results} can be read, so there is no board")
+    metrics = catalogue.metrics() if needs_tasks(records) else {}
+    return Board.from_records(records, catalogue.method_cards(), metrics), len(problems)
+
+
+def _left_out(problems: list[str]) -> None:
+    for problem in problems:
         print(f"vitptq: left out: {problem}", file=sys.stderr)
-    records = store.readable()
-    return Board.from_records(records, _method_cards(), _declared_metrics(records))
 
 
-def _declared_metrics(records: list[Record]) -> Declared:
-    """Return what the installed tasks say of their scores, where some record does not say it itself."""
-    from vitptq.bench import registry
-    from vitptq.bench.board.metrics import needs_tasks
-
-    return {key: task.metrics for key, task in registry.tasks().items()} if needs_tasks(records) else {}
-
-
-def _method_cards() -> dict[str, MethodCard]:
-    from vitptq.bench import registry
-    from vitptq.bench.board.method_card import MethodCard
-    from vitptq.bench.source_hash import source_hash
-
-    return {
-        name: MethodCard(
-            name=name, title=cls.title, summary=inspect.cleandoc(cls.__doc__ or ""), fidelity=cls.fidelity,
-            inferred=cls.inferred, category=cls.category, paper=cls.paper, source_hash=source_hash(cls),
-        )
-        for name, cls in registry.methods().items()
-    }  # fmt: skip
+def _leave(left_out: int) -> None:
+    """Leave with exit code 1 where something was left out, so that no script takes a part for the whole."""
+    if left_out:
+        print(f"vitptq: {left_out} records were left out; vitptq verify names every problem", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 def _state(record: Record | None) -> str:
     return "" if record is None else "done" if record.status == "ok" else "failed"
-
-
-def _wanted(record: Record | None, retry: Retry | None) -> bool:
-    return record is None or (record.status == "failed" and retry is Retry.FAILED)
 
 
 def _count(cells: list[Cell], records: Mapping[str, Record | None]) -> str:
@@ -434,30 +503,40 @@ def _count(cells: list[Cell], records: Mapping[str, Record | None]) -> str:
     return f"{len(cells)} cells, {states.count('done')} done{failures}"
 
 
-def _summary(suite: str, records: list[Record | None], *, again: str = "") -> None:
-    """Print how a suite stands; after a run, leave with exit code 1 if cells failed that should not have.
+def _summary(
+    suite: str, cells: list[Cell], found: Mapping[str, Record], unreadable: Mapping[str, str], *, again: str = ""
+) -> None:
+    """Print how a suite stands; leave with exit code 1 if a record cannot be read, or cells failed that should not.
 
+    `found` and `unreadable` are the records, and what is wrong with those that cannot be read, by the cell's id;
     `again` is the command of the run, for the hint on how to try the failed cells again.
     """
     from vitptq.bench.results.cell import labels
 
-    names = labels([r.cell for r in records if r is not None])
-    done = [r for r in records if r is not None and r.status == "ok"]
-    failures = [r for r in records if r is not None and r.status == "failed"]
+    records = list(found.values())
+    names = labels([r.cell for r in records])
+    done = [r for r in records if r.status == "ok"]
+    failures = [r for r in records if r.status == "failed"]
     shut = [r for r in done if not r.counts]
+    _left_out(list(unreadable.values()))
     for record in failures:
         assert record.failure is not None
-        print(f"failed ({record.failure.kind}): {names[record.id]}: {record.failure.message}")
+        print(f"{record.failure.headline}: {names[record.id]}: {record.failure.message}")
     for record in shut:
         assert record.gate is not None
         print(f"does not count: {names[record.id]}: {record.gate.reason}")
-    missing = sum(record is None for record in records)
+    missing = len(cells) - len(records) - len(unreadable)
+    skipped = [r for r in failures if r.failure and r.failure.kind == "gate"]
     print(
-        f"{suite}: {len(done)} done ({len(shut)} behind a shut float gate), {len(failures)} failed, {missing} missing"
+        f"{suite}: {len(done)} done ({len(shut)} behind a shut float gate), {len(failures) - len(skipped)} failed, "
+        f"{missing} missing"
+        + (f", {len(skipped)} skipped" if skipped else "")
+        + (f", {len(unreadable)} unreadable" if unreadable else "")
     )
     broken = [r for r in failures if r.failure and r.failure.kind != "unsupported"]
     if broken and again:
         print(f"try the failed cells again with: {again} --retry failed")
+    if (broken and again) or unreadable:
         raise typer.Exit(1)
 
 

@@ -3,6 +3,7 @@
 VitptqError
 ├── UnknownName     a name nobody registered
 ├── BadInput        a malformed suite, bit spec, filter, record or parameter
+├── GateShut        a float model that does not reach its reference: nothing is measured on it
 ├── Missing         a data set, checkpoint or optional package that is not there
 └── Unsupported     a method that does not handle this model, task or bit width (a result, not a bug)
 """
@@ -23,6 +24,10 @@ class BadInput(VitptqError):
     """Something given by the user does not make sense as it stands."""
 
 
+class GateShut(VitptqError):
+    """The float model does not reach its reference here, so what is measured on it would not count."""
+
+
 class Missing(VitptqError):
     """A data set, a checkpoint or an optional package is not on this machine."""
 
@@ -38,7 +43,7 @@ class UnknownName(VitptqError):
         names = sorted(known)
         near = difflib.get_close_matches(name, names, n=1)
         hint = f'; did you mean "{near[0]}"?' if near else ""
-        super().__init__(f'unknown {kind} "{name}"; known: {", ".join(names) or "none"}{hint}')
+        super().__init__(f'unknown {kind} "{brief(name)}"; known: {", ".join(names) or "none"}{hint}')
 
 
 def described(error: BaseException, file: Path) -> str:
@@ -52,3 +57,14 @@ def described(error: BaseException, file: Path) -> str:
         last = []
     place = "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in last)
     return f"{type(error).__name__}: {error}{place}"
+
+
+def brief(text: object, length: int = 120) -> str:
+    r"""Return a value for a sentence: on one line, printable, and no longer than `length` characters.
+
+    >>> brief("two\nlines"), brief("a" * 1000, 9)
+    ('two lines', 'aaaa…aaaa')
+    """
+    line = "".join(c if c.isprintable() else " " for c in str(text))
+    half = (length - 1) // 2
+    return line if len(line) <= length else f"{line[:half]}…{line[-half:]}"

@@ -15,7 +15,8 @@ from vitptq.bench.board.exports.markdown import markdown, mean
 from vitptq.bench.board.paired_difference import Difference, Right, difference
 from vitptq.bench.board.rows import Row
 from vitptq.bench.board.tables import Table
-from vitptq.bench.errors import BadInput, UnknownName
+from vitptq.bench.errors import BadInput, UnknownName, VitptqError, brief
+from vitptq.bench.results.record import Record
 from vitptq.bench.results.store import Store
 
 
@@ -44,15 +45,16 @@ class Reference:
         return row.cell.method == self.method and all(k in given and given[k] == v for k, v in self.parameters)
 
 
-def as_markdown(board: Board, store: Store, reference: Reference) -> str:
+def as_markdown(board: Board, store: Store, reference: Reference, left_out: list[str] | None = None) -> str:
     """Return a table per model and bit spec: each row's score and its paired difference to the reference.
 
+    `left_out` gets one sentence for each record whose evidence cannot be used; the others are compared without it.
     Raises UnknownName where no row is of the reference's method, BadInput where its parameters fit none or several.
     """
     known = {row.cell.method for table in board.tables for row in table.quantised}
     if reference.method not in known:
         raise UnknownName("method in these results", reference.method, sorted(known))
-    comparer = _Comparer(store, reference)
+    comparer = _Comparer(store, reference, [] if left_out is None else left_out)
     lines = [line for table in board.tables for bits in table.bit_specs for line in comparer.table(table, bits)]
     if not lines:
         raise BadInput(
@@ -63,8 +65,8 @@ def as_markdown(board: Board, store: Store, reference: Reference) -> str:
 
 
 class _Comparer:
-    def __init__(self, store: Store, reference: Reference) -> None:
-        self.store, self.reference = store, reference
+    def __init__(self, store: Store, reference: Reference, left_out: list[str]) -> None:
+        self.store, self.reference, self.left_out = store, reference, left_out
         self._right: dict[str, dict[int, Right] | None] = {}
 
     def table(self, table: Table, bits: BitSpec) -> Iterator[str]:
@@ -106,15 +108,26 @@ class _Comparer:
         return self._right[row.id]
 
     def _read(self, row: Row) -> dict[int, Right] | None:
-        task = registry.task(row.cell.task, row.cell.edition)
         found = {}
         for record in row.counted:
-            assert record.evidence is not None  # the schema demands it of a record with status ok
-            right = task.correct(self.store.evidence(record.evidence))
+            try:
+                right = self._right_images(record)
+            except Exception as error:  # noqa: BLE001  a task's own code on evidence of any origin
+                why = str(error) if isinstance(error, VitptqError) else f"{type(error).__name__}: {brief(error)}"
+                self.left_out.append(f"{brief(record.cell.label(), 200)}: {why}")
+                continue
             if right is None:
                 return None
             found[record.cell.seed] = right
         return found
+
+    def _right_images(self, record: Record) -> Right | None:
+        assert record.evidence is not None  # the schema demands it of a record with status ok
+        task = registry.task(record.cell.task, record.cell.edition)
+        right = task.correct(self.store.evidence(record.evidence))
+        if right is not None and len(right) != record.images:
+            raise BadInput(f"the evidence covers {len(right)} images, the record says {record.images}")
+        return right
 
 
 def _line(row: Row, apart: Difference | None) -> str:

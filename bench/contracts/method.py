@@ -83,6 +83,8 @@ class Method(ABC):
     inferred: ClassVar[tuple[str, ...]] = ()
     category: ClassVar[Category] = "ptq"
     paper: ClassVar[str] = ""
+    seeded: ClassVar[bool] = True
+    """Whether the seed decides anything: the calibration images, or what the method draws itself."""
     trial: ClassVar[Mapping[str, Any]] = {}
     """Parameters with which the contract test tries the method, where the defaults would take too long."""
 

@@ -190,6 +190,10 @@ class Task(ABC):
         """Return a hash of the ground truth that the evidence carries; it must be one per data version."""
         return ""
 
+    def own_truth(self) -> str:
+        """Return `truth` of this edition's evaluation data, found without a model; empty where it is not here."""
+        return ""
+
     def scenes(self, evidence: Evidence) -> Sequence[Scene]:
         """Return a few evaluation images with what the model found in them, where the images may be published.
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from vitptq.bench.bits import BitSpec
+from vitptq.bench.errors import VitptqError
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""What every generator accepts: NumPy's takes 32 bits."""
+SetSize = Annotated[int, Field(ge=0, lt=2**31)]
 
 STANDARD = "standard"
 """The track of the shared protocol; labels name every other."""
@@ -43,12 +48,20 @@ class Cell(BaseModel):
     parameters: dict[str, JsonValue]
     bits: str
     track: str
-    seed: int
-    calibration_size: int
+    seed: Seed
+    calibration_size: SetSize
     calibration_list: str
     """Hash of the calibration index list; empty where the method gets no images."""
     run_time: dict[str, JsonValue] = {}
     """Parameters of the method that cannot change the result, such as a memory budget: no part of the identity."""
+
+    @field_validator("bits")
+    @classmethod
+    def _in_one_spelling(cls, bits: str) -> str:
+        try:
+            return str(BitSpec.parse(bits))
+        except VitptqError as error:
+            raise ValueError(str(error)) from None
 
     @property
     def id(self) -> str:

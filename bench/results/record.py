@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from vitptq.bench.contracts.reporting import MethodTable
 from vitptq.bench.contracts.task import Metric
@@ -13,7 +13,14 @@ from vitptq.bench.results.upgrade import upgraded
 
 SCHEMA_VERSION = 2
 
-FailureKind = Literal["raised", "hung", "out_of_memory", "killed", "unsupported", "missing"]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Amount = Annotated[float, Field(ge=0, le=1e15)]
+"""What a cell takes. Larger values are typing errors or forgeries, and arithmetic on them may overflow."""
+Score = Annotated[float, Field(ge=-1e9, le=1e9)]
+
+UNKNOWN = "unknown"
+"""The commit where no clone, or none that git reads, holds the code."""
+FailureKind = Literal["raised", "hung", "out_of_memory", "killed", "unsupported", "missing", "gate"]
 
 
 class _Part(BaseModel):
@@ -29,6 +36,11 @@ class Failure(_Part):
     """The end of the traceback."""
     started: str = ""
 
+    @property
+    def headline(self) -> str:
+        """Say in a word or two what became of the cell."""
+        return "skipped" if self.kind == "gate" else f"failed ({self.kind})"
+
 
 class EvidenceRef(_Part):
     """The evidence file beside the record."""
@@ -36,7 +48,7 @@ class EvidenceRef(_Part):
     file: str
     """Name inside the results folder's `evidence/`."""
     sha256: str
-    bytes: int
+    bytes: Count
 
 
 class OperandAudit(_Part):
@@ -45,17 +57,17 @@ class OperandAudit(_Part):
     module: str
     op: str
     role: str
-    bits: int | None
+    bits: Annotated[int, Field(ge=1, le=32)] | None
     """Width of the quantizer it came from; null: it stayed float."""
     granularity: str = ""
     quantizer: str = ""
-    levels: int = 0
+    levels: Count = 0
     """Largest number of distinct values seen within one group."""
-    grid: int = 0
+    grid: Count = 0
     """Values that the quantizer can represent in one group; more than 2^bits is flagged."""
     off_grid: bool = False
     """Some value was not on the declared grid."""
-    macs: int = 0
+    macs: Count = 0
     """Multiply-accumulates, per image, of the product that reads this operand."""
 
 
@@ -63,9 +75,9 @@ class Audit(_Part):
     """Levels per tensor, share of the multiply-accumulates on quantised operands, and what stayed float."""
 
     operands: tuple[OperandAudit, ...]
-    macs: int
+    macs: Count
     """Multiply-accumulates of one image, as counted by torch."""
-    quantised_macs: int
+    quantised_macs: Count
     """Those whose two operands were both quantised within the nominal width."""
     float_operands: tuple[str, ...]
     violations: tuple[str, ...]
@@ -81,9 +93,9 @@ class Gate(_Part):
 
     passed: bool
     float_cell: str
-    measured: float | None
-    reference: float | None
-    tolerance: float
+    measured: Score | None
+    reference: Score | None
+    tolerance: Amount
     reason: str = ""
     evidence: EvidenceRef | None = None
     """Where the float score was measured for the gate alone, because its record is from another environment."""
@@ -92,14 +104,14 @@ class Gate(_Part):
 class Costs(_Part):
     """What it took. Times are wall-clock seconds; memory is the peak of the worker, MiB."""
 
-    quantise_s: float
-    evaluate_s: float
-    total_s: float
-    peak_host_mib: float
-    peak_device_mib: float | None
-    model_mib: float
+    quantise_s: Amount
+    evaluate_s: Amount
+    total_s: Amount
+    peak_host_mib: Amount
+    peak_device_mib: Amount | None
+    model_mib: Amount
     """Model size at the nominal bits: quantised weights at their width, everything else at 32 bits."""
-    bit_operations: int
+    bit_operations: Count
     """Sum over products, for one image, of MACs x bits x bits (32 where an operand is float)."""
 
 
@@ -110,7 +122,7 @@ class Provenance(_Part):
     dirty: bool | None
     versions: dict[str, str]
     device: str
-    threads: int
+    threads: Count
     deterministic: bool
     environment: str
     """Hash of versions and kind of device: the float gate compares within one environment."""
@@ -118,6 +130,11 @@ class Provenance(_Part):
     started: str
     finished: str
     host: str
+
+    @property
+    def official(self) -> bool:
+        """Tell whether the code that measured can be had again: a known commit, and no change to it."""
+        return self.commit != UNKNOWN and self.dirty is False
 
 
 class Repetition(_Part):
@@ -154,10 +171,10 @@ class Record(_Part):
     cell: Cell
     status: Literal["ok", "failed"]
     fidelity: str = ""
-    scores: dict[str, float] = {}
+    scores: dict[str, Score] = {}
     metrics: tuple[Metric, ...] = ()
     """What the task declares of its scores; empty in a record without scores, and in those older than this field."""
-    images: int = 0
+    images: Count = 0
     evidence: EvidenceRef | None = None
     gate: Gate | None = None
     audit: Audit | None = None

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
 from vitptq.bench import registry
 from vitptq.bench.bits import FLOAT, BitSpec
 from vitptq.bench.contracts.method import Method
 from vitptq.bench.contracts.task import Task
-from vitptq.bench.errors import BadInput, UnknownName
-from vitptq.bench.results.cell import STANDARD, Cell, canonical_json, sha256
+from vitptq.bench.errors import BadInput, UnknownName, VitptqError, brief
+from vitptq.bench.results.cell import STANDARD, Cell, Seed, SetSize, canonical_json, sha256
 from vitptq.bench.source_hash import source_hash
 
 FOLDER = Path(__file__).resolve().parents[1] / "suites"
@@ -33,10 +33,20 @@ class Group(BaseModel):
     models: AtLeastOne
     methods: AtLeastOne
     bits: AtLeastOne
-    seeds: Annotated[list[int], Field(min_length=1)] = [0]
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
     track: str = STANDARD
-    calibration_size: int = 32
+    calibration_size: SetSize = 32
     parameters: dict[str, JsonValue] = {}
+
+    @field_validator("parameters")
+    @classmethod
+    def _no_parameter_is_nan(cls, parameters: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        for name, value in parameters.items():
+            try:
+                canonical_json(value)
+            except ValueError:  # JSON has no word for it, and a cell's identity is JSON
+                raise ValueError(f"{name} = {value} is no finite number") from None
+        return parameters
 
 
 class Suite(BaseModel):
@@ -53,15 +63,20 @@ def names() -> dict[str, str]:
     return {path.stem: _read(path).title for path in sorted(FOLDER.glob("*.toml"))}
 
 
+def path_of(name: str) -> Path:
+    """Return the file of a suite, given by name or as a path to a TOML file."""
+    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    if not path.is_file():
+        raise UnknownName("suite", name, names())
+    return path
+
+
 def load(name: str, methods: Sequence[str] = ()) -> list[Cell]:
     """Return the cells of a suite, given by name or as a path to a TOML file. The float cells come first.
 
     `methods`, names or files, replace the methods that the suite lists.
     """
-    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
-    if not path.is_file():
-        raise UnknownName("suite", name, names())
-    groups = _read(path).cells
+    groups = _read(path_of(name)).cells
     if methods:
         # parameters belong to the methods that their group lists
         plain = [group for group in groups if not group.parameters or set(methods) <= set(group.methods)]
@@ -167,7 +182,13 @@ def shard(cells: Iterable[Cell], text: str) -> list[Cell]:
 
 def _read(path: Path) -> Suite:
     try:
-        return Suite.model_validate(tomllib.loads(path.read_text()))
+        return Suite.model_validate(tomllib.loads(path.read_bytes().decode()))
+    except OSError as error:
+        raise BadInput(f"suite {brief(path, 400)} cannot be read: {error.strerror}; name a TOML file") from None
+    except UnicodeDecodeError as error:
+        raise BadInput(f"suite {path} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    except RecursionError:
+        raise BadInput(f"suite {path} is nested too deeply; see bench/suites/quick.toml for the form") from None
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"suite {path} is not valid TOML: {error}") from None
     except ValidationError as error:
@@ -181,7 +202,18 @@ def _parse_filter(text: str) -> tuple[str, set[str]]:
         raise BadInput(f'filter "{text}" is not KEY=VALUE; keys: {", ".join(FILTERS)}')
     if key not in FILTERS:
         raise UnknownName("filter key", key, FILTERS)
-    return key, set(value.split(","))
+    values = value.split(",")
+    if not all(values):
+        raise BadInput(f'filter "{text}" has an empty value; give values as {key}=VALUE[,VALUE]')
+    return key, {_in_one_spelling(each) if key == "bits" else each for each in values}
+
+
+def _in_one_spelling(bits: str) -> str:
+    """Return a bit spec as cells spell it; what is none is looked up as it stands, and not found."""
+    try:
+        return str(BitSpec.parse(bits))
+    except VitptqError:
+        return bits
 
 
 def _matches(cell: Cell, key: str, values: set[str]) -> bool:

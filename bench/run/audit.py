@@ -20,8 +20,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from vitptq.bench.bits import FLOAT_BITS, BitSpec, Role
+from vitptq.bench.bits import BitSpec
 from vitptq.bench.contracts.quantizer import Quantizer
+from vitptq.bench.results import audit_rules
 from vitptq.bench.results.record import Audit, OperandAudit
 
 Forward = Callable[[nn.Module, Any], Any]
@@ -29,8 +30,6 @@ ON_GRID = 1e-3
 """Largest accepted distance from the grid, as a share of the grid's smallest step."""
 ROUNDING = 8
 """Largest accepted distance from the grid in units of the last place of the largest value: rounding, nothing more."""
-MORE_MACS = 1.01
-"""Two products of few bits can make one of many, so a model must not do much more than the float one."""
 
 _CONVOLUTIONS: dict[Any, str] = {functional.conv1d: "conv1d", functional.conv2d: "conv2d", functional.conv3d: "conv3d"}
 _TRANSPOSED: dict[Any, str] = {functional.conv_transpose2d: "conv_transpose2d"}
@@ -56,61 +55,17 @@ def audit(model: nn.Module, bits: BitSpec, example: Any, forward: Forward, *, fl
     products = [tuple(_report(look) for look in sides) for sides in watch.products]
     seen = sum(sides[0].macs for sides in products)
     sides = [side for pair in products for side in pair]
-    violations = [] if bits.is_float else [v for side in sides for v in _violations(side, bits)]
+    violations = [] if bits.is_float else [v for side in sides for v in audit_rules.operand_violations(side, bits)]
     total = max(counted, seen, float_macs or 0)
     if not bits.is_float:
-        violations += _balance(total, seen, float_macs or total)
+        violations += audit_rules.balance(total, seen, float_macs or total)
     return Audit(
         operands=tuple(sides),
         macs=total,
-        quantised_macs=sum(pair[0].macs for pair in products if _quantised(pair, bits)),
+        quantised_macs=audit_rules.quantised_macs(sides, bits),
         float_operands=tuple(f"{side.module}: {side.role}" for side in sides if side.bits is None),
         violations=tuple(dict.fromkeys(violations)),
     )
-
-
-def _quantised(pair: tuple[OperandAudit, ...], bits: BitSpec) -> bool:
-    """Tell whether both sides of a product were quantised as nominal; a part left in float by convention was not."""
-    left_float = any(side.bits is None and bits.leaves(side.module) for side in pair)
-    return not left_float and not any(_violations(side, bits) for side in pair)
-
-
-def _balance(total: int, seen: int, float_macs: int) -> list[str]:
-    """Compare the multiply-accumulates that were seen with all there are, and with the float model's."""
-    found = []
-    if total > seen:
-        share = (total - seen) / total
-        found.append(
-            f"{share:.1%} of the multiply-accumulates run where the audit cannot see them; they count as float"
-        )
-    if seen > MORE_MACS * float_macs:
-        found.append(f"{seen / float_macs:.2f} times the float model's multiply-accumulates")
-    return found
-
-
-def bit_operations(audited: Audit) -> int:
-    """Return the sum over products of MACs x bits x bits, for one image; what was not seen counts at 32 bits."""
-    pairs = list(zip(audited.operands[::2], audited.operands[1::2], strict=True))
-    seen = sum(left.macs for left, _ in pairs)
-    total = sum(left.macs * (left.bits or FLOAT_BITS) * (right.bits or FLOAT_BITS) for left, right in pairs)
-    return total + (audited.macs - seen) * FLOAT_BITS**2
-
-
-def _violations(side: OperandAudit, bits: BitSpec) -> list[str]:
-    """Say what the bit spec forbids about one operand."""
-    where = f"{side.module or 'the model'}: {side.role} of {side.op}"
-    role: Role = side.role if side.role in ("weight", "stem_input") else "input"  # type: ignore[assignment]
-    if side.bits is None:
-        allowed = bits.width(role) == FLOAT_BITS or bits.leaves(side.module)
-        return [] if allowed else [f"{where} stayed float"]
-    found = []
-    if side.bits > bits.width(role):
-        found.append(f"{where} has {side.bits} bits, {bits} allows {bits.width(role)}")
-    if side.grid > 2**side.bits:
-        found.append(f"{where} has a grid of {side.grid} values, {side.bits} bits allow {2**side.bits}")
-    if side.off_grid:
-        found.append(f"{where} has values off the grid of its quantizer")
-    return found
 
 
 @contextmanager

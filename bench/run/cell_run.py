@@ -20,7 +20,8 @@ from vitptq.bench.contracts.method import Calibration, DataFree, Method
 from vitptq.bench.contracts.quantizer import kept_weights
 from vitptq.bench.contracts.reporting import MethodLog, Report, listening
 from vitptq.bench.contracts.task import Progress, Task
-from vitptq.bench.errors import BadInput, Missing, Unsupported, VitptqError
+from vitptq.bench.errors import BadInput, GateShut, Missing, Unsupported, VitptqError
+from vitptq.bench.results.audit_rules import bit_operations
 from vitptq.bench.results.cell import Cell
 from vitptq.bench.results.record import (
     Audit,
@@ -36,7 +37,7 @@ from vitptq.bench.results.record import (
 from vitptq.bench.results.store import Store
 from vitptq.bench.results.suites import float_cell
 from vitptq.bench.run import costs, float_gate, image_guard, provenance
-from vitptq.bench.run.audit import audit, bit_operations
+from vitptq.bench.run.audit import audit
 from vitptq.bench.run.costs import Stopwatch
 from vitptq.bench.source_hash import source_hash
 
@@ -55,6 +56,8 @@ class Run:
     device: torch.device
     say: Say
     retry_failed: bool = False
+    past_gate: bool = False
+    """Measure on a float model that does not reach its reference, apart from the board."""
     again: str = ""
     """The command that repeats the run; a record adds the filters for its cell."""
     gates: dict[str, Gate] = field(default_factory=dict)
@@ -72,19 +75,38 @@ def run_cell(cell: Cell, run: Run) -> Record | None:
         if not mine:
             return None
         previous = run.store.record(cell)
-        if previous is not None and (previous.status == "ok" or not run.retry_failed):
+        if not wanted(previous, retry=run.retry_failed, past_gate=run.past_gate):
             return previous
         started = provenance.now()
         try:
             record = _measure(cell, run, started)
         except (Exception, SystemExit) as error:  # noqa: BLE001  whatever goes wrong becomes a record
             record = failed(cell, failure_of(error, started), started, run.device, cell_fidelity(cell))
-        if previous is not None and previous.failure is not None:
-            record = record.model_copy(update={"earlier": (*previous.earlier, previous.failure)})
+        if previous is not None:
+            record = record.model_copy(update={"earlier": (*previous.earlier, _why_not_counted(previous))})
         run.store.add(record)
         if record.status == "ok":  # else another attempt goes on from what this one finished
             shutil.rmtree(run.store.work_dir(cell), ignore_errors=True)
         return record
+
+
+def wanted(previous: Record | None, *, retry: bool, past_gate: bool) -> bool:
+    """Tell whether a cell is to be measured, given what is known of it.
+
+    `retry` takes what does not count: failures, and scores behind a shut gate, which a mended checkpoint may open.
+    `past_gate` takes what was skipped for a shut gate.
+    """
+    if previous is None:
+        return True
+    skipped = previous.failure is not None and previous.failure.kind == "gate"
+    return (retry and not previous.counts) or (past_gate and skipped)
+
+
+def _why_not_counted(record: Record) -> Failure:
+    if record.failure is not None:
+        return record.failure
+    reason = record.gate.reason if record.gate else ""
+    return Failure(kind="gate", message=reason, started=record.provenance.started)
 
 
 def failed(cell: Cell, failure: Failure, started: str, device: torch.device, fidelity: str = "") -> Record:
@@ -104,6 +126,8 @@ def failure_of(error: BaseException, started: str) -> Failure:
         kind = "unsupported"
     elif isinstance(error, Missing):
         kind = "missing"
+    elif isinstance(error, GateShut):
+        kind = "gate"
     lines = "".join(traceback.format_exception(error)).splitlines()
     expected = isinstance(error, VitptqError)  # its message says it all
     return Failure(
@@ -131,6 +155,11 @@ def _measure(cell: Cell, run: Run, started: str) -> Record:
     task, method = registry.task(cell.task, cell.edition), _configured(cell)
     task.prepare(_said(run, "prepare"))
     opened = None if cell.is_float else _gate(cell, task, run)
+    if opened is not None and not opened.passed and not run.past_gate:
+        raise GateShut(
+            f"not measured, because the float gate of {cell.model} is shut: {opened.reason}; once the checkpoint is "
+            "mended: --retry failed; to measure all the same, apart from the board: --past-gate"
+        )
     if method.category != "data-free":
         task.preload(cell.model)  # before the clock starts: decoding images is no model's cost
     watch = Stopwatch()
@@ -197,7 +226,10 @@ def _configured(cell: Cell) -> Method:
 def _gate(cell: Cell, task: Task, run: Run) -> Gate:
     """Return the gate of the cell's model in this environment, measuring the float cell first where that is missing."""
     reference = float_cell(task, cell.model)
-    record = run.store.record(reference)
+    try:
+        record = run.store.record(reference)
+    except BadInput:  # damaged, or of a newer version: it is left alone
+        return _gate_without_record(cell, task, reference, run)
     if record is None or (record.status == "failed" and run.retry_failed):
         record = run_cell(reference, run)
     if record is not None and record.status == "failed":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from datetime import timedelta
+from collections.abc import Mapping
+from datetime import datetime
 from types import TracebackType
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from vitptq.bench.results.cell import Cell
 from vitptq.bench.results.record import Record
+from vitptq.bench.run.time_estimate import clock
 from vitptq.bench.run.worker_notes import Step
 
 HEARTBEAT_S = 30.0
@@ -19,17 +21,28 @@ HEARTBEAT_S = 30.0
 class RunProgress:
     """Shows how far a run is. Use as a context manager; `finished` and `steps` are the callbacks of the scheduler."""
 
-    def __init__(self, total: int, metric: dict[tuple[str, str], str], console: Console | None = None) -> None:
+    def __init__(
+        self,
+        total: int,
+        metric: dict[tuple[str, str], str],
+        console: Console | None = None,
+        seconds: Mapping[str, float] | None = None,
+    ) -> None:
+        """Show `total` cells; `metric` ranks in each task, `seconds` are what the cells are expected to take, by id."""
         self.total = total
         self.metric = metric
         self.done = 0
+        self._expected = dict(seconds or {})
+        self._passed = 0.0
+        """Seconds that the finished cells were expected to take."""
         self.console = console or Console()
         self.started = self._last_line = time.monotonic()
         self._bars = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
             console=self.console, disable=not self.console.is_terminal,
         )  # fmt: skip
-        self._all: TaskID = self._bars.add_task("cells", total=total)
+        self._all: TaskID = self._bars.add_task("cells", total=total, left=self._rest())
         self._workers: dict[str, TaskID] = {}
 
     def __enter__(self) -> RunProgress:
@@ -44,7 +57,8 @@ class RunProgress:
     def finished(self, cell: Cell, record: Record) -> None:
         """Print one line for a finished cell."""
         self.done += 1
-        self._bars.update(self._all, completed=self.done)
+        self._passed += self._expected.pop(cell.id, 0.0)
+        self._bars.update(self._all, completed=self.done, left=self._rest())
         self._line(f"[{self.done:>{len(str(self.total))}}/{self.total}] {cell.label()}: {self._outcome(cell, record)}")
 
     def steps(self, steps: list[Step]) -> None:
@@ -53,7 +67,7 @@ class RunProgress:
             self._bars.remove_task(self._workers.pop(label))
         for step in steps:
             if step.label not in self._workers:
-                self._workers[step.label] = self._bars.add_task(step.label, total=step.total)
+                self._workers[step.label] = self._bars.add_task(step.label, total=step.total, left="")
             text = f"  {step.label}: {step.step}"
             self._bars.update(self._workers[step.label], description=text, completed=step.done, total=step.total)
         if not self.console.is_terminal and steps and time.monotonic() - self._last_line > HEARTBEAT_S:
@@ -61,13 +75,24 @@ class RunProgress:
 
     def _line(self, text: str) -> None:
         self._last_line = time.monotonic()
-        left = (self.total - self.done) * (self._last_line - self.started) / max(1, self.done)
-        rest = f"  (about {timedelta(seconds=round(left))} left)" if 0 < self.done < self.total else ""
-        self.console.print(text + rest, markup=False, highlight=False, soft_wrap=True)
+        rest = self._rest()
+        line = f"{datetime.now():%Y-%m-%d %H:%M:%S}  {text}" + (f"  ({rest})" if rest else "")
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _rest(self) -> str:
+        """Say how long the rest will take, by how the estimates held so far, or by the mean where there are none."""
+        if self.done >= self.total:
+            return ""
+        gone, coming = time.monotonic() - self.started, sum(self._expected.values())
+        if coming and self._passed:
+            return f"about {clock(coming * gone / self._passed)} left"
+        if self.done:
+            return f"about {clock((self.total - self.done) * gone / self.done)} left"
+        return f"about {clock(coming)} of work" if coming else ""
 
     def _outcome(self, cell: Cell, record: Record) -> str:
         if record.status == "failed" and record.failure:
-            return f"failed ({record.failure.kind}): {record.failure.message}"
+            return f"{record.failure.headline}: {record.failure.message}"
         name = self.metric.get((cell.task, cell.edition), next(iter(record.scores), ""))
         seconds = record.costs.total_s if record.costs else 0.0
         gate = "" if record.counts else "  does not count: float gate"

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from vitptq.bench.results.cell import canonical_json, sha256
-from vitptq.bench.results.record import Provenance
+from vitptq.bench.results.record import UNKNOWN, Provenance
 
 PACKAGES = {
     "torch": "torch",
@@ -77,8 +77,27 @@ def commit() -> tuple[str, bool | None]:
         status = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
         status += _git("status", "--porcelain", "--untracked-files=normal", "--", "bench", "methods", "tasks")
     except (OSError, subprocess.CalledProcessError):
-        return "unknown", None
+        return UNKNOWN, None
     return head, bool(status)
+
+
+def commit_problem() -> str:
+    """Say why the commit of this clone cannot be told; empty where it can, or where this is no clone."""
+    if commit()[0] != UNKNOWN or not (ROOT / ".git").exists():
+        return ""
+    try:
+        _git("rev-parse", "HEAD")
+    except subprocess.CalledProcessError as error:
+        why = next(iter((error.stderr or "").splitlines()), "git failed")
+    except OSError as error:
+        why = f"git cannot be run: {error.strerror}"
+    else:
+        why = "git failed"
+    trust = shlex.join(["git", "config", "--global", "--add", "safe.directory", str(ROOT)])
+    return (
+        f"the commit of {ROOT} cannot be told ({why}), so records say that it is unknown and are not official; "
+        f"if the clone is another user's and you trust it: {trust}"
+    )
 
 
 def command() -> str:

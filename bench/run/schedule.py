@@ -19,7 +19,7 @@ from vitptq.bench.errors import BadInput
 from vitptq.bench.results.cell import Cell
 from vitptq.bench.results.record import Failure, FailureKind, Record
 from vitptq.bench.results.store import Store
-from vitptq.bench.run import provenance, worker_notes
+from vitptq.bench.run import leftovers, provenance, worker_notes
 from vitptq.bench.run.cell_run import cell_fidelity, failed
 from vitptq.bench.run.worker import POLL_S, Orders, start, work
 from vitptq.bench.run.worker_notes import Step
@@ -44,6 +44,7 @@ class Plan:
     workers: int | None = None
     limit_s: float = 4 * 3600
     retry_failed: bool = False
+    past_gate: bool = False
     adapters: tuple[Path, ...] = ()
     """Files with methods or tasks that every worker must load."""
     again: str = ""
@@ -69,7 +70,7 @@ def run_cells(cells: Sequence[Cell], plan: Plan, on_record: OnRecord, on_steps: 
         folder = Path(name)
         orders = Orders(
             plan.results, folder, tuple(devices[i % len(devices)] for i in range(workers)), _threads(workers),
-            plan.adapters, plan.retry_failed, plan.again, provenance.command(), os.getpid(),
+            plan.adapters, plan.retry_failed, plan.past_gate, plan.again, provenance.command(), os.getpid(),
         )  # fmt: skip
         pool = ProcessPool(max_workers=workers, context=context, initializer=start, initargs=(orders,))
         try:
@@ -114,7 +115,7 @@ def _run_wave(
 ) -> list[Cell]:
     """Run cells that do not wait for each other; return those that another process is working on."""
     store = Store(plan.results)
-    before = {cell.id: store.record(cell) for cell in cells}
+    before, _ = store.of(cells)
     waiting: dict[Future[Record | None], Cell]
     waiting = {pool.schedule(work, args=[cell], timeout=plan.limit_s): cell for cell in cells}
     busy = []
@@ -123,7 +124,7 @@ def _run_wave(
         on_steps(worker_notes.steps(folder))
         for future in finished:
             cell = waiting.pop(future)
-            record = _outcome(future, cell, before[cell.id], plan, folder)
+            record = _outcome(future, cell, before.get(cell.id), plan, folder)
             if record is None:
                 busy.append(cell)
             else:
@@ -145,8 +146,11 @@ def _outcome(
         message = f"the worker died (exit code {error.exitcode})"
         if error.exitcode == -signal.SIGKILL:
             message += "; the operating system kills like this when host memory runs out: try fewer workers"
+    except (KeyboardInterrupt, SystemExit) as error:  # raised by an adapter: a worker does not hear Ctrl-C
+        kind, message = "raised", f"{type(error).__name__}: {error}"
+    leftovers.end_group(worker_notes.worker_of(folder, cell))
     store = Store(plan.results)
-    now = store.record(cell)
+    now = store.of([cell])[0].get(cell.id)
     if now is not None and now != before:  # it had written its record before it was lost
         return now
     started, device = worker_notes.begun(folder, cell)

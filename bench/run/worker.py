@@ -19,6 +19,7 @@ from vitptq.bench import registry
 from vitptq.bench.results.cell import Cell
 from vitptq.bench.results.record import Record
 from vitptq.bench.results.store import Store
+from vitptq.bench.run import leftovers
 from vitptq.bench.run.cell_run import Run, run_cell
 from vitptq.bench.run.worker_notes import START_ERROR, Speaker
 
@@ -38,6 +39,7 @@ class Orders:
     threads: int
     adapters: tuple[Path, ...]
     retry_failed: bool
+    past_gate: bool
     again: str
     command: str
     parent: int
@@ -54,13 +56,16 @@ class Worker:
         for adapter in orders.adapters:
             registry.add_file(adapter)
         self._speaker = Speaker(orders.folder)
-        self._run = Run(Store(orders.results), device, self._speaker.say, orders.retry_failed, orders.again)
+        self._run = Run(
+            Store(orders.results), device, self._speaker.say, orders.retry_failed, orders.past_gate, orders.again
+        )
 
     def work(self, cell: Cell) -> Record | None:
         """Run one cell; None where another process is at it."""
         self._speaker.begin(cell, self._run.device)
         try:
-            record = run_cell(cell, self._run)
+            with leftovers.none_left():
+                record = run_cell(cell, self._run)
         finally:
             self._speaker.end()
         if record is not None and record.failure is not None and "CUDA error" in record.failure.message:
@@ -76,6 +81,7 @@ def start(orders: Orders) -> None:
     """Make this process a worker."""
     global _worker
     _die_with(orders.parent)
+    leftovers.lead_a_group()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and stops the workers
     os.environ["VITPTQ_COMMAND"] = orders.command
     try:

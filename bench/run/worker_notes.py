@@ -40,7 +40,7 @@ class Speaker:
     def begin(self, cell: Cell, device: torch.device) -> None:
         """Leave a note that this worker is at `cell` now, and on which device."""
         self._label = cell.label()
-        self._path.with_name(f"{cell.id}.begun").write_text(f"{provenance.now()} {device}")
+        self._path.with_name(f"{cell.id}.begun").write_text(f"{provenance.now()} {device} {os.getpid()}")
         self.say("start", 0, 1)
 
     def say(self, step: str, done: int, total: int) -> None:
@@ -76,10 +76,18 @@ def steps(folder: Path) -> list[Step]:
 def begun(folder: Path, cell: Cell) -> tuple[str, torch.device]:
     """Return when a cell was begun and on what, from the note that its worker left."""
     try:
-        started, device = (folder / f"{cell.id}.begun").read_text().split()
+        started, device, _ = (folder / f"{cell.id}.begun").read_text().split()
     except (OSError, ValueError):
         return provenance.now(), torch.device("cpu")
     return started, torch.device(device)
+
+
+def worker_of(folder: Path, cell: Cell) -> int | None:
+    """Return the process id of the worker that began a cell last."""
+    try:
+        return int((folder / f"{cell.id}.begun").read_text().split()[2])
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def start_error(folder: Path) -> str:

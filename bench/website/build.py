@@ -6,14 +6,13 @@ https or relative, and file names come from hashes. A build happens beside its d
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 
 from vitptq.bench.board.board import Board
 from vitptq.bench.board.exports.data_files import as_csv, as_json
 from vitptq.bench.errors import BadInput
 from vitptq.bench.results.cell import sha256
+from vitptq.bench.website.build_folder import build_folder, swap
 from vitptq.bench.website.evidence_files import copy_evidence
 from vitptq.bench.website.pages import pages
 from vitptq.bench.website.templates import environment
@@ -30,13 +29,9 @@ def build(board: Board, out: Path, *, templates: Path, version: str, evidence_di
     target = out.resolve()  # a link stays a link, and "." gets a name to build beside
     _refuse_to_overwrite(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{target.name}-building-", dir=target.parent))
-    try:
-        building.chmod(0o755)  # readable for a web server; temporary folders are not
+    with build_folder(target) as building:
         _write(board, building, templates, version, evidence_dir)
-        _swap(building, target)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+        swap(building, target)
     return out / "index.html"
 
 
@@ -45,22 +40,6 @@ def _refuse_to_overwrite(out: Path) -> None:
         raise BadInput(f"{out} holds files that are not a leaderboard built by vitptq; name an empty or a new folder")
     if out.exists() and not out.is_dir():
         raise BadInput(f"{out} is a file; name an empty or a new folder")
-
-
-def _swap(building: Path, out: Path) -> None:
-    """Put the finished folder in place. Only whole folders are renamed, so no reader ever meets half a site."""
-    if not out.exists():
-        building.rename(out)
-        return
-    replaced = Path(tempfile.mkdtemp(prefix=f".{out.name}-replaced-", dir=out.parent))
-    out.rename(replaced / "site")
-    try:
-        building.rename(out)
-    except OSError:
-        (replaced / "site").rename(out)
-        raise
-    finally:
-        shutil.rmtree(replaced)
 
 
 def _write(board: Board, folder: Path, templates: Path, version: str, evidence_dir: Path | None) -> None:

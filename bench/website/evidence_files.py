@@ -6,7 +6,10 @@ import re
 from pathlib import Path
 
 from vitptq.bench.board.board import Board
+from vitptq.bench.errors import BadInput
+from vitptq.bench.files import regular_bytes
 from vitptq.bench.results.cell import sha256
+from vitptq.bench.results.evidence_file import LARGEST_FILE
 from vitptq.bench.results.record import Record
 
 
@@ -24,9 +27,12 @@ def _copy_one(record: Record, source: Path, target: Path) -> str:
     assert record.evidence is not None
     name = record.evidence.file
     # The name comes from a record that anyone may have written: it must not lead out of the folder.
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name) or not (source / name).is_file():
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}", name):
         return "missing"
-    content = (source / name).read_bytes()
+    try:
+        content = regular_bytes(source / name, "evidence", LARGEST_FILE)
+    except BadInput:  # gone, a folder, a pipe, not readable
+        return "missing"
     if sha256(content) != record.evidence.sha256:
         return "differs"
     target.mkdir(exist_ok=True)

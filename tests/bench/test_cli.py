@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tests.bench.conftest import SUITE
 from vitptq.bench import registry
 from vitptq.bench.cli import app
 from vitptq.bench.results.cell import Cell
@@ -20,6 +21,22 @@ def vitptq(*arguments: str, code: int = 0) -> str:
         result = CliRunner().invoke(app, list(arguments))
     assert result.exit_code == code, result.output
     return result.output
+
+
+def test_version_is_printed() -> None:
+    assert vitptq("--version").startswith("vitptq")
+
+
+def test_help_summarises_every_command_whole() -> None:
+    words = " ".join(vitptq("--help").split())
+    assert "the same command goes on where it was." in words
+    assert "..." not in words.partition("Commands")[2]
+
+
+def test_plan_estimates_where_nothing_was_measured(tmp_path: Path) -> None:
+    text = vitptq("plan", "imagenet", "--results", str(tmp_path))
+    assert "by rough figures" in text
+    assert "remaining about 0:00:00" not in text
 
 
 def test_help_names_every_command() -> None:
@@ -37,6 +54,13 @@ def test_help_names_every_command() -> None:
         (["check", "nowhere.py"], "does not exist"),
         (["run", "quick", "--device", "tpu"], 'unknown device "tpu"; known: auto, cpu, cuda, cuda:N'),
         (["data", "full", "--out", "x"], 'unknown generated edition "full"'),
+        (["plan", "quick", "--only", "id="], "has an empty value"),
+        (["plan", "quick", "--only", "model=mini_vit,"], "has an empty value"),
+        (["plan", "quick", "--only", "bits=W9A9"], 'unknown bits in this suite "W9A9"'),
+        (["site", "--out", "/dev/null/x", "--results", "nowhere"], "does not exist; name one with --results"),
+        (["verify", "--results", "nowhere"], "does not exist; name one with --results"),
+        (["board", "--results", "nowhere"], "does not exist; name one with --results"),
+        (["compare", "minmax", "--results", "nowhere"], "does not exist; name one with --results"),
     ],
 )
 def test_bad_input_is_one_line_that_teaches(arguments: list[str], words: str, tmp_path: Path) -> None:
@@ -44,6 +68,58 @@ def test_bad_input_is_one_line_that_teaches(arguments: list[str], words: str, tm
     text = vitptq(*arguments, *results, code=2)
     assert words in text
     assert "Traceback" not in text
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"\xff\xfe", "is not UTF-8"),
+        (b"title = ", "is not valid TOML"),
+        (SUITE.encode() + b"parameters = { weight_rate = nan }", "weight_rate = nan is no finite number"),
+        (SUITE.encode() + b"seeds = [-1]", "seeds.0"),
+        (SUITE.replace("W4A4", "W9A9").encode(), "9 bits for weights"),
+    ],
+)
+def test_suite_that_cannot_be_read_is_one_sentence(tmp_path: Path, body: bytes, words: str) -> None:
+    (tmp_path / "a suite.toml").write_bytes(body)
+    assert words in vitptq("plan", str(tmp_path / "a suite.toml"), "--results", str(tmp_path), *TINY, code=2)
+
+
+def test_bits_are_read_in_any_case(suite: Path, tmp_path: Path) -> None:
+    suite.write_text(SUITE.replace("W4A4", "w4a4"))
+    text = vitptq("plan", str(suite), "--only", "bits=w4A4", "--results", str(tmp_path), *TINY)
+    assert "W4A4" in text
+    assert "w4a4" not in text
+
+
+def test_record_of_a_newer_version_stops_nothing_and_is_left_alone(run: Run, cells: list[Cell], suite: Path) -> None:
+    run_cell(cells[1], run)
+    newer = run.store.records_dir / f"{cells[2].id}.json"
+    newer.write_text('{"schema_version": 99}')
+    results = ["--results", str(run.store.root)]
+    for command in (["status", str(suite)], ["board"], ["compare", "minmax"]):
+        text = vitptq(*command, *results, *TINY, code=1)
+        assert "update vitptq" in text
+        assert "delete" not in text
+    assert "update vitptq" in vitptq("plan", str(suite), *results, *TINY)
+    assert newer.read_text() == '{"schema_version": 99}'
+
+
+def test_good_site_is_not_replaced_by_an_empty_one(run: Run, cells: list[Cell], tmp_path: Path) -> None:
+    record = run_cell(cells[0], run)
+    assert record is not None
+    site = ["site", "--results", str(run.store.root), "--out", str(tmp_path / "site"), *TINY]
+    vitptq(*site)
+    before = sorted(tmp_path.glob("site/**/*"))
+    (run.store.records_dir / f"{record.id}.json").write_text("{")
+    assert "there is no board" in vitptq(*site, code=2)
+    assert sorted(tmp_path.glob("site/**/*")) == before
+
+
+def test_results_that_are_a_file_stop_a_run_before_it_measures(suite: Path, tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("")
+    text = vitptq("run", str(suite), "--results", str(tmp_path / "results"), *TINY, code=2)
+    assert "name another with --results" in text
 
 
 def test_plan_shows_what_is_done(run: Run, cells: list[Cell], suite: Path) -> None:

@@ -81,3 +81,22 @@ def test_a_killed_run_goes_on_and_its_evidence_is_that_of_an_undisturbed_one(tmp
     assert resumed.scores == whole.scores
     assert resumed.cell == whole.cell
     assert not finished_units(disturbed)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no process groups")
+def test_sigterm_ends_a_run_with_a_sentence_and_its_workers(tmp_path: Path) -> None:
+    import psutil
+
+    suite, results = tmp_path / "one.toml", tmp_path / "results"
+    suite.write_text(SUITE)
+    run = started(suite, results)
+    end = time.monotonic() + PATIENCE_S
+    while not finished_units(results) and run.poll() is None and time.monotonic() < end:
+        time.sleep(0.01)
+    workers = psutil.Process(run.pid).children(recursive=True)
+    run.terminate()
+    assert run.wait(PATIENCE_S) == 143
+    log = (tmp_path / "results.log").read_text()
+    assert "stopped by SIGTERM; what was measured is kept" in log
+    assert "Traceback" not in log
+    assert not psutil.wait_procs(workers, timeout=30)[1]

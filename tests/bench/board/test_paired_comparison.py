@@ -90,3 +90,17 @@ def test_secondary_scores_stand_behind_the_verdict(tmp_path: Path) -> None:
     assert "| method | score | against MinMax | | Top\\-5 accuracy |" in text
     assert text.splitlines()[4].endswith("| better | 99.00 |")
     assert {line.count("|") for line in text.splitlines()[2:6]} == {6}
+
+
+def test_record_without_usable_evidence_is_named_and_the_others_are_compared(tmp_path: Path) -> None:
+    store = store_of(tmp_path, [({"method": "minmax"}, [600, 630, 615]), ({"method": "omse"}, [150, 165, 180])])
+    gone = next(record for record in store.readable() if record.cell.method == "omse" and record.cell.seed == 1)
+    assert gone.evidence is not None
+    (store.evidence_dir / gone.evidence.file).unlink()
+    left_out: list[str] = []
+    board = Board.from_records(store.readable(), make_cards())
+    text = as_markdown(board, store, Reference.parse("minmax"), left_out)
+    assert "(draws of both: 2)" in text
+    assert len(left_out) == 1
+    assert "seed 1" in left_out[0]
+    assert "is missing" in left_out[0]

@@ -53,10 +53,10 @@ def test_changed_evidence_is_noticed(run: Run, record: Record) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda text: text[: len(text) // 2], "does not fit the schema"),
+        (lambda text: text[: len(text) // 2], "is not JSON"),
         (lambda text: text.replace('"seed": 0', '"seed": 1'), "is not the hash of the cell"),
         (lambda text: text.replace('"status"', '"statu"'), "does not fit the schema"),
-        (lambda text: text.replace('"schema_version": 2', '"schema_version": 3'), "schema_version"),
+        (lambda text: text.replace('"schema_version": 2', '"schema_version": 99'), "update vitptq"),
     ],
 )
 def test_damaged_record_is_named_and_the_rest_stays_readable(
@@ -96,3 +96,50 @@ def test_a_claimed_cell_is_left_to_its_holder(run: Run, cells: list[Cell]) -> No
         assert mine
         assert run_cell(cells[0], run) is None
     assert run_cell(cells[0], run) is not None
+
+
+def test_results_that_are_a_file_are_one_sentence(cells: list[Cell], tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("")
+    store = Store(tmp_path / "results")
+    with pytest.raises(BadInput, match="name another with --results"):
+        store.probe()
+    with pytest.raises(BadInput, match="name another with --results"), store.claimed(cells[0]):
+        pass
+
+
+def test_probe_leaves_nothing_behind(tmp_path: Path) -> None:
+    Store(tmp_path).probe()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_name_that_a_killed_run_took_is_no_record(run: Run, record: Record) -> None:
+    path = run.store.records_dir / f"{record.id}.json"
+    path.write_bytes(b"")
+    assert run.store.record(record.cell) is None
+    assert len(run.store.problems()) == 1
+
+
+def test_without_locks_every_cell_is_free(run: Run, cells: list[Cell], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise NotImplementedError("no flock")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    with run.store.claimed(cells[0]) as mine:
+        assert mine
+
+
+@pytest.mark.parametrize("spoil", ["missing", "file", "empty"])
+def test_a_folder_without_records_is_refused(tmp_path: Path, spoil: str) -> None:
+    if spoil == "file":
+        (tmp_path / "results").write_text("")
+    elif spoil == "empty":
+        (tmp_path / "results" / "records").mkdir(parents=True)
+    with pytest.raises(Missing, match="name one with --results|name another with --results"):
+        Store(tmp_path / "results").require()
+
+
+def test_records_of_some_cells_are_read_with_what_is_wrong(run: Run, record: Record, cells: list[Cell]) -> None:
+    (run.store.records_dir / f"{cells[1].id}.json").write_text('{"schema_version": 99}')
+    found, unreadable = run.store.of(cells)
+    assert found == {record.id: record.model_copy(update={"audit": None})}
+    assert "update vitptq" in unreadable[cells[1].id]

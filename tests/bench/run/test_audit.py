@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vitptq.bench.bits import BitSpec
+from vitptq.bench.results.audit_rules import bit_operations
 from vitptq.bench.results.record import Audit
-from vitptq.bench.run.audit import audit, bit_operations
+from vitptq.bench.run.audit import audit
 from vitptq.methods.core.quantizers.log import LogSqrt2
 from vitptq.methods.core.quantizers.uniform import Uniform
 

@@ -60,8 +60,40 @@ def test_a_record_keeps_what_its_task_declares_of_its_scores(tiny: None, run: Ru
     assert run.store.record(cell()) == record
 
 
-def test_shut_gate_is_recorded_with_its_reason(tiny: None, run: Run) -> None:
+def test_shut_gate_skips_the_other_cells_of_its_model(tiny: None, run: Run) -> None:
     record = measured(cell("wrong_reference"), run)
+    assert record.failure is not None
+    assert record.failure.kind == "gate"
+    assert "50.00 points apart, 0.50 allowed" in record.failure.message
+    assert not run.store.evidence_dir.joinpath(f"{record.id}.npz").exists()
+    assert measured(cell("wrong_reference"), run) == record
+    assert measured(cell("vit"), run).counts
+
+
+def test_skipped_cell_is_measured_past_the_gate_and_does_not_count(tiny: None, run: Run) -> None:
+    skipped = measured(cell("wrong_reference"), run)
+    record = measured(cell("wrong_reference"), replace(run, past_gate=True))
+    assert record.status == "ok"
+    assert not record.counts
+    assert record.earlier == (skipped.failure,)
+
+
+def test_mended_checkpoint_opens_the_gate_of_a_model_on_retry(
+    tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = cell("wrong_reference")
+    reference = suites.float_cell(registry.task("tiny", "test"), "wrong_reference")
+    measured(target, run)
+    card = replace(registry.task("tiny", "test").models()["vit"], name="wrong_reference")
+    models = registry.task("tiny", "test").models() | {"wrong_reference": card}  # type: ignore[operator]
+    monkeypatch.setattr(type(registry.task("tiny", "test")), "models", lambda self: models)
+    again = replace(run, retry_failed=True)
+    assert measured(reference, again).counts
+    assert measured(target, again).counts
+
+
+def test_shut_gate_is_recorded_with_its_reason(tiny: None, run: Run) -> None:
+    record = measured(cell("wrong_reference"), replace(run, past_gate=True))
     assert record.status == "ok"
     assert not record.counts
     assert record.gate is not None

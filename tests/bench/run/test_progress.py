@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import re
 
+import pytest
 from rich.console import Console
 
+from tests.bench.record_factory import make_cell, make_record
 from vitptq.bench.results.cell import Cell
 from vitptq.bench.run.cell_run import Run, run_cell
 from vitptq.bench.run.progress import RunProgress
@@ -22,6 +25,20 @@ def test_log_has_one_plain_line_per_cell(run: Run, cells: list[Cell]) -> None:
             progress.finished(cell, record)
     lines = out.getvalue().splitlines()
     assert len(lines) == 2
-    assert lines[0].startswith("[1/2] tiny/test vit float W32A32 seed 0: top1 100.00  ")
+    assert re.match(
+        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  \[1/2\] tiny/test vit float W32A32 seed 0: top1 100.00  ", lines[0]
+    )
     assert "left)" in lines[0]
     assert "\x1b" not in out.getvalue()
+
+
+def test_rest_follows_the_estimates_and_how_they_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    quick, slow = make_cell(seed=1), make_cell(seed=2)
+    out = io.StringIO()
+    progress = RunProgress(2, {}, Console(file=out, width=60), seconds={quick.id: 10.0, slow.id: 300.0})
+    assert progress._rest() == "about 0:05:10 of work"
+    now[0] = 20.0  # twice as long as expected, so the rest will be, too
+    progress.finished(quick, make_record(quick))
+    assert "about 0:10:00 left" in out.getvalue()

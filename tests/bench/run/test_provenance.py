@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.bench.record_factory import make_provenance
 from vitptq.bench.run import provenance
 
 CPU = torch.device("cpu")
@@ -82,3 +83,31 @@ def test_provenance_names_versions_device_and_times() -> None:
     assert found.versions["torch"] == torch.__version__
     assert found.device.endswith("(CPU)")
     assert datetime.fromisoformat(found.started) <= datetime.fromisoformat(found.finished)
+
+
+def test_clone_that_git_refuses_has_an_unknown_commit_and_says_why(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: str) -> str:
+        raise subprocess.CalledProcessError(128, "git", stderr="fatal: detected dubious ownership in repository\nmore")
+
+    monkeypatch.setattr(provenance, "_git", refuse)
+    assert commit() == ("unknown", None)
+    problem = provenance.commit_problem()
+    assert "detected dubious ownership" in problem
+    assert "not official" in problem
+    assert "\n" not in problem
+
+
+def test_outside_a_clone_there_is_nothing_to_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    commit()
+    assert provenance.commit_problem() == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "official"),
+    [({}, True), ({"dirty": True}, False), ({"dirty": None}, False), ({"commit": "unknown"}, False)],
+)
+def test_record_is_official_where_its_code_can_be_had_again(changes: dict[str, object], official: bool) -> None:
+    assert make_provenance(**changes).official is official

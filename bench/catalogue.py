@@ -1,0 +1,146 @@
+"""What the project's own code says of itself, remembered between commands: methods, metrics, the cells of suites.
+
+Finding that out imports torch, timm and every adapter, which takes seconds; a command that measures nothing needs none
+of them. What is remembered belongs to the content of the code and data it came from: a changed file is another entry,
+and all of it may go at any time. Where adapters come from elsewhere (a named file, an entry point), nothing is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import vitptq
+from vitptq.bench import registry
+from vitptq.bench.board.method_card import MethodCard
+from vitptq.bench.contracts.method import Method
+from vitptq.bench.contracts.task import Metric
+from vitptq.bench.errors import VitptqError
+from vitptq.bench.files import remove, write_atomically
+from vitptq.bench.results import suites
+from vitptq.bench.results.cell import Cell, canonical_json, sha256
+from vitptq.bench.source_hash import METHODS, source_hash, sources
+
+ROOMS = ("bench", "methods", "tasks")
+READ = {".py", ".json", ".csv", ".toml"}
+"""What of the project decides the answers; weights and pictures count by name, size and time."""
+SKIPPED = {"__pycache__", "board", "website"}
+MOST_ENTRIES = 64
+
+
+def cells(suite: str, methods: Sequence[str] = ()) -> list[Cell]:
+    """Return the cells of a suite as `suites.load` does; `methods` replace those that the suite lists."""
+    content = sha256(suites.path_of(suite).read_bytes())
+    kind = canonical_json(["cells", content, list(methods)])
+    added = any(name.endswith(".py") for name in methods)
+    made = _remembered(kind, lambda: [c.model_dump(mode="json") for c in suites.load(suite, methods)], added=added)
+    return [Cell(**cell) for cell in made]
+
+
+def method_cards() -> dict[str, MethodCard]:
+    """Return the card of every installed method, by name."""
+    made = _remembered("methods", lambda: {name: asdict(_card(cls)) for name, cls in registry.methods().items()})
+    return {name: MethodCard(**card | {"inferred": tuple(card["inferred"])}) for name, card in made.items()}
+
+
+def metrics() -> dict[tuple[str, str], tuple[Metric, ...]]:
+    """Return what every installed task declares of its scores, by task and edition."""
+    made = _remembered(
+        "metrics", lambda: [[*key, [asdict(m) for m in task.metrics]] for key, task in registry.tasks().items()]
+    )
+    return {(name, edition): tuple(Metric(**metric) for metric in declared) for name, edition, declared in made}
+
+
+def models() -> list[str]:
+    """Return the names of all models."""
+    made = _remembered("models", lambda: sorted({name for task in registry.tasks().values() for name in task.models()}))
+    return list(made)
+
+
+def families() -> dict[str, str]:
+    """Return by method what takes its time: it observes ranges, searches, reconstructs or generates images."""
+    made = _remembered("families", lambda: {name: _family(cls) for name, cls in registry.methods().items()})
+    return dict(made)
+
+
+def _family(cls: type[Method]) -> str:
+    """Tell by the shared code that a method uses."""
+    used = {name.removeprefix(f"{METHODS}.core.").split(".")[0] for name in sources(cls)}
+    kinds = {"reconstruct": "reconstruct", "datafree": "generate", "search": "search"}
+    return next((kind for room, kind in kinds.items() if room in used), "observe")
+
+
+def _card(cls: type[Method]) -> MethodCard:
+    return MethodCard(
+        name=cls.name, title=cls.title, summary=inspect.cleandoc(cls.__doc__ or ""), fidelity=cls.fidelity,
+        inferred=cls.inferred, category=cls.category, paper=cls.paper, source_hash=source_hash(cls),
+    )  # fmt: skip
+
+
+def _remembered(kind: str, make: Callable[[], Any], *, added: bool = False) -> Any:
+    """Return `make()`, plain JSON, or what it returned when a command last asked for `kind` of the same code."""
+    place = None if added or registry.added_files() or _others() else _place(kind)
+    if place is None:
+        return make()
+    with suppress(OSError, ValueError):
+        return json.loads(place.read_bytes())
+    made = make()
+    with suppress(OSError, VitptqError):
+        write_atomically(place, json.dumps(made).encode())
+        _prune(place.parent)
+    return made
+
+
+def _place(kind: str) -> Path | None:
+    folder = _folder()
+    name = hashlib.sha256("\0".join((kind, fingerprint())).encode()).hexdigest()
+    return folder / f"{name}.json" if folder else None
+
+
+def _folder() -> Path | None:
+    """Return where entries are kept: VITPTQ_CACHE, or a folder of the user's cache; None where there is neither."""
+    named, cached, home = (os.environ.get(name) for name in ("VITPTQ_CACHE", "XDG_CACHE_HOME", "HOME"))
+    if named:
+        return Path(named)
+    base = Path(cached) if cached else Path(home) / ".cache" if home else None
+    return base / "vitptq" if base else None
+
+
+@cache
+def fingerprint() -> str:
+    """Return a hash over the content of the project's code and data, and of the Python that runs it."""
+    digest = hashlib.sha256(sys.version.encode())
+    top = Path(vitptq.__file__).parent
+    for room in ROOMS:
+        for folder, folders, files in os.walk(top / room, followlinks=True):
+            folders[:] = sorted(set(folders) - SKIPPED)
+            for name in sorted(files):
+                path = Path(folder, name)
+                digest.update(f"{path.relative_to(top)}\0".encode())
+                if path.suffix in READ:
+                    digest.update(hashlib.sha256(path.read_bytes()).digest())
+                else:
+                    found = path.stat()
+                    digest.update(f"{found.st_size} {found.st_mtime_ns}\0".encode())
+    return digest.hexdigest()
+
+
+def _others() -> bool:
+    """Tell whether another distribution brings methods or tasks."""
+    return any(entry_points(group=f"{vitptq.__name__}.{room}") for room in ("methods", "tasks"))
+
+
+def _prune(folder: Path) -> None:
+    entries = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
+    for path in entries[:-MOST_ENTRIES]:
+        remove(path)

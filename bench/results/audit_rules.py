@@ -1,0 +1,67 @@
+"""What a bit spec forbids, as a function of an audit's figures: the audit applies it, and `verify` applies it anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from vitptq.bench.bits import FLOAT_BITS, BitSpec, Role
+from vitptq.bench.results.record import Audit, OperandAudit
+
+MORE_MACS = 1.01
+"""Two products of few bits can make one of many, so a model must not do much more than the float one."""
+
+
+def pairs(operands: Sequence[OperandAudit]) -> Iterator[tuple[OperandAudit, OperandAudit]]:
+    """Yield the two sides of every product."""
+    return zip(operands[::2], operands[1::2], strict=True)
+
+
+def operand_violations(side: OperandAudit, bits: BitSpec) -> list[str]:
+    """Say what the bit spec forbids about one operand."""
+    where = f"{side.module or 'the model'}: {side.role} of {side.op}"
+    role: Role = side.role if side.role in ("weight", "stem_input") else "input"  # type: ignore[assignment]
+    if side.bits is None:
+        allowed = bits.width(role) == FLOAT_BITS or bits.leaves(side.module)
+        return [] if allowed else [f"{where} stayed float"]
+    found = []
+    if side.bits > bits.width(role):
+        found.append(f"{where} has {side.bits} bits, {bits} allows {bits.width(role)}")
+    if side.grid > 2**side.bits:
+        found.append(f"{where} has a grid of {side.grid} values, {side.bits} bits allow {2**side.bits}")
+    if side.off_grid:
+        found.append(f"{where} has values off the grid of its quantizer")
+    return found
+
+
+def balance(total: int, seen: int, float_macs: int) -> list[str]:
+    """Compare the multiply-accumulates that were seen with all there are, and with the float model's."""
+    found = []
+    if total > seen:
+        share = (total - seen) / total
+        found.append(
+            f"{share:.1%} of the multiply-accumulates run where the audit cannot see them; they count as float"
+        )
+    if seen > MORE_MACS * float_macs:
+        found.append(f"{seen / float_macs:.2f} times the float model's multiply-accumulates")
+    return found
+
+
+def quantised_macs(operands: Sequence[OperandAudit], bits: BitSpec) -> int:
+    """Return the multiply-accumulates whose two operands were quantised as nominal.
+
+    A part that is left in float by convention was not.
+    """
+    return sum(pair[0].macs for pair in pairs(operands) if _quantised(pair, bits))
+
+
+def bit_operations(audited: Audit) -> int:
+    """Return the sum over products of MACs x bits x bits, for one image; what was not seen counts at 32 bits."""
+    products = list(pairs(audited.operands))
+    seen = sum(left.macs for left, _ in products)
+    total = sum(left.macs * (left.bits or FLOAT_BITS) * (right.bits or FLOAT_BITS) for left, right in products)
+    return total + (audited.macs - seen) * FLOAT_BITS**2
+
+
+def _quantised(pair: tuple[OperandAudit, OperandAudit], bits: BitSpec) -> bool:
+    left_float = any(side.bits is None and bits.leaves(side.module) for side in pair)
+    return not left_float and not any(operand_violations(side, bits) for side in pair)

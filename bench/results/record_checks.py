@@ -1,0 +1,155 @@
+"""What one record must say about itself, recomputed from its own figures and from what the project knows by name.
+
+Nothing here reads evidence; each check yields one sentence per difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from vitptq.bench import registry
+from vitptq.bench.contracts.task import Task
+from vitptq.bench.errors import UnknownName, VitptqError, brief
+from vitptq.bench.results import audit_rules
+from vitptq.bench.results.cell import canonical_json, sha256
+from vitptq.bench.results.record import Audit, Costs, Record
+
+BEGUN = datetime(2026, 11, 22, tzinfo=UTC)
+"""The day of the project's first commit: no record is older."""
+CLOCKS = timedelta(hours=1)
+"""How far the clocks of two machines may be apart."""
+
+
+def name_problems(record: Record, task: Task) -> Iterator[str]:
+    """Check model, checkpoint and method against those that the project knows."""
+    cell, cards = record.cell, task.models()
+    if cell.model not in cards:
+        yield str(UnknownName(f"model of {task.name}/{task.edition}", cell.model, cards))
+    elif cards[cell.model].checkpoint != cell.checkpoint:
+        yield (
+            f'checkpoint "{brief(cell.checkpoint)}" is not that of {cell.model}: '
+            f'"{brief(cards[cell.model].checkpoint)}"'
+        )
+
+
+def metric_problems(record: Record, task: Task) -> Iterator[str]:
+    """Check that the record declares of its scores what the task does."""
+    if record.metrics and record.metrics != task.metrics:
+        yield f"the record declares other metrics than its task: {brief(', '.join(m.name for m in record.metrics))}"
+
+
+def fidelity_problems(record: Record) -> Iterator[str]:
+    """Check that the record states the fidelity of its adapter."""
+    try:
+        method = registry.method(record.cell.method) if not record.cell.method.endswith(".py") else None
+    except UnknownName:
+        method = None
+    if method is None:
+        name = brief(record.cell.method)
+        yield f'method "{name}" is not installed, so its fidelity cannot be checked; name its file with --adapter'
+        return
+    if record.fidelity != method.fidelity:
+        yield f'the record says fidelity "{brief(record.fidelity)}", its adapter "{method.fidelity}"'
+    if record.cell.is_float != (method.category == "float"):
+        yield f"method {method.name} cannot have bits {record.cell.bits}: only the float model is W32A32"
+
+
+def calibration_problems(record: Record, task: Task) -> Iterator[str]:
+    """Check that the calibration list is the published one of this seed."""
+    cell = record.cell
+    if not cell.calibration_size:
+        if cell.calibration_list:
+            yield "a calibration list is named, but no calibration image"
+        return
+    try:
+        published = sha256(canonical_json(list(task.calibration_names(cell.calibration_size, cell.seed))).encode())
+    except VitptqError as error:
+        yield f"the calibration list cannot be checked: {error}"
+        return
+    if published != cell.calibration_list:
+        yield f"the calibration list is not the published one of {cell.calibration_size} images and seed {cell.seed}"
+
+
+def date_problems(record: Record, now: datetime | None = None) -> Iterator[str]:
+    """Check that the record was made within the project's life, in this order, and not in the future."""
+    latest = (now or datetime.now(UTC)) + CLOCKS
+    moments = []
+    for what, text in (("started", record.provenance.started), ("finished", record.provenance.finished)):
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            yield f'{what} at "{brief(text)}", which is no date; expected for example 2026-11-27T19:30:00Z'
+            continue
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        moments.append(moment)
+        if moment < BEGUN:
+            yield f"{what} on {moment:%Y-%m-%d}, before the project began ({BEGUN:%Y-%m-%d})"
+        if moment > latest:
+            yield f"{what} on {moment:%Y-%m-%d %H:%M} UTC, which is in the future"
+    if len(moments) == 2 and moments[1] < moments[0]:
+        yield f"finished at {record.provenance.finished}, before it started ({record.provenance.started})"
+
+
+def audit_problems(record: Record, float_record: Record | None) -> Iterator[str]:
+    """Recompute from the operands and the cell's bits what the audit says: violations, shares, bit operations."""
+    audited, costs, bits = record.audit, record.costs, record.cell.bit_spec
+    assert audited is not None and costs is not None  # the schema demands both of a record with status ok
+    yield from _malformed(audited)
+    if len(audited.operands) % 2:
+        yield f"{len(audited.operands)} operands, which are no pairs"
+        return
+    seen = sum(left.macs for left, _ in audit_rules.pairs(audited.operands))
+    if audited.macs < seen:
+        yield f"{seen} multiply-accumulates in the operands, the audit says {audited.macs} in all"
+        return
+    reference = float_record.audit.macs if float_record is not None and float_record.audit else None
+    if reference is not None and audited.macs < reference:
+        yield f"{audited.macs} multiply-accumulates, the float model has {reference}"
+    if not record.cell.is_float:
+        found = [v for side in audited.operands for v in audit_rules.operand_violations(side, bits)]
+        found += audit_rules.balance(audited.macs, seen, reference or audited.macs)
+        for violation in dict.fromkeys(found):
+            if violation not in audited.violations:
+                yield f"the audit leaves out a violation: {brief(violation, 240)}"
+        yield from _stem_problems(audited, float_record)
+    left_float = tuple(f"{side.module}: {side.role}" for side in audited.operands if side.bits is None)
+    yield from _differences(
+        ("operands in float", len(left_float), len(audited.float_operands)),
+        ("quantised multiply-accumulates", audit_rules.quantised_macs(audited.operands, bits), audited.quantised_macs),
+        ("bit operations", audit_rules.bit_operations(audited), costs.bit_operations),
+    )
+
+
+def cost_problems(record: Record) -> Iterator[str]:
+    """Check what one cost says about another. That none is negative or endless is the schema's."""
+    costs: Costs | None = record.costs
+    assert costs is not None
+    if costs.quantise_s + costs.evaluate_s > costs.total_s + 0.01:
+        parts = f"quantising ({costs.quantise_s} s) and evaluating ({costs.evaluate_s} s)"
+        yield f"{costs.total_s} s in all is less than {parts}"
+
+
+def _malformed(audited: Audit) -> Iterator[str]:
+    if not audited.macs:
+        yield "the audit saw no multiply-accumulate"
+    for side in audited.operands:
+        if side.bits is not None and side.levels > side.grid:
+            yield f"{brief(side.module)}: {brief(side.role)} takes {side.levels} of {side.grid} values"
+            return
+
+
+def _stem_problems(audited: Audit, float_record: Record | None) -> Iterator[str]:
+    """Check that only what reads the image in the float model has the width of the image."""
+    if float_record is None or float_record.audit is None:
+        return
+    image = {side.module for side in float_record.audit.operands if side.role == "stem_input"}
+    for module in dict.fromkeys(side.module for side in audited.operands if side.role == "stem_input"):
+        if module not in image:
+            yield f"{brief(module)} is said to read the image; in the float model it does not"
+
+
+def _differences(*figures: tuple[str, int, int]) -> Iterator[str]:
+    for what, recomputed, said in figures:
+        if recomputed != said:
+            yield f"the operands give {recomputed} {what}, the record says {said}"
