@@ -96,8 +96,8 @@ class QHyViT(Method):
         chosen: dict[Operand, Quantizer] = {}
         for slots, judge in self._searches(net, calibration):
             for slot in slots:
-                if slot.slot in fixed:
-                    slot.families, slot.quantizer = (), fixed[slot.slot]
+                if slot.operand in fixed:
+                    slot.families, slot.quantizer = (), fixed[slot.operand]
             chosen |= alternate(slots, judge, self.rounds)
         for operand, quantizer in chosen.items():
             operand.quantizer = quantizer

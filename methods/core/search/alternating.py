@@ -32,7 +32,8 @@ COPIES = 4
 class SlotSearch:
     """One slot whose quantizer is searched while those around it are fixed."""
 
-    slot: Operand
+    operand: Operand
+    """The slot."""
     side: Side
     x: Tensor
     """What the slot reads in the float model."""
@@ -45,9 +46,9 @@ class SlotSearch:
     """The other slots' quantizers at the last search."""
 
     @staticmethod
-    def of(slot: Operand, side: Side, x: Tensor, families: Sequence[Candidates]) -> SlotSearch:
+    def of(operand: Operand, side: Side, x: Tensor, families: Sequence[Candidates]) -> SlotSearch:
         """Return the search of a slot that starts from its default quantizer."""
-        return SlotSearch(slot, side, x, families, families[0].default())
+        return SlotSearch(operand, side, x, families, families[0].default())
 
     def quantised(self) -> Tensor:
         """Return what the slot puts out as it is now."""
@@ -83,7 +84,7 @@ def alternate(slots: Sequence[SlotSearch], judge: Judge, rounds: int) -> dict[Op
             if slot.around is None or any(a is not b for a, b in zip(around, slot.around, strict=True)):
                 slot.around = around
                 slot.run(judge)
-    return {slot.slot: slot.quantizer for slot in slots}
+    return {slot.operand: slot.quantizer for slot in slots}
 
 
 def operator_slots(

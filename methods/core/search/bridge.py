@@ -167,7 +167,7 @@ class BlockLosses(CandidateLosses):
 
 def block_errors(run: BridgeRun, slots: Sequence[SlotSearch], outs: Tensor, images: Tensor) -> Tensor:
     """Return `run.errors` with the slots behind the first member as they are now."""
-    with switched_on({each.slot: each.quantizer for each in slots[2:]}):
+    with switched_on({each.operand: each.quantizer for each in slots[2:]}):
         return run.errors(outs, images)
 
 
@@ -195,7 +195,7 @@ def at_block_output(run: BridgeRun, slots: Sequence[SlotSearch], memory: int, *,
         number = slots.index(slot) // 2
         weight, behind = slots[2 * number : 2 * number + 2]
         end, recording = run.members[number]
-        ((x, _),) = run.reached([end], {each.slot: each.quantizer for each in slots[:2]})
+        ((x, _),) = run.reached([end], {each.operand: each.quantizer for each in slots[:2]})
         now = [weight, replace(behind, x=x)]
         judge_end = at_own_output(replace(recording, second=x), now, memory)
         return judge_end(now[0] if slot is weight else now[1], candidates, guess)

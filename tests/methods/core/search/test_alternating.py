@@ -197,5 +197,5 @@ def test_a_fixed_slot_keeps_its_quantizer() -> None:
     fixed = Uniform(4, torch.tensor(0.2), torch.tensor(0.0), signed=True)
     slots[1].families, slots[1].quantizer = (), fixed
     found = alternate(slots, at_own_output(recording, slots, MEGABYTE), 2)
-    assert found[slots[1].slot] is fixed
-    assert isinstance(slots[0].families[0], Scales) and found[slots[0].slot] is not fixed
+    assert found[slots[1].operand] is fixed
+    assert isinstance(slots[0].families[0], Scales) and found[slots[0].operand] is not fixed

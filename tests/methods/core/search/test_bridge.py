@@ -61,7 +61,7 @@ def test_candidates_stacked_along_the_batch_equal_a_loop_over_the_whole_model(
     targets = record(net, images, ends)
     for k in range(3):
         with switched_on(
-            {each.slot: each.quantizer for each in slots} | {slot.slot: candidates.quantizer(torch.tensor([k]))}
+            {each.operand: each.quantizer for each in slots} | {slot.operand: candidates.quantizer(torch.tensor([k]))}
         ):
             now = record(net, images, ends)
         error = torch.zeros(4)
@@ -82,8 +82,8 @@ def test_slots_of_the_last_layers_are_judged_by_what_enters_them(hybrid: tuple[n
     _, recording = run.members[1]
     losses = []
     for k in range(3):
-        quantizers = {each.slot: each.quantizer for each in slots[:4]}
-        with switched_on(quantizers | {slot.slot: slot.families[0].quantizer(torch.tensor([k]))}):
+        quantizers = {each.operand: each.quantizer for each in slots[:4]}
+        with switched_on(quantizers | {slot.operand: slot.families[0].quantizer(torch.tensor([k]))}):
             (now,) = record(net, images, [end])
         losses.append(((now.output - recording.output) * recording.gradient).square().sum())
     assert best.place.item() == torch.stack(losses).argmin().item()
