@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from tests.methods.core.search.operator_recordings import BITS, loop_in_float64
-from vitptq.methods.core.model.operands import ConvTranspose2d, Linear, MatMul
+from tests.methods.core.search.operator_recordings import BITS, OPERATORS, loop_in_float64, recording_of
+from vitptq.methods.core.model.operands import Conv2d, Linear
 from vitptq.methods.core.search import gram
 from vitptq.methods.core.search.candidates import by_index, multiples, symmetric
 from vitptq.methods.core.search.elimination import STEP
@@ -18,14 +18,16 @@ from vitptq.methods.core.search.objective import SquaredError
 from vitptq.methods.core.search.operator_outputs import in_rows
 from vitptq.methods.core.search.recording import MEGABYTE, Recording
 
+WITH_A_FORM = [kind for kind, (build, _) in OPERATORS.items() if isinstance(build(), Linear | Conv2d)]
+
 
 @pytest.mark.parametrize(("memory", "step"), [(1, 1), (MEGABYTE, 100), (MEGABYTE, STEP)])
 @pytest.mark.parametrize("weighted", [True, False])
+@pytest.mark.parametrize("kind", WITH_A_FORM)
 def test_the_form_is_the_error_of_every_weight_candidate(
-    recording: Recording, weighted: bool, memory: int, step: int, monkeypatch: pytest.MonkeyPatch
+    kind: str, weighted: bool, memory: int, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if isinstance(recording.operator, MatMul | ConvTranspose2d):
-        pytest.skip("no form for it")
+    recording = recording_of(kind)
     monkeypatch.setattr(gram, "STEP", step)
     recording = recording if weighted else replace(recording, gradient=None)
     noise = 0.1 * torch.randn_like(recording.second)  # as of an input that was quantised
