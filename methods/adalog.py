@@ -18,22 +18,12 @@ from vitptq.methods.core.quantizers.log import ZeroCode
 from vitptq.methods.core.ranges.estimation import percentile, some_values
 from vitptq.methods.core.reconstruct import Loss, StepTensors, Unit, all_units, divergence, reconstruct
 from vitptq.methods.core.reconstruct.method_settings import RoundingMethod
-from vitptq.methods.core.search.product_search import (
-    FirstImages,
-    Operator,
-    Prepare,
-    Reads,
-    each_operator,
-    input_error,
-    side_error,
-)
-from vitptq.methods.core.search.progressive import Candidates, Error, Progress, progressive
+from vitptq.methods.core.search.fpcs import Error, FPCSBudget, Grids, fpcs
+from vitptq.methods.core.search.grid_errors import GridKind, input_error, side_error, weight_error
+from vitptq.methods.core.search.recording import FirstImages, Inputs, Operator, recorded_inputs
 from vitptq.methods.core.search.uniform_search import (
-    alternate_side,
-    alternate_weight,
+    UniformSearch,
     fold_norms,
-    own_side,
-    own_weight,
     refuse_float_sides,
     search_layer,
     search_product,
@@ -105,23 +95,23 @@ class AdaLog(RoundingMethod):
     def search(self, net: PreparedModel, calibration: Calibration) -> None:
         """Fold the LayerNorms and give every slot its quantizer."""
         refuse_float_sides(net, "AdaLog")
-        progress = Progress(self.candidates, self.survivors, self.steps)
-        fold_norms(net, calibration, progress)
-        for _, operator, reads in each_operator(net, calibration):
-            self._search_one(operator, reads, progress)
+        budget = FPCSBudget(self.candidates, self.survivors, self.steps)
+        fold_norms(net, calibration, budget)
+        for _, operator, inputs in recorded_inputs(net, calibration):
+            self._search_one(operator, inputs, budget)
 
     @torch.no_grad()
-    def _search_one(self, operator: Operator, reads: Reads, progress: Progress) -> None:
-        logs = _LogSearch(progress, self.rounds, self.zero_code)
+    def _search_one(self, operator: Operator, inputs: Inputs, budget: FPCSBudget) -> None:
+        logs = _LogSearch(budget, self.rounds, self.zero_code)
         if isinstance(operator, MatMul):
             if operator.left_operand.role == "softmax":
-                logs.product(operator, reads)
+                logs.product(operator, inputs)
             else:
-                search_product(operator, reads, progress, self.rounds)
+                search_product(operator, inputs, budget, self.rounds)
         elif operator.input_operand.role in ("gelu", "softmax"):
-            logs.layer(operator, reads, shift=GELU_DEPTH if operator.input_operand.role == "gelu" else 0.0)
+            logs.layer(operator, inputs, shift=GELU_DEPTH if operator.input_operand.role == "gelu" else 0.0)
         else:
-            search_layer(operator, reads, progress, self.rounds)
+            search_layer(operator, inputs, budget, self.rounds)
 
     def notes(self) -> list[str]:
         """Say so where the steps are fewer than the paper's."""
@@ -131,36 +121,38 @@ class AdaLog(RoundingMethod):
 class _LogSearch:
     """The searches over base and ceiling."""
 
-    def __init__(self, progress: Progress, rounds: int, zero_code: ZeroCode) -> None:
-        self.progress, self.rounds, self.zero_code = progress, rounds, zero_code
+    def __init__(self, budget: FPCSBudget, rounds: int, zero_code: ZeroCode) -> None:
+        self.budget, self.rounds, self.zero_code = budget, rounds, zero_code
 
-    def product(self, product: MatMul, reads: Reads) -> None:
+    def product(self, product: MatMul, inputs: Inputs) -> None:
         """Probabilities times values: the base of the left side (ceiling 1), by turns with the right side per head."""
         slot = product.left_operand
-        q = bases(reads.first[0])
-        own_side(product, reads, self.progress, left=False)
-        error = side_error(product, reads, left=True, prepare=self._grids(slot.bits, 0.0))
+        q = bases(inputs.first[0])
+        right = UniformSearch.of_side(product, inputs, self.budget, left=False)
+        right.own()
+        error = side_error(product, inputs, left=True, kind=self._kind(slot.bits, 0.0))
         ones = torch.ones_like(q)
         for _ in range(self.rounds):
             best = error(ones[None], q[None]).argmin()
             slot.quantizer = AdaptiveLog(slot.bits, ones[best], q[best], zero_code=self.zero_code)
-            alternate_side(product, reads, self.progress, left=False)
+            right.best(side_error(product, inputs, left=False))
 
-    def layer(self, layer: Layer, reads: Reads, shift: float) -> None:
+    def layer(self, layer: Layer, inputs: Inputs, shift: float) -> None:
         """A layer behind a GELU or a softmax: base and ceiling, by turns with the weight."""
-        (values,) = reads.second
+        (values,) = inputs.second
         slot = layer.input_operand
-        own_weight(layer, self.progress)
+        weight = UniformSearch.of_weight(layer, self.budget)
+        weight.own()
         ceilings = ceiling_candidates(values, shift, 128) if shift else torch.ones(2, device=values.device)
         ceiling = ceilings[-2]
         rounds = self.rounds if isinstance(layer, Linear) else 1
         for _ in range(rounds):
-            grids = self._grids(slot.bits, shift)
-            error = input_error(layer, values, grids) if isinstance(layer, Linear) else _own_error(values, grids)
+            kind = self._kind(slot.bits, shift)
+            error = input_error(layer, values, kind) if isinstance(layer, Linear) else _own_error(values, kind)
             ceiling, q = self._base_and_ceiling(values, ceiling, shift, error)
             slot.quantizer = AdaptiveLog(slot.bits, ceiling, q, shift=shift, zero_code=self.zero_code)
             if isinstance(layer, Linear):
-                alternate_weight(layer, values, self.progress)
+                weight.best(weight_error(layer, values))
 
     def _base_and_ceiling(self, values: Tensor, ceiling: Tensor, shift: float, error: Error) -> tuple[Tensor, Tensor]:
         """Return S and q of least error: q at the S so far, the best of them with more S, then finer S."""
@@ -173,11 +165,11 @@ class _LogSearch:
         step = (more[-1] - more[0]) / (CEILINGS - 1)
         pairs = torch.cartesian_prod(more, kept)
         pairs = torch.cat([pairs, torch.stack([ceiling, kept[0]])[None]])
-        progress = Progress(self.progress.candidates, LOG_SURVIVORS, max(1, self.progress.steps - 1))
-        found = progressive(Candidates(pairs[None, :, 0], pairs[None, :, 1], step[None]), error, progress)
+        budget = FPCSBudget(self.budget.candidates, LOG_SURVIVORS, max(1, self.budget.steps - 1))
+        found = fpcs(Grids(pairs[None, :, 0], pairs[None, :, 1], step[None]), error, budget)
         return found[0][0], found[1][0]
 
-    def _grids(self, bits: int, shift: float) -> Prepare:
+    def _kind(self, bits: int, shift: float) -> GridKind:
         return partial(on_grids, bits=bits, shift=shift, zero_code=self.zero_code)
 
 
@@ -197,9 +189,9 @@ def ceiling_candidates(values: Tensor, shift: float, count: int) -> Tensor:
     return low + (high - low) * way + shift
 
 
-def _own_error(values: Tensor, prepare: Prepare) -> Error:
+def _own_error(values: Tensor, kind: GridKind) -> Error:
     """Return the squared error of the values themselves, for convolutions."""
-    grids = prepare(values)
+    grids = kind(values)
     return lambda ceilings, q: torch.stack(
         [(grids(s, k) - values).square().mean() for s, k in zip(ceilings[0], q[0], strict=True)]
     )[None]

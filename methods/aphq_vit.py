@@ -28,8 +28,8 @@ from vitptq.methods.core.reconstruct.losses import Terms
 from vitptq.methods.core.reconstruct.method_settings import ITERATIONS, RoundingMethod, reduced
 from vitptq.methods.core.reconstruct.relu_mlp import mlps_of, reconstruct_mlps
 from vitptq.methods.core.search.bound_search import search_bounds
-from vitptq.methods.core.search.product_search import FirstImages, each_operator
-from vitptq.methods.core.search.progressive import Progress
+from vitptq.methods.core.search.fpcs import FPCSBudget
+from vitptq.methods.core.search.recording import FirstImages, recorded_inputs
 from vitptq.methods.core.search.uniform_search import fold_norms, refuse_float_sides, search_layer
 from vitptq.methods.core.sensitivity import perturbation_diagnostics as diagnostics
 from vitptq.methods.core.sensitivity.fisher import fisher_mc
@@ -148,13 +148,13 @@ class APHQViT(RoundingMethod):
 
     def search(self, net: PreparedModel, calibration: Calibration) -> None:
         """Fold the LayerNorms and give every slot its quantizer."""
-        progress = Progress(self.candidates, steps=1)
-        fold_norms(net, calibration, progress)
-        for _, operator, reads in each_operator(net, calibration):
+        budget = FPCSBudget(self.candidates, steps=1)
+        fold_norms(net, calibration, budget)
+        for _, operator, inputs in recorded_inputs(net, calibration):
             if isinstance(operator, MatMul):
-                search_bounds(operator, reads, self.candidates, self.rounds)
+                search_bounds(operator, inputs, self.candidates, self.rounds)
             else:
-                search_layer(operator, reads, progress, self.rounds)
+                search_layer(operator, inputs, budget, self.rounds)
 
     def notes(self) -> list[str]:
         """Say so where the steps are fewer than the paper's."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -13,20 +14,33 @@ from vitptq.bench.bits import BitSpec
 from vitptq.bench.contracts.method import Calibration, Method, run_time
 from vitptq.methods.core.model.operands import Convolution, Operand
 from vitptq.methods.core.model.prepare import PreparedModel, prepare
-from vitptq.methods.core.search.alternating import Scales, alternate
+from vitptq.methods.core.search.alternating import (
+    SlotSearch,
+    alternate,
+    at_own_output,
+    best_candidate,
+    operator_slots,
+)
+from vitptq.methods.core.search.candidates import (
+    Candidates,
+    Scales,
+    by_index,
+    default_grouping,
+    multiples,
+    symmetric,
+    whole_tensor,
+)
 from vitptq.methods.core.search.objective import ALL_POSITIONS, CHANNELS, POSITIONS, Cosine
 from vitptq.methods.core.search.recording import (
+    MEGABYTE,
     SIDES,
     Operator,
+    Recording,
     Side,
-    Trace,
-    in_batches,
-    operators,
     record,
-    record_all,
+    recordings,
     sides,
 )
-from vitptq.methods.core.search.side_search import MEGABYTE, Grouping, grouping, search
 
 
 @dataclass(frozen=True)
@@ -71,104 +85,78 @@ class EasyQuant(Method):
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the model with the scales of greatest similarity."""
         net = prepare(model, bits)
-        found = operators(net, calibration)
         if self.form == "code_eq":
-            Widening(net, calibration, found, self.memory_mb * MEGABYTE).run()
-            return net.switch(True)
+            return widened(net, calibration, self.memory_mb * MEGABYTE)
         done: list[Operand] = []
-        for names in in_batches(net, calibration, found, self.memory_mb * MEGABYTE):
-            net.switch(False)
-            true = record_all(net, calibration, [found[name] for name in names])
-            for slot in done:
-                slot.on = self.sequential
-            for name, trace in zip(names, true, strict=True):
-                if self.sequential:
-                    trace = replace(record(net, calibration, found[name]), output=trace.output)
-                self._set(net, name, found[name], trace)
-                done += sides(found[name])
+        for name, operator, recording in recordings(net, calibration, self.memory_mb * MEGABYTE):
+            if self.sequential:
+                recording = _after(net, calibration, operator, recording, done)
+            slots = operator_slots(operator, recording, partial(self._families, net, name))
+            judge = at_own_output(recording, slots, self.memory_mb * MEGABYTE, partial(self._objective, operator))
+            for slot, quantizer in alternate(slots, judge, self.rounds).items():
+                slot.quantizer = quantizer
+                done.append(slot)
         return net.switch(True)
 
-    def _set(self, net: PreparedModel, name: str, operator: Operator, trace: Trace) -> None:
-        """Set the quantizers of both slots, searched in turn (specification, section 4, step 3)."""
-        groups = [grouping(net, name, operator, side, getattr(trace, side)) for side in SIDES]
-        options = [
-            Scales(slot.bits, group, getattr(trace, side), self.alpha, self.beta, self.candidates)
-            for slot, side, group in zip(sides(operator), SIDES, groups, strict=True)
-        ]
+    def _families(
+        self, net: PreparedModel, name: str, operator: Operator, side: Side, x: Tensor
+    ) -> Sequence[Candidates]:
+        slot = sides(operator)[SIDES.index(side)]
+        factors = multiples(self.alpha, self.beta, self.candidates, x.device)
+        return [symmetric(default_grouping(net, name, operator, side, x), x, slot.bits, factors)]
 
-        def objective(i: int) -> Cosine:
-            return self._objective(operator, SIDES[i], groups[i])
-
-        found = alternate(trace, options, objective, self.rounds, self.memory_mb * MEGABYTE)
-        for slot, quantizer in zip(sides(operator), found, strict=True):
-            slot.quantizer = quantizer
-            slot.on = self.sequential
-
-    def _objective(self, operator: Operator, side: Side, group: Grouping) -> Cosine:
+    def _objective(self, operator: Operator, slot: SlotSearch, candidates: Candidates) -> Cosine:
         """Return the similarity that one side is judged by.
 
         One channel of a token is a number, and the cosine of two numbers is their signs' product: convolution weights,
         whose channels are judged apart, are compared over positions.
         """
-        by_head = group.granularity == "head"
-        if isinstance(operator, Convolution) and side == "first":
+        if isinstance(operator, Convolution) and slot.side == "first":
             return Cosine(axes=POSITIONS)
-        rows = group.groups if group.axis == 0 else None
-        axes = CHANNELS if self.similarity == "token" else POSITIONS + CHANNELS if by_head else ALL_POSITIONS
-        return Cosine(rows, by_head, axes)
+        axes = ALL_POSITIONS if not candidates.by_head else POSITIONS + CHANNELS
+        return Cosine(candidates.judged, candidates.by_head, CHANNELS if self.similarity == "token" else axes)
 
 
-@dataclass
-class Widening:
-    """The released code's search (specification, sections 2 and 4): all weights first, then all activations.
+def _after(
+    net: PreparedModel, calibration: Calibration, operator: Operator, recording: Recording, done: Sequence[Operand]
+) -> Recording:
+    """Return the recording with what its operator reads when only the slots `done` quantise."""
+    net.switch(False)
+    for slot in done:
+        slot.on = True
+    (now,) = record(net, calibration, [operator])
+    return replace(now, output=recording.output)
 
-    Everything runs quantised, at the min-max scales that it starts from until its own were found.
+
+def widened(net: PreparedModel, calibration: Calibration, memory: int) -> nn.Module:
+    """Return the released code's search (specification, sections 2 and 4): all weights first, then all activations.
+
+    Everything runs quantised, at the min-max scales that it starts from until its own were found; candidates only widen
+    the range.
     """
+    for _, operator, recording in recordings(net, calibration, memory):
+        for slot, x in zip(sides(operator), (recording.first, recording.second), strict=True):
+            slot.quantizer = _widening(slot, x).default()
+    for weights in (True, False):
+        for _, operator, recording in recordings(net, calibration, memory):
+            for i, slot in enumerate(sides(operator)):
+                if (slot.role == "weight") == weights:
+                    net.switch(True)
+                    (now,) = record(net, calibration, [operator])
+                    candidates = _widening(slot, (now.first, now.second)[i])
+                    other = sides(operator)[1 - i]((now.first, now.second)[1 - i])
+                    objective = Cosine(axes=POSITIONS if weights else ALL_POSITIONS)
+                    now = replace(now, output=recording.output)
+                    best = best_candidate(now, SIDES[i], other, candidates, objective, memory)
+                    slot.quantizer = candidates.quantizer(best.place)
+    return net.switch(True)
 
-    net: PreparedModel
-    calibration: Calibration
-    found: dict[str, Operator]
-    memory: int
 
-    def run(self) -> None:
-        """Set the quantizers of all slots."""
-        for _, operator, true in self._true():
-            for slot, side in zip(sides(operator), SIDES, strict=True):
-                x = getattr(true, side)
-                group = self._grouping(slot, x)
-                slot.quantizer = group.quantizer(group.starts(x, slot.bits), slot.bits)
-        for weights in (True, False):
-            for _, operator, true in self._true():
-                for i, slot in enumerate(sides(operator)):
-                    if (slot.role == "weight") == weights:
-                        self._search(operator, true.output, i)
-
-    def _true(self) -> Iterator[tuple[str, Operator, Trace]]:
-        """Yield every operator with what passes through it in the float model; in between, all slots are on."""
-        for names in in_batches(self.net, self.calibration, self.found, self.memory):
-            self.net.switch(False)
-            true = record_all(self.net, self.calibration, [self.found[name] for name in names])
-            self.net.switch(True)
-            yield from ((name, self.found[name], trace) for name, trace in zip(names, true, strict=True))
-
-    def _grouping(self, slot: Operand, x: Tensor) -> Grouping:
-        if slot.role != "weight":
-            return Grouping(None, None, "tensor")
-        return Grouping(0, torch.arange(len(x), device=x.device), "channel")
-
-    def _search(self, operator: Operator, output: Tensor, i: int) -> None:
-        """Set the scale of side `i` with the operands before, and the other side, as they are now."""
-        slot, other = sides(operator)[i], sides(operator)[1 - i]
-        trace = replace(record(self.net, self.calibration, operator), output=output)
-        x, fixed = getattr(trace, SIDES[i]), getattr(trace, SIDES[1 - i])
-        group, weight = self._grouping(slot, x), slot.role == "weight"
-        start = group.starts(x, slot.bits)
-        scales = widened_weights(start) if weight else widened_activations(start)
-        objective = Cosine(axes=POSITIONS if weight else ALL_POSITIONS)
-        best = search(
-            trace, SIDES[i], other(fixed), len(scales), group.candidates(scales, slot.bits), objective, self.memory
-        )
-        slot.quantizer = group.quantizer(scales.gather(0, best.place[None])[0], slot.bits)
+def _widening(slot: Operand, x: Tensor) -> Scales:
+    weight = slot.role == "weight"
+    group = by_index(x, 0) if weight else whole_tensor()
+    start = group.starts(x, slot.bits)
+    return Scales(slot.bits, group, start, widened_weights(start) if weight else widened_activations(start))
 
 
 def widened_weights(start: Tensor) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,45 +16,40 @@ from vitptq.methods.core.model.operands import Operand
 from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.core.quantizers.twin_uniform import TwinForm, TwinGelu, TwinSoftmax, negative_step, twin_gelu
 from vitptq.methods.core.quantizers.uniform import SCALE_FLOOR
-from vitptq.methods.core.search.alternating import Options, Scales, alternate
-from vitptq.methods.core.search.candidate_losses import Candidates
-from vitptq.methods.core.search.objective import SquaredError
+from vitptq.methods.core.search.alternating import alternate, at_own_output, operator_slots
+from vitptq.methods.core.search.candidates import Candidates, default_grouping, multiples, symmetric
 from vitptq.methods.core.search.recording import (
+    MEGABYTE,
     SIDES,
     Operator,
-    Rows,
     Side,
-    Trace,
-    in_batches,
-    on_first_batch,
-    operators,
-    record_all,
+    recordings,
+    set_on_first_batch,
     sides,
 )
-from vitptq.methods.core.search.side_search import MEGABYTE, grouping, multiples
-from vitptq.methods.core.sensitivity.fisher import GradientPoint, normalised, output_gradients
+from vitptq.methods.core.sensitivity.fisher import GradientPoint
 
 SPLITS = 20
 """Splits of the softmax output that are tried: 2^0 to 2^-19."""
 
 
-class Splits(Options):
+class Splits(Candidates):
     """The twin grids of the softmax output, one split for all heads."""
 
-    alone = True
+    count = SPLITS
+    other_in_float = True
 
     def __init__(self, bits: int, x: Tensor, form: TwinForm) -> None:
-        super().__init__(bits, SPLITS)
         self.x = x
         self.twins = [TwinSoftmax(bits, exponent, form=form).to(x.device) for exponent in range(SPLITS)]
 
-    def candidates(self) -> Candidates:
-        """Return the twin grids."""
-        return lambda x, places: torch.stack([self.twins[place](x) for place in places.tolist()])
+    def __call__(self, x: Tensor, places: Tensor) -> Tensor:
+        """Return x with the splits of `places`."""
+        return torch.stack([self.twins[place](x) for place in places.tolist()])
 
-    def quantizer(self, choice: Tensor) -> Quantizer:
+    def quantizer(self, place: Tensor) -> Quantizer:
         """Return the chosen split."""
-        return self.twins[int(choice)]
+        return self.twins[int(place)]
 
     def default(self) -> Quantizer:
         """Return the split of least squared error."""
@@ -60,29 +57,24 @@ class Splits(Options):
         return self.twins[int(errors.argmin())]
 
 
-class GeluScales(Options):
+class GeluScales(Candidates):
     """The twin grids of a GELU's output: the positive step is searched, the negative one fixed."""
 
-    def __init__(self, bits: int, x: Tensor, alpha: float, beta: float, count: int, *, tie_pow2: bool) -> None:
-        super().__init__(bits, count)
+    def __init__(self, bits: int, x: Tensor, factors: Tensor, *, tie_pow2: bool) -> None:
+        self.bits, self.count = bits, len(factors)
         self.start = (x.amax() / (2 ** (bits - 1) - 0.5)).clamp_min(SCALE_FLOOR).reshape(1)
-        scales = multiples(self.start, alpha, beta, count)[:, 0]
+        self.scales = factors * self.start
         if tie_pow2:
-            ratio = (scales / negative_step(bits)).log2().round()
-            scales = negative_step(bits) * ratio.exp2()
-        self.scales = scales
+            ratio = (self.scales / negative_step(bits)).log2().round()
+            self.scales = negative_step(bits) * ratio.exp2()
 
-    def candidates(self) -> Candidates:
-        """Return the twin grids."""
+    def __call__(self, x: Tensor, places: Tensor) -> Tensor:
+        """Return x with the positive steps of `places`."""
+        return twin_gelu(x, self.scales[places].reshape(-1, *[1] * x.ndim), self.bits)
 
-        def quantised(x: Tensor, places: Tensor) -> Tensor:
-            return twin_gelu(x, self.scales[places].reshape(-1, *[1] * x.ndim), self.bits)
-
-        return quantised
-
-    def quantizer(self, choice: Tensor) -> Quantizer:
+    def quantizer(self, place: Tensor) -> Quantizer:
         """Return the quantizer with the chosen positive step."""
-        return TwinGelu(self.bits, self.scales[choice])
+        return TwinGelu(self.bits, self.scales[place])
 
     def default(self) -> Quantizer:
         """Return the min-max step."""
@@ -130,41 +122,28 @@ class PTQ4ViT(Method):
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the model with the scales of least weighted error."""
         net = prepare(model, bits)
-        found = operators(net, calibration)
-        self._defaults(net, calibration, found)
+        self._set_defaults(net, calibration)
         chosen: dict[Operand, Quantizer] = {}
-        for names in in_batches(net, calibration, found, self.memory_mb * MEGABYTE):
-            some = [found[name] for name in names]
-            gradients = output_gradients(net, calibration, some, self.gradient_point)
-            for name, trace, gradient in zip(names, record_all(net, calibration, some), gradients, strict=True):
-                chosen |= self._search(net, name, replace(trace, gradient=normalised(gradient)))
+        memory = self.memory_mb * MEGABYTE
+        for name, operator, recording in recordings(net, calibration, memory, gradient_point=self.gradient_point):
+            slots = operator_slots(operator, recording, partial(self._families, net, name))
+            chosen |= alternate(slots, at_own_output(recording, slots, memory), self.rounds)
         for operand, quantizer in chosen.items():
             operand.quantizer = quantizer
         return net.switch(True)
 
-    def _defaults(self, net: PreparedModel, calibration: Calibration, found: dict[str, Operator]) -> None:
+    def _set_defaults(self, net: PreparedModel, calibration: Calibration) -> None:
         """Set every operand to its min-max scale on the first batch: the point at which G may be taken."""
-        on_first_batch(net, calibration, found, lambda *slot: self._options(net, *slot).default())
+        set_on_first_batch(net, calibration, lambda *slot: self._families(net, *slot)[0].default())
 
-    def _options(self, net: PreparedModel, name: str, operator: Operator, side: Side, x: Tensor) -> Options:
+    def _families(
+        self, net: PreparedModel, name: str, operator: Operator, side: Side, x: Tensor
+    ) -> Sequence[Candidates]:
+        """Return what the slot of one side may become."""
         slot = sides(operator)[SIDES.index(side)]
+        factors = multiples(self.alpha, self.beta, self.candidates, x.device)
         if slot.role == "softmax" and self.twin_softmax:
-            return Splits(slot.bits, x, self.twin)
+            return [Splits(slot.bits, x, self.twin)]
         if slot.role == "gelu" and self.twin_gelu:
-            return GeluScales(slot.bits, x, self.alpha, self.beta, self.candidates, tie_pow2=self.tie_pow2)
-        group = grouping(net, name, operator, side, x)
-        return Scales(slot.bits, group, x, self.alpha, self.beta, self.candidates)
-
-    @torch.no_grad()
-    def _search(self, net: PreparedModel, name: str, trace: Trace) -> dict[Operand, Quantizer]:
-        """Return the quantizers of both slots, searched in turn (specification, section 4, step 3)."""
-        operator, tensors = trace.operator, (trace.first, trace.second)
-        assert not isinstance(operator, Rows)
-        options = [self._options(net, name, operator, s, x) for s, x in zip(SIDES, tensors, strict=True)]
-
-        def objective(i: int) -> SquaredError:
-            groups, by_head = options[i].groups()
-            return SquaredError(groups, by_head)
-
-        found = alternate(trace, options, objective, self.rounds, self.memory_mb * MEGABYTE)
-        return dict(zip(sides(operator), found, strict=True))
+            return [GeluScales(slot.bits, x, factors, tie_pow2=self.tie_pow2)]
+        return [symmetric(default_grouping(net, name, operator, side, x), x, slot.bits, factors)]

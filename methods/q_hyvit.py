@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -16,49 +17,30 @@ from vitptq.methods.core.model.families import Bridge
 from vitptq.methods.core.model.operands import Conv2d, MatMul, Operand
 from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.core.ranges.integer import integer_norms, integer_softmaxes
-from vitptq.methods.core.search.bridge import BlockContest, BridgeRun
-from vitptq.methods.core.search.elimination import Best, race
-from vitptq.methods.core.search.objective import SquaredError
+from vitptq.methods.core.search.alternating import Judge, SlotSearch, alternate, at_own_output, operator_slots
+from vitptq.methods.core.search.bridge import BridgeRun, at_block_output
+from vitptq.methods.core.search.candidates import (
+    Candidates,
+    Grouping,
+    asymmetric,
+    by_index,
+    default_grouping,
+    multiples,
+    symmetric,
+)
 from vitptq.methods.core.search.recording import (
+    MEGABYTE,
     SIDES,
     Operator,
-    Rows,
     Side,
-    Trace,
-    in_batches,
-    on_first_batch,
-    operators,
-    record_all,
+    recordings,
+    set_on_first_batch,
     sides,
 )
-from vitptq.methods.core.search.scale_grids import Grid, asymmetric_grid, symmetric_grid
-from vitptq.methods.core.search.side_search import MEGABYTE, Grouping, grouping, search, step_size
-from vitptq.methods.core.sensitivity.fisher import normalised, output_gradients
+from vitptq.methods.core.sensitivity.fisher import output_gradients
 
 FULL_MODE_BITS = 8
 """Width of what enters and leaves a LayerNorm in full mode."""
-
-
-@dataclass(eq=False)
-class Turn:
-    """One slot whose quantizer is searched while the others are fixed."""
-
-    name: str
-    operator: Operator
-    side: Side
-    x: Tensor
-    """What the slot reads in the float model."""
-    grids: Sequence[Grid]
-    """The default first; none where the quantizer is fixed."""
-    quantizer: Quantizer
-    place: tuple[int, Tensor] | None = None
-    """Index of the chosen grid, and of the factors of its groups."""
-    met: list[Quantizer] = field(default_factory=list)
-    """The other slots' quantizers at the last search."""
-
-
-Judge = Callable[[Turn, Grid, Tensor], Best]
-"""(slot, grid, places that are likely to win) to the best factors of that grid, with the others as they are."""
 
 
 @dataclass(frozen=True)
@@ -109,36 +91,37 @@ class QHyViT(Method):
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the model with the grids of least weighted error."""
         net = prepare(model, bits)
-        found = operators(net, calibration)
-        self._defaults(net, calibration, found)
-        fixed: dict[Operand, Quantizer] = {}
-        if self.mode == "full":
-            fixed.update(integer_softmaxes(net, calibration))
-        bridges = net.bridges() if self.bridges else []
-        members = {name for bridge in bridges for name in bridge.members}
-        at = self._gradient_net(net)
+        set_on_first_batch(net, calibration, lambda *side: self._families(net, *side)[0].default())
+        fixed = integer_softmaxes(net, calibration) if self.mode == "full" else {}
         chosen: dict[Operand, Quantizer] = {}
-        for bridge in bridges:
-            chosen |= self._search_bridge(net, at, calibration, bridge)
-        others = {name: operator for name, operator in found.items() if name not in members}
-        for names in in_batches(net, calibration, others, self.memory_mb * MEGABYTE):
-            some = [found[name] for name in names]
-            gradients = output_gradients(at, calibration, some, "quantised")
-            for name, trace, gradient in zip(names, record_all(net, calibration, some), gradients, strict=True):
-                chosen |= self._search(net, name, replace(trace, gradient=normalised(gradient)), fixed)
+        for slots, judge in self._searches(net, calibration):
+            for slot in slots:
+                if slot.operand in fixed:
+                    slot.families, slot.quantizer = (), fixed[slot.operand]
+            chosen |= alternate(slots, judge, self.rounds)
         for operand, quantizer in chosen.items():
             operand.quantizer = quantizer
         if self.mode == "full":
             integer_norms(net, calibration, FULL_MODE_BITS)
         return net.switch(True)
 
-    def _defaults(self, net: PreparedModel, calibration: Calibration, found: dict[str, Operator]) -> None:
-        """Set every operand to its default grid on the first batch: the point at which gradients are taken."""
+    def _searches(self, net: PreparedModel, calibration: Calibration) -> Iterator[tuple[list[SlotSearch], Judge]]:
+        """Yield slots that are searched in turn, with what judges them: of each bridge block, of each other operator.
 
-        def default(name: str, operator: Operator, side: Side, x: Tensor) -> Quantizer:
-            return self._grids(net, name, operator, side, x)[0].quantizer(torch.ones((), device=x.device))
-
-        on_first_batch(net, calibration, found, default)
+        Their gradients are taken with every operand at its default grid (specification, section 4.5, pass 2).
+        """
+        memory = self.memory_mb * MEGABYTE
+        bridges = net.bridges() if self.bridges else []
+        at = self._gradient_net(net)
+        for bridge in bridges:
+            slots, run = self._bridge(net, at, calibration, bridge)
+            yield slots, at_block_output(run, slots, memory, with_own=self.bridge_score == "block+own")
+        members = {name for bridge in bridges for name in bridge.members}
+        for name, operator, recording in recordings(
+            net, calibration, memory, gradient_point="quantised", gradient_net=at, without=members
+        ):
+            slots = operator_slots(operator, recording, partial(self._families, net, name))
+            yield slots, at_own_output(recording, slots, memory)
 
     def _gradient_net(self, net: PreparedModel) -> PreparedModel:
         """Return the model with only those operands that quantise where gradients are taken."""
@@ -147,181 +130,37 @@ class QHyViT(Method):
         inside = tuple(f"{name}." for bridge in net.bridges() for name in bridge.members)
         return replace(net, operands={name: slot for name, slot in net.operands.items() if name.startswith(inside)})
 
-    def _factors(self, device: torch.device) -> Tensor:
-        """Return the multiples of D0 that are tried; beta itself is never reached, as in the parent code."""
-        steps = torch.arange(self.candidates, device=device)
-        return torch.cat([self.alpha + steps * ((self.beta - self.alpha) / self.candidates), steps.new_ones(1)])
-
-    def _grids(self, net: PreparedModel, name: str, operator: Operator, side: Side, x: Tensor) -> list[Grid]:
-        """Return the grids of one side, the default first."""
-        slot = sides(operator)[SIDES.index(side)]
-        default = grouping(net, name, operator, side, x)
-        if slot.role == "weight":
-            return [symmetric_grid(default, x, slot.bits)]
-        groupings = [default]
-        if not isinstance(operator, MatMul):
-            channels = Grouping(slot.channel_axis, torch.arange(x.shape[slot.channel_axis], device=x.device), "channel")
-            grouped = isinstance(operator, Conv2d) and operator.groups > 1
-            if self.granularity == "search":
-                groupings.append(channels)
-            elif self.granularity == "rule" and grouped:
-                groupings = [channels]
-        grids = [symmetric_grid(group, x, slot.bits) for group in groupings]
-        if self.scheme == "search":
-            grids += [asymmetric_grid(group, x, slot.bits) for group in groupings]
-        return grids
-
-    def _turns(self, net: PreparedModel, name: str, operator: Operator, first: Tensor, second: Tensor) -> list[Turn]:
-        """Return both sides of an operator, at their default grids."""
-        turns = []
-        for side, x in zip(SIDES, (first, second), strict=True):
-            grids = self._grids(net, name, operator, side, x)
-            turns.append(Turn(name, operator, side, x, grids, grids[0].quantizer(torch.ones((), device=x.device))))
-        return turns
-
-    @torch.no_grad()
-    def _search(
-        self, net: PreparedModel, name: str, trace: Trace, fixed: dict[Operand, Quantizer]
-    ) -> dict[Operand, Quantizer]:
-        """Return the quantizers of an operator's slots, searched in turn at its own output."""
-        operator = trace.operator
-        assert not isinstance(operator, Rows)
-        turns = self._turns(net, name, operator, trace.first, trace.second)
-        for turn, slot in zip(turns, sides(operator), strict=True):
-            if slot in fixed:
-                turn.grids, turn.quantizer = (), fixed[slot]
-
-        def judge(turn: Turn, grid: Grid, guess: Tensor) -> Best:
-            (other,) = (each for each in turns if each is not turn)
-            return self._at_own_output(net, trace, turn, other.quantizer(other.x), grid, guess)
-
-        self._settle(net, turns, judge)
-        return dict(zip(sides(operator), (turn.quantizer for turn in turns), strict=True))
-
-    def _at_own_output(
-        self, net: PreparedModel, trace: Trace, turn: Turn, other: Tensor, grid: Grid, guess: Tensor
-    ) -> Best:
-        """Return the best factors of a grid by the error at the operator's own output."""
-        factors = self._factors(trace.output.device)
-        outputs, _ = judged(net, turn, grid)
-        objective = SquaredError(outputs, by_head=grid.granularity == "head")
-        memory = self.memory_mb * MEGABYTE
-        return search(trace, turn.side, other, len(factors), grid.candidates(factors), objective, memory, guess)
-
-    def _settle(self, net: PreparedModel, turns: Sequence[Turn], judge: Judge, whole: Operator | None = None) -> None:
-        """Search the slots in turn, in rounds; one whose surroundings are as at its last search stays as it is.
-
-        The slots of the operator `whole` have one factor for all groups of a grid.
-        """
-        for _ in range(self.rounds):
-            for turn in turns:
-                around = [other.quantizer for other in turns if other is not turn]
-                same = len(around) == len(turn.met) and all(a is b for a, b in zip(around, turn.met, strict=True))
-                if not turn.grids or same:
-                    continue
-                turn.met = around
-                self._take(net, turn, judge, turn.operator is whole)
-
-    def _take(self, net: PreparedModel, turn: Turn, judge: Judge, whole: bool) -> None:
-        """Give a slot the best of its grids."""
-        factors = self._factors(turn.x.device)
-        best: tuple[Tensor, int, Tensor] | None = None
-        for number, grid in enumerate(turn.grids):
-            known = turn.place is not None and turn.place[0] == number
-            guess = turn.place[1] if turn.place is not None and known else torch.tensor([len(factors) - 1])
-            found = judge(turn, grid, guess.to(factors.device))
-            loss = found.loss.sum()
-            if best is None or loss < best[0]:
-                best = loss, number, found.place
-        assert best is not None
-        _, number, place = best
-        if turn.place is not None and turn.place[0] == number and torch.equal(turn.place[1], place):
-            return
-        groups = None if whole else judged(net, turn, turn.grids[number])[1]
-        turn.place = number, place
-        turn.quantizer = turn.grids[number].quantizer(factors[place] if groups is None else factors[place][groups])
-
-    @torch.no_grad()
-    def _search_bridge(
+    def _bridge(
         self, net: PreparedModel, at: PreparedModel, calibration: Calibration, bridge: Bridge
-    ) -> dict[Operand, Quantizer]:
-        """Return the quantizers of a bridge block's slots, by the error at the block's output.
+    ) -> tuple[list[SlotSearch], BridgeRun]:
+        """Return the slots of a bridge block's members, in order, and the block to run them in."""
+        judged = [net.model.get_submodule(name) for name in (*bridge.outputs, bridge.members[0])]
+        run = BridgeRun(net, calibration, bridge, output_gradients(at, calibration, judged, "quantised"))
+        slots: list[SlotSearch] = []
+        for name, (operator, recording) in zip(bridge.members, run.members, strict=True):
+            slots += operator_slots(operator, recording, partial(self._families, net, name))
+        return slots, run
 
-        What the last layers change is seen at their own outputs, so they are searched there, on what then enters them.
-        """
-        found = operators(net, calibration)
-        places = [*bridge.outputs, bridge.members[0]]
-        *gradients, own = output_gradients(at, calibration, [found[name] for name in places], "quantised")
-        run = BridgeRun(net, calibration, bridge, gradients)
-        turns: list[Turn] = []
-        for name in bridge.members:
-            operator = found[name]
-            x = run.x if operator is run.first else run.into(operator, {})
-            assert not isinstance(operator, MatMul)
-            turns += self._turns(net, name, operator, operator.weight.detach(), x)
+    def _families(self, net: PreparedModel, name: str, operator: Operator, side: Side, x: Tensor) -> list[Candidates]:
+        """Return the grids of one side, the default first: {layer, channel} x {symmetric, asymmetric} x scales."""
+        slot = sides(operator)[SIDES.index(side)]
+        factors = torch.cat([multiples(self.alpha, self.beta, self.candidates, x.device), x.new_ones(1)])
+        groupings = self._groupings(default_grouping(net, name, operator, side, x), operator, slot, x)
+        found: list[Candidates] = [symmetric(group, x, slot.bits, factors) for group in groupings]
+        if self.scheme == "search" and slot.role != "weight":
+            found += [asymmetric(group, x, slot.bits, factors) for group in groupings]
+        return found
 
-        own = torch.ones_like(own) if normalised(own) is None else own / own.abs().amax()
-        first, second, *_ = turns
-        others = [turn for turn in turns if turn.operator is not run.first]
-        scales = self._scales(run, turns, own)
-
-        def judge(turn: Turn, grid: Grid, guess: Tensor) -> Best:
-            if turn.operator is not run.first:
-                return self._at_an_end(net, run, turns, turn, grid, guess)
-            factors = self._factors(turn.x.device)
-            fixed = second.quantizer(second.x) if turn is first else first.quantizer(first.x)
-            quantizers = {slot_of(other): other.quantizer for other in others}
-            weights = own if self.bridge_score == "block+own" else None
-            order = torch.arange(run.images, device=turn.x.device)
-            contest = BlockContest(run, turn.side, fixed, grid.candidates(factors), quantizers, weights, scales, order)
-            return race(contest, len(factors), step_size(self.memory_mb * MEGABYTE), guess)
-
-        self._settle(net, turns, judge, whole=run.first)
-        return {slot_of(turn): turn.quantizer for turn in turns}
-
-    def _at_an_end(
-        self, net: PreparedModel, run: BridgeRun, turns: Sequence[Turn], turn: Turn, grid: Grid, guess: Tensor
-    ) -> Best:
-        """Return the best factors for a slot of one of the block's last layers."""
-        before = {slot_of(other): other.quantizer for other in turns if other.operator is run.first}
-        end = run.ends.index(turn.operator)
-        x = run.into(turn.operator, before)
-        weight = next(other for other in turns if other.operator is turn.operator and other.side == "first")
-        trace = Trace(turn.operator, weight.x, x, run.targets[end], run.gradients[end])
-        other = next(each for each in turns if each.operator is turn.operator and each is not turn)
-        fixed = other.quantizer(x) if turn.side == "first" else other.quantizer(weight.x)
-        return self._at_own_output(net, trace, turn, fixed, grid, guess)
-
-    def _scales(self, run: BridgeRun, turns: Sequence[Turn], own: Tensor) -> tuple[float, float]:
-        """Return the errors at the block's outputs and at the first member's own with all members at their default."""
-        if self.bridge_score == "block":
-            return 1.0, 1.0
-        first, second, *others = turns
-        grid, one = first.grids[0], torch.ones(1, device=first.x.device)
-        quantizers = {slot_of(turn): turn.quantizer for turn in others}
-        order = torch.arange(run.images, device=first.x.device)
-        contest = BlockContest(
-            run, "first", second.quantizer(second.x), grid.candidates(one), quantizers, None, (1.0, 1.0), order
-        )
-        place, rows = torch.zeros(1, dtype=torch.long, device=first.x.device), slice(0, run.images)
-        block = contest.losses(place, rows).sum().item()
-        both = replace(contest, own=own).losses(place, rows).sum().item()
-        return block or 1.0, (both - block) or 1.0
-
-
-def slot_of(turn: Turn) -> Operand:
-    """Return the slot whose turn it is."""
-    return sides(turn.operator)[SIDES.index(turn.side)]
-
-
-def judged(net: PreparedModel, turn: Turn, grid: Grid) -> tuple[Tensor | None, Tensor | None]:
-    """Return which output channels are judged together, and the group of each index of the grid's axis."""
-    operator = turn.operator
-    if turn.side == "first" and not isinstance(operator, MatMul):
-        rows = grouping(net, turn.name, operator, turn.side, turn.x).groups
-        return rows, rows
-    if isinstance(operator, Conv2d) and operator.groups == operator.in_channels and grid.granularity == "channel":
-        multiplier = operator.out_channels // operator.groups
-        channels = torch.arange(operator.groups, device=turn.x.device)
-        return channels.repeat_interleave(multiplier), channels
-    return None, None
+    def _groupings(self, default: Grouping, operator: Operator, slot: Operand, x: Tensor) -> list[Grouping]:
+        """Return which values of one side may share a scale."""
+        if slot.role == "weight" or isinstance(operator, MatMul) or self.granularity == "layer":
+            return [default]
+        channels = by_index(x, slot.channel_axis)
+        grouped = isinstance(operator, Conv2d) and operator.groups > 1
+        if isinstance(operator, Conv2d) and operator.groups == operator.in_channels:
+            multiplier = operator.out_channels // operator.groups
+            assert channels.groups is not None
+            channels = replace(channels, judged=channels.groups.repeat_interleave(multiplier))
+        if self.granularity == "search":
+            return [default, channels]
+        return [channels] if grouped else [default]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, lru_cache, partial
 from itertools import product
 from typing import Any
@@ -22,11 +23,25 @@ from vitptq.methods.core.model.operands import Conv2d, Linear, MatMul
 from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.quantizers.adaptive_log import on_grids
 from vitptq.methods.core.ranges.estimation import least_error, uniform
+from vitptq.methods.core.search.alternating import best_candidate
+from vitptq.methods.core.search.candidates import Scales, default_grouping, multiples, symmetric
+from vitptq.methods.core.search.fpcs import Error
+from vitptq.methods.core.search.grid_errors import input_error, side_error
+from vitptq.methods.core.search.grid_errors import uniform as uniform_kind
 from vitptq.methods.core.search.objective import CHANNELS, POSITIONS, Cosine, Objective, SquaredError
-from vitptq.methods.core.search.product_search import Reads, each_operator, input_error, side_error, uniform_grids
-from vitptq.methods.core.search.progressive import Error
-from vitptq.methods.core.search.recording import Rows, Side, Trace, canonical, on_first_batch, operators, record, sides
-from vitptq.methods.core.search.side_search import MEGABYTE, grouping, multiples, search
+from vitptq.methods.core.search.operator_outputs import canonical
+from vitptq.methods.core.search.recording import (
+    MEGABYTE,
+    Inputs,
+    Recording,
+    Rows,
+    Side,
+    record,
+    recorded_inputs,
+    set_on_first_batch,
+    sides,
+    survey,
+)
 from vitptq.methods.core.sensitivity.fisher import normalised, output_gradients
 
 CPU = torch.device("cpu")
@@ -55,40 +70,38 @@ def prepared(model: str) -> tuple[Any, Any]:
     return prepare(task.load(model, CPU), W4A4), task.calibration(model, 32, 0, CPU)
 
 
+def candidates_of(net: Any, name: str, operator: Any, side: Side, x: Tensor) -> Scales:
+    """Return the scales of one side of an operator."""
+    bits = sides(operator)[0 if side == "first" else 1].bits
+    return symmetric(default_grouping(net, name, operator, side, x), x, bits, multiples(0.01, 1.2, CANDIDATES))
+
+
 @lru_cache(maxsize=8)
-def traced(model: str, name: str) -> tuple[Any, Trace]:
-    """Return the explicit model, and what passes through one operator, with the gradient at its output."""
+def recorded(model: str, name: str) -> tuple[Any, Recording]:
+    """Return the prepared model, and what passes through one operator, with the gradient at its output."""
     net, calibration = prepared(model)
-    found = operators(net, calibration)
-
-    def default(name: str, operator: Any, side: Side, x: Tensor) -> Any:
-        group = grouping(net, name, operator, side, x)
-        bits = sides(operator)[0 if side == "first" else 1].bits
-        return group.quantizer(group.starts(x, bits), bits)
-
-    on_first_batch(net, calibration, found, default)
-    (gradient,) = output_gradients(net, calibration, [found[name]], "quantised")
-    trace = record(net, calibration, found[name])
-    return net, Trace(trace.operator, trace.first, trace.second, trace.output, normalised(gradient))
+    operator = net.model.get_submodule(name)
+    set_on_first_batch(net, calibration, lambda *side: candidates_of(net, *side).default())
+    (gradient,) = output_gradients(net, calibration, [operator], "quantised")
+    (recording,) = record(net, calibration, [operator])
+    return net, replace(recording, gradient=normalised(gradient))
 
 
 class Question:
     """One side of one operator, to be searched with the other side at its min-max scale."""
 
     def __init__(self, where: tuple[str, str], side: Side, error: str) -> None:
-        net, self.trace = traced(*where)
-        operator = self.trace.operator
+        net, self.recording = recorded(*where)
+        operator = self.recording.operator
         assert not isinstance(operator, Rows)
         self.side = side
         other: Side = "second" if side == "first" else "first"
-        x, y = getattr(self.trace, side), getattr(self.trace, other)
-        self.group = grouping(net, where[1], operator, side, x)
-        fixed = grouping(net, where[1], operator, other, y)
-        self.other = fixed.quantizer(fixed.starts(y, 4), 4)(y)
-        self.scales = multiples(self.group.starts(x, 4), 0.01, 1.2, CANDIDATES)
+        x, y = getattr(self.recording, side), getattr(self.recording, other)
+        self.candidates = candidates_of(net, where[1], operator, side, x)
+        self.other = candidates_of(net, where[1], operator, other, y).default()(y)
         if error == "plain":
-            self.trace = Trace(operator, self.trace.first, self.trace.second, self.trace.output)
-        rows, by_head = self.group.groups if self.group.axis == 0 else None, self.group.granularity == "head"
+            self.recording = replace(self.recording, gradient=None)
+        rows, by_head = self.candidates.judged, self.candidates.by_head
         self.objective: Objective = SquaredError(rows, by_head)
         if error == "cosine":
             apart = isinstance(operator, Conv2d) and side == "first"
@@ -97,19 +110,18 @@ class Question:
     @torch.no_grad()
     def search(self) -> Tensor:
         """Answer by the library's search."""
-        candidates = self.group.candidates(self.scales, 4)
-        best = search(self.trace, self.side, self.other, CANDIDATES, candidates, self.objective, MEMORY)
+        best = best_candidate(self.recording, self.side, self.other, self.candidates, self.objective, MEMORY)
         return best.place
 
     @torch.no_grad()
     def loop(self) -> Tensor:
         """Answer by one candidate after the other, each with its own quantizer and product over all positions."""
-        operator, x = self.trace.operator, getattr(self.trace, self.side)
-        target = canonical(operator, self.trace.output, 1)
-        gradient = None if self.trace.gradient is None else canonical(operator, self.trace.gradient, 1)
+        operator, x = self.recording.operator, getattr(self.recording, self.side)
+        target = canonical(operator, self.recording.output, 1)
+        gradient = None if self.recording.gradient is None else canonical(operator, self.recording.gradient, 1)
         losses = []
-        for row in self.scales:
-            rounded = self.group.quantizer(row, 4)(x)
+        for place in range(CANDIDATES):
+            rounded = self.candidates.quantizer(torch.tensor([place]))(x)
             out = self.product(rounded, self.other) if self.side == "first" else self.product(self.other, rounded)
             error = canonical(operator, out, 1) - target
             losses.append(self.objective.losses(error[None], target, gradient).sum(1))
@@ -117,7 +129,7 @@ class Question:
 
     def product(self, first: Tensor, second: Tensor) -> Tensor:
         """Run the operator itself on given sides."""
-        operator: Any = self.trace.operator
+        operator: Any = self.recording.operator
         if isinstance(operator, MatMul):
             return first @ (second.transpose(-2, -1) if operator.transpose else second)
         if isinstance(operator, Conv2d):
@@ -127,7 +139,7 @@ class Question:
     @torch.no_grad()
     def products(self) -> None:
         """Run what a search by output error cannot do without: one product per candidate, and nothing else."""
-        x = getattr(self.trace, self.side)
+        x = getattr(self.recording, self.side)
         for _ in range(CANDIDATES):
             self.product(x, self.other) if self.side == "first" else self.product(self.other, x)
 
@@ -171,7 +183,7 @@ def bench_search_of_all_weights(benchmark: Any, model: str) -> None:
 
 def layers(model: str) -> list[str]:
     """Return the names of the layers and convolutions of a model that run."""
-    return [name for name, found in operators(*prepared(model)).items() if not isinstance(found, MatMul)]
+    return [name for name, use in survey(*prepared(model)).items() if not isinstance(use.operator, MatMul)]
 
 
 def processor_time(run: Callable[[], object]) -> float:
@@ -243,13 +255,13 @@ def bench_search_of_grids(benchmark: Any, model: str, side: str) -> None:
     benchmark.group = f"grids, {side}, {model}"
     net, calibration = prepared(model)
     wanted = Linear if side.startswith("input") else MatMul
-    found = [(op, reads) for _, op, reads in each_operator(net, calibration) if isinstance(op, wanted)]
+    found = [(op, inputs) for _, op, inputs in recorded_inputs(net, calibration) if isinstance(op, wanted)]
     seconds = {"search": 0.0, "products": 0.0}
 
     @torch.no_grad()
     def every() -> None:
-        for operator, reads in found:
-            error, groups, multiply = grids_of(operator, reads, side)
+        for operator, inputs in found:
+            error, groups, multiply = grids_of(operator, inputs, side)
             scale, zero = torch.linspace(0.1, 0.5, CANDIDATES).expand(groups, -1), torch.full((groups, CANDIDATES), 7.0)
             error(scale, zero)  # the first run pays for memory
             seconds["search"] += processor_time(lambda error=error, s=scale, z=zero: error(s, z))
@@ -259,14 +271,14 @@ def bench_search_of_grids(benchmark: Any, model: str, side: str) -> None:
     benchmark.extra_info |= {key: round(1000 * value) for key, value in seconds.items()}
 
 
-def grids_of(operator: Any, reads: Reads, side: str) -> tuple[Error, int, Callable[[], object]]:
+def grids_of(operator: Any, inputs: Inputs, side: str) -> tuple[Error, int, Callable[[], object]]:
     """Return the error of one side's grids, its groups, and one product, the smaller one where there are two forms."""
     if isinstance(operator, MatMul):
-        pairs = list(zip(reads.first, reads.second, strict=True))
-        heads = reads.first[0].shape[1]
-        return side_error(operator, reads, left=side == "left"), heads, lambda: [operator(*pair) for pair in pairs]
-    (rows,) = reads.second
+        pairs = list(zip(inputs.first, inputs.second, strict=True))
+        heads = inputs.first[0].shape[1]
+        return side_error(operator, inputs, left=side == "left"), heads, lambda: [operator(*pair) for pair in pairs]
+    (rows,) = inputs.second
     weight = operator.weight.detach()
     matrix = weight.T @ weight if len(weight) > weight.shape[1] else weight.T
-    prepare = partial(on_grids, bits=4, shift=0.0) if "log" in side else uniform_grids(4)
-    return input_error(operator, rows, prepare), 1, lambda: rows @ matrix
+    kind = partial(on_grids, bits=4, shift=0.0) if "log" in side else uniform_kind(4)
+    return input_error(operator, rows, kind), 1, lambda: rows @ matrix

@@ -15,8 +15,8 @@ from vitptq.methods.core.model.operands import Conv2d
 from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.quantizers.adaptive_log import GELU_DEPTH, AdaptiveLog
 from vitptq.methods.core.quantizers.uniform import Uniform
-from vitptq.methods.core.search.product_search import Reads
-from vitptq.methods.core.search.progressive import Progress
+from vitptq.methods.core.search.fpcs import FPCSBudget
+from vitptq.methods.core.search.recording import Inputs
 
 FAST = AdaLog(reconstruct=False, rounds=1, candidates=32, steps=2)
 
@@ -65,7 +65,7 @@ def test_convolutions_behind_a_gelu_keep_the_shift() -> None:
     torch.manual_seed(0)
     layer = Conv2d(nn.Conv2d(4, 5, 1), BitSpec(4, 4), "gelu").requires_grad_(False)
     x = nn.functional.gelu(torch.randn(2, 4, 6, 6))
-    _LogSearch(Progress(32, 8, 2), 1, "last").layer(layer, Reads((), (x.reshape(-1, 1),)), GELU_DEPTH)
+    _LogSearch(FPCSBudget(32, 8, 2), 1, "last").layer(layer, Inputs((), (x.reshape(-1, 1),)), GELU_DEPTH)
     before = layer(x)
     layer.input_operand.on = layer.weight_operand.on = True
     grid = layer.input_operand.quantizer
@@ -75,6 +75,6 @@ def test_convolutions_behind_a_gelu_keep_the_shift() -> None:
 
 def test_the_search_finds_the_base_that_the_values_have() -> None:
     values = AdaptiveLog(4, torch.ones(()), torch.tensor(23.0))(torch.rand(4000))
-    search = _LogSearch(Progress(32, steps=1), 1, "last")
-    _, q = search._base_and_ceiling(values, torch.ones(()), 0.0, _own_error(values, search._grids(4, 0.0)))
+    search = _LogSearch(FPCSBudget(32, steps=1), 1, "last")
+    _, q = search._base_and_ceiling(values, torch.ones(()), 0.0, _own_error(values, search._kind(4, 0.0)))
     assert q.item() == 23

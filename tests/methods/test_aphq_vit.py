@@ -15,13 +15,10 @@ from vitptq.bench.run.adapter_check import RandomImages, two_block_models
 from vitptq.bench.run.audit import audit
 from vitptq.methods import aphq_vit
 from vitptq.methods.aphq_vit import APHQViT
-from vitptq.methods.core.model.operands import MatMul
 from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.quantizers.uniform import Uniform
 from vitptq.methods.core.reconstruct import all_units
 from vitptq.methods.core.reconstruct.trainer import Trainer
-from vitptq.methods.core.search.bound_search import BoundSearch
-from vitptq.methods.core.search.product_search import Reads
 
 FAST = APHQViT(iterations=2, mlp_iterations=2, rounds=1, candidates=32, draws=1)
 W4A4 = BitSpec(4, 4)
@@ -80,19 +77,6 @@ def test_inputs_behind_relu_have_all_codes_and_factors_a_grid_per_head(bits: Bit
         for product in (block.attn.qk, block.attn.av):  # type: ignore[union-attr]
             for slot in (product.left_operand, product.right_operand):
                 assert slot.quantizer.granularity == "head" and len(slot.quantizer.scale) == 2
-
-
-def test_bounds_lie_between_the_quantiles_and_more_choices_never_hurt() -> None:
-    torch.manual_seed(0)
-    product = MatMul("query", "key", BitSpec(3, 3), transpose=True)
-    reads = Reads((torch.randn(8, 2, 9, 6).sinh(),), (torch.randn(8, 2, 9, 6).sinh(),))
-    search = BoundSearch(product, reads, left=True, count=32)
-    errors = [search.choose("both"), search.choose("upper"), search.choose("lower")]
-    assert (errors[1] <= errors[0]).all() and (errors[2] <= errors[1]).all()
-    heads = reads.first[0].transpose(0, 1).flatten(1)
-    assert (search.high <= heads.quantile(0.99999, dim=1) + 1e-5).all()
-    assert (search.high >= heads.quantile(0.99, dim=1) - 1e-5).all()
-    assert (search.low <= heads.quantile(0.01, dim=1) + 1e-5).all()
 
 
 def test_without_mlps_gelu_stays() -> None:

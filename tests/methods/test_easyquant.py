@@ -13,8 +13,8 @@ from vitptq.bench.run.adapter_check import RandomImages, two_block_models
 from vitptq.methods.core.model.operands import Linear
 from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.quantizers.uniform import Uniform
-from vitptq.methods.core.search.recording import Trace, operators, record
-from vitptq.methods.core.search.side_search import multiples
+from vitptq.methods.core.search.candidates import multiples
+from vitptq.methods.core.search.recording import Recording, record
 from vitptq.methods.easyquant import EasyQuant, widened_activations, widened_weights
 
 BITS = BitSpec(4, 4)
@@ -29,28 +29,28 @@ def test_chosen_scales_of_a_layer_equal_a_plain_loop() -> None:
     model, name = two_block_models()["ViT"], "blocks.1.mlp.fc1"
     quantised = EasyQuant(sequential=False).quantize(model, RandomImages(), BITS)
     net = prepare(model, BITS)
-    layer: Any = operators(net, RandomImages())[name]
-    trace = record(net, RandomImages(), layer)
+    layer: Any = net.model.get_submodule(name)
+    (recording,) = record(net, RandomImages(), [layer])
 
     def fake(x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         return (x / scale).round().clamp(-8, 7) * scale
 
-    start = [x.abs().max() / 7.5 for x in (trace.first, trace.second)]
-    grids = [multiples(s.reshape(1), 0.5, 1.2, 100)[:, 0] for s in start]
-    x = fake(trace.second, start[1])
-    weights = torch.stack([similarity(trace, fake(trace.first, s), x) for s in grids[0]])
-    weight = fake(trace.first, grids[0][weights.argmax()])
-    inputs = torch.stack([similarity(trace, weight, fake(trace.second, s)) for s in grids[1]])
+    start = [x.abs().max() / 7.5 for x in (recording.first, recording.second)]
+    grids = [multiples(0.5, 1.2, 100) * s for s in start]
+    x = fake(recording.second, start[1])
+    weights = torch.stack([similarity(recording, fake(recording.first, s), x) for s in grids[0]])
+    weight = fake(recording.first, grids[0][weights.argmax()])
+    inputs = torch.stack([similarity(recording, weight, fake(recording.second, s)) for s in grids[1]])
     # Two candidates may be equally similar up to rounding, so the similarities are compared, not the places.
     for scores, grid, side in ((weights, grids[0], "weight_operand"), (inputs, grids[1], "input_operand")):
         chosen = int((grid - quantizer(quantised, f"{name}.{side}").scale).abs().argmin())
         assert scores[chosen] >= scores.max() - 1e-6
 
 
-def similarity(trace: Trace, weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    assert isinstance(trace.operator, Linear)
-    out = nn.functional.linear(x, weight, trace.operator.bias)
-    return nn.functional.cosine_similarity(out, trace.output, dim=-1).mean()
+def similarity(recording: Recording, weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    assert isinstance(recording.operator, Linear)
+    out = nn.functional.linear(x, weight, recording.operator.bias)
+    return nn.functional.cosine_similarity(out, recording.output, dim=-1).mean()
 
 
 def test_doubled_weights_and_halved_inputs_leave_the_choice() -> None:

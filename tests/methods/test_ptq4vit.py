@@ -13,7 +13,6 @@ from vitptq.bench.run.adapter_check import RandomImages, two_block_models
 from vitptq.bench.run.audit import audit
 from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.quantizers.twin_uniform import TwinGelu, TwinSoftmax
-from vitptq.methods.core.search.recording import operators
 from vitptq.methods.core.sensitivity.fisher import normalised, output_gradients
 from vitptq.methods.ptq4vit import PTQ4ViT
 
@@ -24,11 +23,10 @@ BITS = BitSpec(4, 4)
 def test_gradient_at_an_output_equals_that_of_the_whole_graph(point: Any) -> None:
     method, images = PTQ4ViT(gradient_point=point, candidates=2), RandomImages()
     net = prepare(two_block_models()["ViT"], BITS)
-    found = operators(net, images)
-    method._defaults(net, images, found)
+    method._set_defaults(net, images)
     name = "blocks.0.mlp.fc2"
     torch.manual_seed(0)
-    (gradient,) = output_gradients(net, images, [found[name]], point)
+    (gradient,) = output_gradients(net, images, [net.model.get_submodule(name)], point)
 
     kept: list[torch.Tensor] = []
 
@@ -42,7 +40,7 @@ def test_gradient_at_an_output_equals_that_of_the_whole_graph(point: Any) -> Non
         net.switch(False)
         expected = net.model(batch).softmax(-1)
         net.switch(point == "quantised")
-        handle = found[name].register_forward_hook(keep)
+        handle = net.model.get_submodule(name).register_forward_hook(keep)
         actual = net.model(batch.clone().requires_grad_())
         handle.remove()
         if point == "sampled":
@@ -58,9 +56,10 @@ def test_gradient_at_an_output_equals_that_of_the_whole_graph(point: Any) -> Non
 def test_gradients_of_outputs_that_depend_on_each_other_are_those_of_each_alone() -> None:
     images = RandomImages()
     net = prepare(two_block_models()["ViT"], BITS)
-    found = operators(net, images)
-    PTQ4ViT(candidates=2)._defaults(net, images, found)
-    some = [found[name] for name in ("blocks.0.attn.qkv", "blocks.0.mlp.fc2", "blocks.1.attn.av", "head")]
+    PTQ4ViT(candidates=2)._set_defaults(net, images)
+    some = [
+        net.model.get_submodule(name) for name in ("blocks.0.attn.qkv", "blocks.0.mlp.fc2", "blocks.1.attn.av", "head")
+    ]
     together = output_gradients(net, images, some, "quantised")
     for module, gradient in zip(some, together, strict=True):
         (alone,) = output_gradients(net, images, [module], "quantised")

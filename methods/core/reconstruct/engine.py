@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +13,10 @@ from torch import Tensor, nn
 from vitptq.bench.contracts import reporting
 from vitptq.bench.contracts.method import Calibration
 from vitptq.methods.core.model.prepare import PreparedModel
+from vitptq.methods.core.model.watched_calls import watched_calls
 from vitptq.methods.core.reconstruct.cached_tensors import CachedTensors, CacheMemory, CallRows
 from vitptq.methods.core.reconstruct.losses import Loss, LossFor, squared_error
-from vitptq.methods.core.reconstruct.plan import UnitPlan, block_units, calls_of, check_names, plan
+from vitptq.methods.core.reconstruct.plan import UnitPlan, block_units, check_names, plan
 from vitptq.methods.core.reconstruct.settings import Settings
 from vitptq.methods.core.reconstruct.trainable_quantizer import TrainableQuantizer
 from vitptq.methods.core.reconstruct.trainer import Trainer, errors
@@ -144,12 +146,12 @@ class _Run:
             entries = by_batch.get(number, [])
             waiting = iter(entries)
 
-            def take(tree: object, waiting: object = waiting) -> None:
-                entry = next(waiting)  # type: ignore[call-overload]
-                samples.write(entry, unit.plan.calls[entry.group].inputs.split(tree))
+            def take(module: nn.Module, args: Any, kwargs: Any, _: None, waiting: Iterator[CallRows] = waiting) -> None:
+                entry = next(waiting)
+                samples.write(entry, unit.plan.calls[entry.group].inputs.split((args, kwargs)))
 
             if entries:
-                with calls_of(module, take, len(entries)):
+                with watched_calls({module: len(entries)}, take, entering=True):
                     self.calibration.forward(net.model, batch)
         return samples
 

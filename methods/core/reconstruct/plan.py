@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -18,7 +17,6 @@ from vitptq.methods.core.model.operands import Layer
 from vitptq.methods.core.model.prepare import PreparedModel
 from vitptq.methods.core.reconstruct.cached_tensors import CallRows
 from vitptq.methods.core.reconstruct.layout import Layout
-from vitptq.methods.core.search.recording import StopForward
 
 
 @dataclass(frozen=True)
@@ -172,27 +170,6 @@ def _link(units: dict[str, UnitPlan], seen: list[_ForwardPass]) -> None:
         units[name].link = links.pop() if len(links) == 1 and once and follows else None
     for name in order:
         units[name].final = all(s.final == name for s in seen)
-
-
-@contextmanager
-def calls_of(module: nn.Module, take: Any, count: int) -> Iterator[None]:
-    """Hand `take` the (args, kwargs) of each call of `module`, and end the forward pass at call number `count`."""
-    number = 0
-
-    def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
-        nonlocal number
-        take((args, kwargs))
-        number += 1
-        if number == count:
-            raise StopForward
-
-    handle = module.register_forward_pre_hook(enter, with_kwargs=True)
-    try:
-        yield
-    except StopForward:
-        pass
-    finally:
-        handle.remove()
 
 
 def check_names(net: PreparedModel, names: Sequence[str]) -> None:

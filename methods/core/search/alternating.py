@@ -1,95 +1,146 @@
-"""Two sides of an operator searched in turn: what each may become, and the rounds between them."""
+"""Searches at the output of an operator: the best candidate of one slot, and slots that are searched in turn.
+
+Errors are quadratic forms of a weight where that is cheaper (`gram`); else outputs are computed many candidates at a
+time, and not to the end for candidates that cannot win any more (`elimination`). The winner is always that of a plain
+loop, and the tensors of one step stay within a stated memory budget.
+"""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from vitptq.bench.contracts.quantizer import Quantizer
-from vitptq.methods.core.search.candidate_losses import Candidates
-from vitptq.methods.core.search.objective import Objective
-from vitptq.methods.core.search.recording import SIDES, Trace
-from vitptq.methods.core.search.side_search import Grouping, multiples, search
+from vitptq.methods.core.model.operands import Operand
+from vitptq.methods.core.search.candidate_losses import candidate_losses
+from vitptq.methods.core.search.candidates import Candidates
+from vitptq.methods.core.search.elimination import STEP, Best, eliminate
+from vitptq.methods.core.search.gram import gram_losses
+from vitptq.methods.core.search.objective import CHANNELS, Cosine, Objective, SquaredError
+from vitptq.methods.core.search.operator_outputs import in_rows, weighted_rows
+from vitptq.methods.core.search.recording import SIDES, Operator, Recording, Side, sides
+
+FLOAT = 4
+COPIES = 4
+"""Tensors of the size of a step's outputs that live at once: the outputs, and what the objective makes of them."""
 
 
-class Options(ABC):
-    """The quantizers that one side of an operator may get."""
+@dataclass(eq=False)
+class SlotSearch:
+    """One slot whose quantizer is searched while those around it are fixed."""
 
-    alone = False
-    """Whether the other side stays in float while these are compared."""
+    operand: Operand
+    """The slot."""
+    side: Side
+    x: Tensor
+    """What the slot reads in the float model."""
+    families: Sequence[Candidates]
+    """What it may become, the default first; none where the quantizer is fixed."""
+    quantizer: Quantizer
+    winner: tuple[Candidates, Tensor] | None = None
+    """The candidates that won, and the place of each group's winner among them."""
+    around: list[Quantizer] | None = None
+    """The other slots' quantizers at the last search."""
 
-    def __init__(self, bits: int, count: int) -> None:
-        self.bits, self.count = bits, count
+    @staticmethod
+    def of(operand: Operand, side: Side, x: Tensor, families: Sequence[Candidates]) -> SlotSearch:
+        """Return the search of a slot that starts from its default quantizer."""
+        return SlotSearch(operand, side, x, families, families[0].default())
 
-    @abstractmethod
-    def candidates(self) -> Candidates:
-        """Return what computes the candidates of a tensor."""
+    def quantised(self) -> Tensor:
+        """Return what the slot puts out as it is now."""
+        x: Tensor = self.quantizer(self.x)
+        return x
 
-    @abstractmethod
-    def quantizer(self, choice: Tensor) -> Quantizer:
-        """Return the quantizer of the chosen candidate of each group."""
-
-    @abstractmethod
-    def default(self) -> Quantizer:
-        """Return the quantizer before any search."""
-
-    def groups(self) -> tuple[Tensor | None, bool]:
-        """Return which output channels are judged together, and whether heads are judged apart."""
-        return None, False
-
-
-class Scales(Options):
-    """Multiples of the min-max scale of a symmetric grid, per group."""
-
-    def __init__(self, bits: int, group: Grouping, x: Tensor, alpha: float, beta: float, count: int) -> None:
-        super().__init__(bits, count)
-        self.group, self.start = group, group.starts(x, bits)
-        self.scales = multiples(self.start, alpha, beta, count)
-
-    def candidates(self) -> Candidates:
-        """Return the symmetric grids."""
-        return self.group.candidates(self.scales, self.bits)
-
-    def quantizer(self, choice: Tensor) -> Quantizer:
-        """Return the symmetric quantizer with the chosen scales."""
-        return self.group.quantizer(self.scales.gather(0, choice[None])[0], self.bits)
-
-    def default(self) -> Quantizer:
-        """Return the min-max scale."""
-        return self.group.quantizer(self.start, self.bits)
-
-    def groups(self) -> tuple[Tensor | None, bool]:
-        """Return the groups of output channels (of a weight's rows), or heads."""
-        return self.group.groups if self.group.axis == 0 else None, self.group.granularity == "head"
+    def run(self, judge: Judge) -> None:
+        """Take the best candidate of all families; the quantizer stays the same object where the winner does."""
+        found = []
+        for candidates in self.families:
+            guess = self.winner[1] if self.winner is not None and self.winner[0] is candidates else None
+            best = judge(self, candidates, guess)
+            found.append((best.loss.sum(), candidates, best.place))
+        _, candidates, place = min(found, key=lambda each: each[0].item())
+        if self.winner is None or self.winner[0] is not candidates or not torch.equal(self.winner[1], place):
+            self.winner, self.quantizer = (candidates, place), candidates.quantizer(place)
 
 
-def alternate(
-    trace: Trace, options: Sequence[Options], objective: Callable[[int], Objective], rounds: int, memory: int
-) -> list[Quantizer]:
-    """Return the quantizers of both sides: in each round the first is searched with the second fixed, then the second.
+Judge = Callable[[SlotSearch, Candidates, Tensor | None], Best]
+"""(slot, candidates, places that are likely to win) to the best of these, with the other slots as they are."""
+ObjectiveFor = Callable[[SlotSearch, Candidates], Objective]
 
-    `objective` judges side 0 or 1. A side whose counterpart is what it was at this side's last search is not searched
-    again: the result would be the same.
+
+def alternate(slots: Sequence[SlotSearch], judge: Judge, rounds: int) -> dict[Operand, Quantizer]:
+    """Return the quantizers of slots that are searched in turn, in rounds.
+
+    A slot whose surroundings are as at its last search is not searched again: the result would be the same.
     """
-    tensors = (trace.first, trace.second)
-    current = [option.default() for option in options]
-    chosen: list[Tensor | None] = [None, None]
-    met: list[Tensor | None] = [None, None]  # the other side's choice at the last search
     for _ in range(rounds):
-        for i, option in enumerate(options):
-            against = None if option.alone else chosen[1 - i]
-            before = chosen[i]
-            if before is not None and _same(against, met[i]):
-                continue
-            other = tensors[1 - i] if option.alone else current[1 - i](tensors[1 - i])
-            best = search(trace, SIDES[i], other, option.count, option.candidates(), objective(i), memory, before)
-            chosen[i], met[i] = best.place, against
-            current[i] = option.quantizer(best.place)
-    return current
+        for slot in (slot for slot in slots if slot.families):
+            alone = all(candidates.other_in_float for candidates in slot.families)
+            around = [] if alone else [other.quantizer for other in slots if other is not slot]
+            if slot.around is None or any(a is not b for a, b in zip(around, slot.around, strict=True)):
+                slot.around = around
+                slot.run(judge)
+    return {slot.operand: slot.quantizer for slot in slots}
 
 
-def _same(one: Tensor | None, two: Tensor | None) -> bool:
-    return one is two or (one is not None and two is not None and torch.equal(one, two))
+def operator_slots(
+    operator: Operator, recording: Recording, families: Callable[[Operator, Side, Tensor], Sequence[Candidates]]
+) -> list[SlotSearch]:
+    """Return the searches of both slots of an operator; `families(operator, side, x)` are the candidates of one."""
+    found = zip(sides(operator), SIDES, (recording.first, recording.second), strict=True)
+    return [SlotSearch.of(slot, side, x, families(operator, side, x)) for slot, side, x in found]
+
+
+def squared_error(slot: SlotSearch, candidates: Candidates) -> SquaredError:
+    """Return the error, weighted with the gradient where there is one, group by group of the candidates."""
+    return SquaredError(candidates.judged, candidates.by_head)
+
+
+def at_own_output(
+    recording: Recording, slots: Sequence[SlotSearch], memory: int, objective: ObjectiveFor = squared_error
+) -> Judge:
+    """Return what judges the two slots of an operator by the operator's output."""
+
+    def judge(slot: SlotSearch, candidates: Candidates, guess: Tensor | None) -> Best:
+        (other,) = (each for each in slots if each is not slot)
+        fixed = other.x if candidates.other_in_float else other.quantised()
+        return best_candidate(recording, slot.side, fixed, candidates, objective(slot, candidates), memory, guess)
+
+    return judge
+
+
+@torch.no_grad()
+def best_candidate(
+    recording: Recording,
+    side: Side,
+    other: Tensor,
+    candidates: Candidates,
+    objective: Objective,
+    memory: int,
+    guess: Tensor | None = None,
+) -> Best:
+    """Return the best candidate of `side` per group of the objective; ties: the first.
+
+    `other` is the other side as it is to be used; `guess` names candidates that are likely to win. A step's tensors
+    take about `memory` bytes at most.
+    """
+    recording = replace(recording, second=other) if side == "first" else replace(recording, first=other)
+    if not isinstance(objective, Cosine) or objective.axes == CHANNELS:
+        recording = in_rows(recording)
+    squared, step = isinstance(objective, SquaredError), step_size(memory)
+    if squared:
+        recording = weighted_rows(recording)
+    if squared and side == "first":
+        gram = gram_losses(recording, candidates.count, objective.groups, memory)
+        if gram is not None:
+            return gram.best(candidates, step)
+    return eliminate(candidate_losses(recording, side, candidates, objective), candidates.count, step, guess)
+
+
+def step_size(memory: int) -> int:
+    """Return how many values the largest tensor of a step may have."""
+    return max(1, min(STEP, memory // (COPIES * FLOAT)))

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from vitptq.methods.core.model.operands import MatMul
-from vitptq.methods.core.quantizers.uniform import SCALE_FLOOR
+from vitptq.methods.core.quantizers.uniform import SCALE_FLOOR, Uniform
 from vitptq.methods.core.ranges.estimation import percentile
-from vitptq.methods.core.search.product_search import Reads, heads_first, per_head, side_error
+from vitptq.methods.core.search.grid_errors import heads_first, side_error
+from vitptq.methods.core.search.recording import Inputs
 
 INNER, OUTER = 0.99, 0.99999
 Varied = Literal["both", "upper", "lower"]
@@ -19,11 +20,11 @@ Varied = Literal["both", "upper", "lower"]
 class BoundSearch:
     """The search for one side of a product: bounds per head, between the quantiles 0.99 and 0.99999 at either end."""
 
-    def __init__(self, product: MatMul, reads: Reads, *, left: bool, count: int) -> None:
+    def __init__(self, product: MatMul, inputs: Inputs, *, left: bool, count: int) -> None:
         """Prepare `count` + 1 candidates of each bound."""
-        self.error = side_error(product, reads, left=left)
+        self.error = side_error(product, inputs, left=left)
         self.slot = product.left_operand if left else product.right_operand
-        heads = heads_first(reads.first if left else reads.second)
+        heads = heads_first(inputs.first if left else inputs.second)
         (inner_low, inner_high), (outer_low, outer_high) = percentile(heads, INNER), percentile(heads, OUTER)
         way = torch.linspace(0, 1, count + 1, device=heads.device, dtype=heads.dtype)
         self.uppers = torch.lerp(inner_high[:, None], outer_high[:, None], way)  # (H, K), rising
@@ -41,7 +42,8 @@ class BoundSearch:
         errors = self.error(scale, zero)
         place = errors.argmin(dim=1, keepdim=True)
         self.low, self.high = lowers.gather(1, place)[:, 0], uppers.gather(1, place)[:, 0]
-        self.slot.quantizer = per_head(self.slot.bits, *self._grids(self.low, self.high))
+        grids = self._grids(self.low, self.high)
+        self.slot.quantizer = Uniform(self.slot.bits, *grids, axis=1, granularity="head")
         return errors.gather(1, place)[:, 0]
 
     def _grids(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,9 +52,9 @@ class BoundSearch:
         return scale, -(low / scale).round()
 
 
-def search_bounds(product: MatMul, reads: Reads, count: int, rounds: int) -> None:
+def search_bounds(product: MatMul, inputs: Inputs, count: int, rounds: int) -> None:
     """Give both sides of a product their grids: both bounds together, then by turns one bound of one side."""
-    searches = [BoundSearch(product, reads, left=left, count=count) for left in (True, False)]
+    searches = [BoundSearch(product, inputs, left=left, count=count) for left in (True, False)]
     for search in searches:
         search.choose("both")
     for _ in range(rounds):

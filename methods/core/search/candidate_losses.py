@@ -1,159 +1,96 @@
-"""Contests over the candidates of one side of an operator: each candidate's output computed and compared.
-
-Two forms. `Direct` computes outputs. `QuadraticInput` never does: where all channels of a row are compared together,
-|W (x^ - x) - r|^2 is a quadratic form in x^ - x, with a matrix that all rows and candidates share.
-"""
+"""The losses of the candidates of one side of an operator: from the outputs that each leads to, or without them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from vitptq.methods.core.model.operands import MatMul
-from vitptq.methods.core.search.elimination import Contest
-from vitptq.methods.core.search.objective import CHANNELS, Cosine, Objective, SquaredError, cosine_distance
-from vitptq.methods.core.search.recording import Rows, Side, Trace, canonical, outputs
+from vitptq.methods.core.search.candidates import Candidates
+from vitptq.methods.core.search.elimination import CandidateLosses
+from vitptq.methods.core.search.objective import CHANNELS, Cosine, Objective, cosine_distance
+from vitptq.methods.core.search.operator_outputs import canonical, outputs, rows_of
+from vitptq.methods.core.search.recording import Recording, Rows, Side
 
-Candidates = Callable[[Tensor, Tensor], Tensor]
-"""(x, places (k,)) to those quantised candidates of x, shape (k, *x.shape). `x` may come as `in_rows` gives it."""
 ROWS_OF_A_WEIGHT = 64
 """Rows that make it worth while to quantise a weight once more, which takes as long as 30 to 50 of a linear layer's."""
 
 
-def contest(trace: Trace, side: Side, candidates: Candidates, objective: Objective) -> Contest:
-    """Return the contest of one side's candidates; the trace holds the other side as it is to be used."""
-    if side == "second" and QuadraticInput.suits(trace, objective):
-        return QuadraticInput.of(trace, candidates, objective)
-    return Direct.of(trace, side, candidates, objective)
+def candidate_losses(recording: Recording, side: Side, candidates: Candidates, objective: Objective) -> CandidateLosses:
+    """Return the losses of one side's candidates; the recording holds the other side as it is to be used."""
+    wide = recording.output.shape[-1] > recording.second.shape[-1]
+    by_row = isinstance(objective, Cosine) and objective.axes == CHANNELS and objective.groups is None
+    if isinstance(recording.operator, Rows) and side == "second" and by_row and wide:
+        return CosineOfInputs.of(recording, candidates)
+    return OutputLosses(recording, side, candidates, objective)
 
 
-@dataclass(frozen=True)
-class Direct:
+class OutputLosses(CandidateLosses):
     """Outputs computed and compared with the float output."""
 
-    trace: Trace
-    side: Side
-    candidates: Candidates
-    objective: Objective
-    target: Tensor
-    """(rows, H, T, C)"""
-    gradient: Tensor | None
-    rows: int
-    groups: int
-    size: int
-    fewest: int
-
-    @staticmethod
-    def of(trace: Trace, side: Side, candidates: Candidates, objective: Objective) -> Direct:
-        """Return the contest of one side's candidates."""
-        operator = trace.operator
-        target = canonical(operator, trace.output, 1)
-        gradient = None
-        if objective.weighted and trace.gradient is not None:
-            gradient = canonical(operator, trace.gradient, 1)
-        varied: Tensor = getattr(trace, side)
-        weight = side == "first" and not isinstance(operator, MatMul)
-        each = -(-varied.numel() // len(target)) if weight else varied[0].numel()
-        heads, channels = (target.shape[1] if objective.by_head else 1), objective.count(target.shape[-1])
+    def __init__(self, recording: Recording, side: Side, candidates: Candidates, objective: Objective) -> None:
+        self.recording, self.side, self.candidates, self.objective = recording, side, candidates, objective
+        operator = recording.operator
+        self.weights = side == "first" and not isinstance(operator, MatMul)
+        self.target = canonical(operator, recording.output, 1)  # (rows, H, T, C)
+        weighted = objective.weighted and recording.gradient is not None
+        self.gradient = canonical(operator, recording.gradient, 1) if weighted else None  # type: ignore[arg-type]
+        heads, channels = (self.target.shape[1] if objective.by_head else 1), objective.count(self.target.shape[-1])
         assert heads == 1 or channels == 1, "heads and channels cannot both be groups"
-        return Direct(
-            trace=trace,
-            side=side,
-            candidates=candidates,
-            objective=objective,
-            target=target,
-            gradient=gradient,
-            rows=len(target),
-            groups=heads * channels,
-            size=target[0].numel() + each,
-            fewest=-(-ROWS_OF_A_WEIGHT // target[0, ..., 0].numel()) if weight else 1,
-        )
+        self.device, self.rows, self.groups = self.target.device, len(self.target), heads * channels
+        varied: Tensor = getattr(recording, side)
+        self.size = self.target[0].numel() + -(-varied.numel() // self.rows)
+        if self.weights:
+            self.fewest = -(-ROWS_OF_A_WEIGHT // self.target[0, ..., 0].numel())
 
     def losses(self, places: Tensor, rows: slice) -> Tensor:
         """Return losses (k, r, groups)."""
-        operator, weight = self.trace.operator, not isinstance(self.trace.operator, MatMul)
-        first, second = self.trace.first if weight else self.trace.first[rows], self.trace.second[rows]
+        operator, first, second = self.recording.operator, self.recording.first, self.recording.second[rows]
+        if isinstance(operator, MatMul):
+            first = first[rows]
         if self.side == "first":
             out = outputs(operator, self.candidates(first, places), second, "first")
         else:
             out = outputs(operator, first, self.candidates(second, places), "second")
         error = canonical(operator, out, 2).sub_(self.target[rows])
         gradient = None if self.gradient is None else self.gradient[rows]
-        target = self.target[rows]
-        return self.objective.losses(error, target, gradient)
+        return self.objective.losses(error, self.target[rows], gradient)
 
-    def ordered(self, order: Tensor) -> Direct:
-        """Return the contest with its rows in another order."""
-        trace, order = self.trace, order.to(self.target.device)
-        first = trace.first[order] if isinstance(trace.operator, MatMul) else trace.first
-        return replace(
-            self,
-            trace=replace(trace, first=first, second=trace.second[order]),
-            target=self.target[order],
-            gradient=None if self.gradient is None else self.gradient[order],
-        )
+    def ordered(self, order: Tensor) -> OutputLosses:
+        """Return the same with the rows in another order."""
+        return OutputLosses(rows_of(self.recording, order), self.side, self.candidates, self.objective)
 
 
-@dataclass(frozen=True)
-class QuadraticInput:
-    """Candidates d = x^ - x of rows x, by |W d - r|^2 = |r|^2 - 2 (W^T r) d + d^T (W^T W) d with r = O - W x - b.
+class CosineOfInputs(CandidateLosses):
+    """Cosine distances row by row for candidates d = x^ - x of a layer's input, from terms as wide as the input.
 
-    The error is expanded around the unquantised input, so that nothing larger than the error cancels.
+    With r = O - W x - b, the error W d - r has the square |r|^2 - 2 (W^T r) d + d^T (W^T W) d and the product
+    (W^T O) d - O . r with the target. Expanded around the unquantised input, nothing larger than the error cancels.
     """
 
-    x: Tensor
-    candidates: Candidates
-    matrix: Tensor
-    """W^T W, (in, in)"""
-    pull: Tensor
-    """2 r W, (R, in)"""
-    rest: Tensor
-    """|r|^2, (R,)"""
-    along: tuple[Tensor, Tensor, Tensor] | None
-    """O W (R, in), O . r and |O|^2 (R,), where the cosine is asked."""
-    rows: int
-    groups: int
-    size: int
-    fewest: int = 1
+    def __init__(self, candidates: Candidates, matrix: Tensor, terms: Sequence[Tensor]) -> None:
+        """Take W^T W (in, in) and, row by row, x, 2 W^T r and W^T O (R, in), |r|^2, O . r and |O|^2 (R,)."""
+        self.candidates, self.matrix, self.terms = candidates, matrix, terms
+        self.device, self.rows, self.size = matrix.device, len(terms[0]), 2 * len(matrix)
 
     @staticmethod
-    def suits(trace: Trace, objective: Objective) -> bool:
-        """Tell whether the form holds and costs less than outputs."""
-        whole = objective.groups is None and (trace.gradient is None or not objective.weighted)
-        compared = isinstance(objective, SquaredError) or (isinstance(objective, Cosine) and objective.axes == CHANNELS)
-        narrow = trace.output.shape[-1] > trace.second.shape[-1]
-        return isinstance(trace.operator, Rows) and whole and compared and narrow
-
-    @staticmethod
-    def of(trace: Trace, candidates: Candidates, objective: Objective) -> QuadraticInput:
-        """Return the contest of the input's candidates."""
-        assert isinstance(trace.operator, Rows)
-        x, weight, target = trace.second, trace.first, trace.output
-        rest = target - torch.nn.functional.linear(x, weight, trace.operator.bias)
-        along = None
-        if isinstance(objective, Cosine):
-            along = (target @ weight, (target * rest).sum(1), target.square().sum(1))
-        matrix, pull = weight.T @ weight, 2 * (rest @ weight)
-        return QuadraticInput(x, candidates, matrix, pull, rest.square().sum(1), along, len(x), 1, 2 * x.shape[1])
+    def of(recording: Recording, candidates: Candidates) -> CosineOfInputs:
+        """Return the losses of the input's candidates."""
+        assert isinstance(recording.operator, Rows)
+        x, weight, target = recording.second, recording.first, recording.output
+        rest = target - torch.nn.functional.linear(x, weight, recording.operator.bias)
+        products = (rest.square().sum(1), (target * rest).sum(1), target.square().sum(1))
+        return CosineOfInputs(candidates, weight.T @ weight, (x, 2 * (rest @ weight), target @ weight, *products))
 
     def losses(self, places: Tensor, rows: slice) -> Tensor:
         """Return losses (k, r, 1)."""
-        x = self.x[rows]
+        x, pull, direction, rest, offset, norm = (term[rows] for term in self.terms)
         d = self.candidates(x, places).sub_(x)  # (k, r, in)
-        square = (d @ self.matrix).sub_(self.pull[rows]).mul_(d).sum(-1).add_(self.rest[rows]).clamp_min_(0)
-        if self.along is None:
-            return square.unsqueeze(-1)
-        direction, rest, target = (part[rows] for part in self.along)
-        along = d.mul_(direction).sum(-1).sub_(rest)  # O . (W d - r)
-        return cosine_distance(square, along, target).unsqueeze(-1)
+        square = (d @ self.matrix).sub_(pull).mul_(d).sum(-1).add_(rest).clamp_min_(0)
+        return cosine_distance(square, d.mul_(direction).sum(-1).sub_(offset), norm).unsqueeze(-1)
 
-    def ordered(self, order: Tensor) -> QuadraticInput:
-        """Return the contest with its rows in another order."""
-        along = None
-        if self.along is not None:
-            direction, rest, target = (part[order] for part in self.along)
-            along = (direction, rest, target)
-        return replace(self, x=self.x[order], pull=self.pull[order], rest=self.rest[order], along=along)
+    def ordered(self, order: Tensor) -> CosineOfInputs:
+        """Return the same with the rows in another order."""
+        return CosineOfInputs(self.candidates, self.matrix, [term[order] for term in self.terms])

@@ -7,8 +7,9 @@ one of a loop over everything, whatever the rows are and in whichever order they
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -22,30 +23,26 @@ STEP = 2**20
 (docs/performance.md). A smaller memory budget makes it less."""
 
 
-class Contest(Protocol):
+class CandidateLosses(ABC):
     """Candidates and rows; every candidate has a loss in every group."""
 
-    @property
-    def rows(self) -> int:
-        """Return the number of rows that losses are summed over."""
+    device: torch.device
+    rows: int
+    """The rows that losses are summed over."""
+    groups: int = 1
+    """The groups that each have a winner."""
+    size: int
+    """Values that one candidate takes on one row."""
+    fewest: int = 1
+    """The rows below which a candidate costs hardly less than on so many."""
 
-    @property
-    def groups(self) -> int:
-        """Return the number of groups that each have a winner."""
-
-    @property
-    def size(self) -> int:
-        """Return how many values one candidate takes on one row."""
-
-    @property
-    def fewest(self) -> int:
-        """Return the rows below which a candidate costs hardly less than on so many."""
-
+    @abstractmethod
     def losses(self, places: Tensor, rows: slice) -> Tensor:
         """Return the losses (k, r, groups), none negative, of the candidates `places` (k,) on some of the rows."""
 
-    def ordered(self, order: Tensor) -> Contest:
-        """Return the contest with its rows in the order `order` (rows,)."""
+    @abstractmethod
+    def ordered(self, order: Tensor) -> Self:
+        """Return the same with the rows in the order `order` (rows,)."""
 
 
 @dataclass(frozen=True)
@@ -64,42 +61,47 @@ class Best:
         return Best((losses == least).int().argmax(dim=0), least)
 
 
-def race(contest: Contest, count: int, step: int = STEP, guess: Tensor | None = None) -> Best:
+def eliminate(losses: CandidateLosses, count: int, step: int = STEP, guess: Tensor | None = None) -> Best:
     """Return the best of `count` candidates in each group.
 
-    `guess` names candidates that are likely to win (the winners of an earlier round, say); they run first, over all
-    rows, and the rows on which they lose most come first for the others.
+    `guess` (any shape) names candidates that are likely to win (the winners of an earlier round, say); they run first,
+    over all rows, and the rows on which they lose most come first for the others.
     """
-    device = guess.device if guess is not None else torch.device("cpu")
-    leaders = torch.tensor([count // 2], device=device) if guess is None else guess.unique()
-    if count * contest.rows * contest.size <= step:
-        everything = contest.losses(torch.arange(count, device=device), slice(0, contest.rows))
+    device = losses.device
+    if count * losses.rows * losses.size <= step:
+        everything = losses.losses(torch.arange(count, device=device), slice(0, losses.rows))
         return Best.of(everything.sum(1, dtype=torch.float64))
-    by_row = _run(contest, leaders, slice(0, contest.rows), step, keep_rows=True)  # (k, rows, groups)
-    contest = contest.ordered(_hardest_first(by_row))
-    sums = by_row.new_zeros(count, contest.groups, dtype=torch.float64)
+    leaders = torch.tensor([count // 2], device=device) if guess is None else guess.unique()
+    by_row = _run(losses, leaders, slice(0, losses.rows), step, keep_rows=True)  # (k, rows, groups)
+    losses = losses.ordered(_hardest_first(by_row))
+    sums = by_row.new_zeros(count, losses.groups, dtype=torch.float64)
     whole = torch.full_like(sums, torch.inf)
     whole[leaders] = numbers(by_row.sum(1, dtype=torch.float64))
     alive = torch.ones(count, dtype=torch.bool, device=device)
     alive[leaders] = False
     start = 0
-    for stop in sorted({min(contest.rows, max(contest.fewest, round(share * contest.rows))) for share in SHARES}):
+    for stop in _stops(losses):
         active = alive.nonzero()[:, 0]
         if not len(active):
             break
-        sums[active] += _run(contest, active, slice(start, stop), step)
+        sums[active] += _run(losses, active, slice(start, stop), step)
         start = stop
-        if stop == contest.rows:
+        if stop == losses.rows:
             whole[active] = sums[active]
             break
         alive &= _may_win(sums, whole)
         favourites = sums.masked_fill(~alive[:, None], torch.inf).argmin(dim=0).unique()
         favourites = favourites[alive[favourites]]
         if len(favourites):
-            whole[favourites] = sums[favourites] + _run(contest, favourites, slice(stop, contest.rows), step)
+            whole[favourites] = sums[favourites] + _run(losses, favourites, slice(stop, losses.rows), step)
         alive[favourites] = False
         alive &= _may_win(sums, whole)
     return Best.of(whole)
+
+
+def _stops(losses: CandidateLosses) -> list[int]:
+    """Return the numbers of rows behind which candidates are given up."""
+    return sorted({min(losses.rows, max(losses.fewest, round(share * losses.rows))) for share in SHARES})
 
 
 def _may_win(sums: Tensor, whole: Tensor) -> Tensor:
@@ -113,16 +115,16 @@ def _hardest_first(losses: Tensor) -> Tensor:
     return shares.sum((0, 2)).argsort(descending=True)
 
 
-def _run(contest: Contest, places: Tensor, rows: slice, step: int, *, keep_rows: bool = False) -> Tensor:
+def _run(losses: CandidateLosses, places: Tensor, rows: slice, step: int, *, keep_rows: bool = False) -> Tensor:
     """Return the losses of some candidates on some rows: sums in float64 (k, groups), or row by row (k, r, groups)."""
-    fits = max(1, step // contest.size)  # (candidate, row) pairs of a step
+    fits = max(1, step // losses.size)  # (candidate, row) pairs of a step
     length = min(rows.stop - rows.start, fits)
     together = max(1, fits // max(1, length))
     parts = []
     for some in places.split(together):
         pieces = []
         for at in range(rows.start, rows.stop, length):
-            found = contest.losses(some, slice(at, min(at + length, rows.stop)))
+            found = losses.losses(some, slice(at, min(at + length, rows.stop)))
             pieces.append(found if keep_rows else numbers(found.sum(dim=1, dtype=torch.float64)))
         parts.append(torch.cat(pieces, dim=1) if keep_rows else torch.stack(pieces).sum(0))
     return torch.cat(parts)

@@ -29,7 +29,7 @@ class Objective(ABC):
     by_head: bool = False
     """Whether the heads of a product are judged apart."""
     weighted: ClassVar[bool] = False
-    """Whether the gradient of a trace weights the error."""
+    """Whether the gradient of a recording weights the error."""
 
     def by_group(self, sums: Tensor) -> Tensor:
         """Arrange (k, r, H, 1, groups of channels) as (k, r, groups): heads are groups, or are summed."""

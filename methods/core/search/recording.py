@@ -1,13 +1,14 @@
-"""Operators and what passes through them: recorded on the calibration images, and computed for many candidates at once.
+"""What passes through the operators of a float model on the calibration images, recorded a few operators at a time.
 
 An operator is a linear layer, a convolution or an attention product. Its sides are called `first` (the weight, or the
-left factor) and `second` (the input, or the right factor).
+left factor) and `second` (the input, or the right factor). Searches that look at all of an operator's output take a
+`Recording`; those that look at an evenly spread part of what it reads take its `Inputs`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -16,13 +17,25 @@ from torch import Tensor, nn
 
 from vitptq.bench.contracts.method import Calibration
 from vitptq.bench.contracts.quantizer import Quantizer
+from vitptq.bench.contracts.reporting import report
 from vitptq.bench.errors import Unsupported
-from vitptq.methods.core.model.operands import Conv2d, Convolution, Linear, MatMul, Operand, watching
+from vitptq.methods.core.model.operands import Convolution, Linear, MatMul, Operand, watching
 from vitptq.methods.core.model.prepare import PreparedModel
+from vitptq.methods.core.model.watched_calls import ALL, watched_calls
+from vitptq.methods.core.ranges.estimation import VALUES, evenly_spread
+from vitptq.methods.core.sensitivity.fisher import GradientPoint, normalised, output_gradients
 
 Operator = Linear | Convolution | MatMul
 Side = Literal["first", "second"]
 SIDES: tuple[Side, Side] = ("first", "second")
+
+MEGABYTE = 2**20
+TOGETHER = 8
+"""Operators whose inputs are recorded in one pass over the images."""
+ROWS = 16_384
+"""Rows of a linear layer's input that are kept, evenly spread over all images and positions."""
+PAIRS = 2**24
+"""Values of a product's larger side that are kept."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +46,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Trace:
+class Recording:
     """What passes through one operator on the calibration images, all batches joined along the first axis."""
 
     operator: Operator | Rows
@@ -42,7 +55,54 @@ class Trace:
     output: Tensor
     """The float output; (N, heads, T, C) of a product, (N, ..., C) of a linear layer, (N, C, H, W) of a convolution."""
     gradient: Tensor | None = None
-    """dL/d output, where a method asked for it."""
+    """dL/d output over its largest value, where a method asked for it and it says something."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """An evenly spread part of what one operator reads in float, call by call; calls may differ in size."""
+
+    first: tuple[Tensor, ...]
+    """The left sides of a product, (N, heads, T, d); empty for a layer."""
+    second: tuple[Tensor, ...]
+    """The right sides of a product; of a linear layer one tensor (rows, in), of a convolution (values, 1)."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """How an operator is used in a forward pass of one image."""
+
+    operator: Operator
+    calls: int
+    size: int
+    """Bytes of its inputs, its output and a gradient of that."""
+
+
+class FirstImages(Calibration):
+    """The first `count` images of a calibration set."""
+
+    def __init__(self, whole: Calibration, count: int) -> None:
+        self.whole, self.count, self.seed = whole, count, whole.seed
+        self.input, self.device, self.digest = whole.input, whole.device, whole.digest and f"{whole.digest}:{count}"
+
+    def batches(self) -> Iterator[Any]:
+        """Yield the batches up to that many images; a batch that is no tensor counts as one."""
+        left = self.count
+        for batch in self.whole.batches():
+            if left <= 0:
+                return
+            part = batch[:left] if isinstance(batch, Tensor) else batch
+            left -= images_of(part)
+            yield part
+
+    def forward(self, model: nn.Module, batch: Any) -> Tensor | tuple[Tensor, ...]:
+        """Return the differentiable outputs."""
+        return self.whole.forward(model, batch)
+
+
+def images_of(batch: Any) -> int:
+    """Return how many images a batch counts as."""
+    return len(batch) if isinstance(batch, Tensor) else 1
 
 
 def sides(operator: Operator) -> tuple[Operand, Operand]:
@@ -52,37 +112,17 @@ def sides(operator: Operator) -> tuple[Operand, Operand]:
     return operator.weight_operand, operator.input_operand
 
 
-def operators(net: PreparedModel, calibration: Calibration) -> dict[str, Operator]:
-    """Return the operators by name, in the order in which they run."""
-    found: dict[str, Operator] = {}
-    names = {module: name for name, module in net.model.named_modules() if isinstance(module, Operator)}
-
-    def enter(module: Any, args: Any) -> None:
-        found[names[module]] = module
-
-    handles = [module.register_forward_pre_hook(enter) for module in names]
-    try:
-        with torch.no_grad():
-            calibration.forward(net.model, next(iter(calibration.batches())))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found
-
-
 @torch.no_grad()
-def on_first_batch(
-    net: PreparedModel,
-    calibration: Calibration,
-    found: dict[str, Operator],
-    quantizer: Callable[[str, Operator, Side, Tensor], Quantizer],
+def set_on_first_batch(
+    net: PreparedModel, calibration: Calibration, quantizer: Callable[[str, Operator, Side, Tensor], Quantizer]
 ) -> None:
     """Set every operand to `quantizer(name, operator, side, x)`; `x` is what it reads, in float, on the first batch."""
-    places = {slot: (name, side) for name, op in found.items() for slot, side in zip(sides(op), SIDES, strict=True)}
+    operators = {name: module for name, module in net.model.named_modules() if isinstance(module, Operator)}
+    places = {slot: (name, side) for name, op in operators.items() for slot, side in zip(sides(op), SIDES, strict=True)}
 
     def watch(operand: Operand, x: Tensor) -> None:
         name, side = places[operand]
-        operand.quantizer = quantizer(name, found[name], side, x)
+        operand.quantizer = quantizer(name, operators[name], side, x)
 
     net.switch(False)
     batch = next(iter(calibration.batches()))
@@ -90,42 +130,137 @@ def on_first_batch(
         calibration.forward(net.model, batch)
 
 
-class StopForward(Exception):
-    """Ends a forward pass behind the operator that is recorded."""
+def recordings(
+    net: PreparedModel,
+    calibration: Calibration,
+    memory: int,
+    *,
+    gradient_point: GradientPoint | None = None,
+    gradient_net: PreparedModel | None = None,
+    without: Collection[str] = (),
+) -> Iterator[tuple[str, Operator, Recording]]:
+    """Yield (name, operator, recording) in execution order, in float, of all operators but `without`.
 
-
-@torch.no_grad()
-def record(net: PreparedModel, calibration: Calibration, operator: Operator) -> Trace:
-    """Return what passes through `operator`, with the operands of the model switched as they are.
-
-    The sides are recorded in front of their slots, that is, before they are quantised.
+    As many are recorded together as take about `memory` bytes. With `gradient_point`, their gradients are recorded too,
+    on the operands of `gradient_net` (of `net` where it is None).
     """
-    (trace,) = record_all(net, calibration, [operator])
-    return trace
+    uses = {name: use for name, use in survey(net, calibration).items() if name not in without}
+    images = sum(images_of(batch) for batch in calibration.batches())
+    done = 0
+    for names in _groups({name: use.size * images for name, use in uses.items()}, memory):
+        report("scale search", done, len(uses))
+        operators = [uses[name].operator for name in names]
+        gradients: list[Tensor | None] = [None] * len(names)
+        if gradient_point is not None:
+            raw = output_gradients(gradient_net or net, calibration, operators, gradient_point)
+            gradients = [normalised(gradient) for gradient in raw]
+        net.switch(False)
+        for name, found, gradient in zip(names, record(net, calibration, operators), gradients, strict=True):
+            yield name, uses[name].operator, replace(found, gradient=gradient)
+        done += len(names)
+
+
+def _groups(sizes: Mapping[str, int], memory: int) -> Iterator[list[str]]:
+    """Yield names in order, together as far as `memory` allows."""
+    group: list[str] = []
+    for name, size in sizes.items():
+        if group and sum(sizes[other] for other in group) + size > memory:
+            yield group
+            group = []
+        group.append(name)
+    yield group
+
+
+def recorded_inputs(
+    net: PreparedModel, calibration: Calibration, only: Collection[nn.Module] | None = None
+) -> Iterator[tuple[str, Operator, Inputs]]:
+    """Yield (name, operator, what it reads in float) in execution order, of all operators or `only` of some."""
+    uses = survey(net, calibration)
+    names = [name for name, use in uses.items() if only is None or use.operator in only]
+    batches = sum(1 for _ in calibration.batches())
+    for start in range(0, len(names), TOGETHER):
+        some = {name: uses[name] for name in names[start : start + TOGETHER]}
+        calls: dict[nn.Module, float] = {use.operator: use.calls or ALL for use in some.values()}
+        net.switch(False)
+        seen = _record(net, calibration, calls, lambda module, args, output: _thinned(module, args, batches))
+        for number, (name, use) in enumerate(some.items(), start):
+            report("scale search", number, len(names))
+            yield name, use.operator, _inputs(use.operator, seen.pop(use.operator))
+
+
+def survey(net: PreparedModel, calibration: Calibration) -> dict[str, Use]:
+    """Return how each operator is used, by name, in execution order on the first image; each has to run on some image.
+
+    Operators that run on another image only come last, with no calls.
+    """
+    names = {module: name for name, module in net.model.named_modules() if isinstance(module, Operator)}
+    calls: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
+    missing = set(names.values())
+
+    def take(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        name = names[module]  # type: ignore[index]  # only operators are watched
+        calls[name] += 1
+        sizes[name] += sum(x.numel() * x.element_size() for x in (*args, output, output))
+        missing.discard(name)
+
+    net.switch(False)
+    _record(net, FirstImages(calibration, 1), dict.fromkeys(names, ALL), take)
+    first = dict(calls)
+    if missing:  # rare: only now look at all images
+        _record(net, calibration, dict.fromkeys(names, ALL), take)
+    if missing:
+        raise Unsupported(f"{min(missing)} did not run on the calibration set, so it has no range")
+    return {name: Use(net.model.get_submodule(name), first.get(name, 0), sizes[name]) for name in calls}  # type: ignore[arg-type]
+
+
+def record(net: PreparedModel, calibration: Calibration, operators: Sequence[Operator]) -> list[Recording]:
+    """Return what passes through each operator in one pass over the images, with the model's operands as they are.
+
+    The sides are recorded in front of their slots, that is, before they are quantised; of an operator that runs several
+    times per batch, the first call.
+    """
+    seen = _record(net, calibration, dict.fromkeys(operators, 1), lambda module, args, output: (*args, output))
+    found = []
+    for operator in operators:
+        *inputs, output = (joined(parts) for parts in zip(*seen[operator], strict=True))
+        first = inputs[0] if isinstance(operator, MatMul) else operator.weight.detach()
+        found.append(Recording(operator, first, inputs[-1], output))
+    return found
 
 
 @torch.no_grad()
-def record_all(net: PreparedModel, calibration: Calibration, recorded: Sequence[Operator]) -> list[Trace]:
-    """Return what passes through each of `recorded`, in one pass over the images; see `record`."""
-    seen: dict[nn.Module, list[tuple[Tensor, ...]]] = {operator: [] for operator in recorded}
-    missing: set[nn.Module] = set()
+def _record(
+    net: PreparedModel, calibration: Calibration, calls: Mapping[nn.Module, float], take: Callable[..., Any]
+) -> dict[nn.Module, list[Any]]:
+    """Return `take(module, args, output)` of the calls of some modules, so many calls per batch."""
+    seen: dict[nn.Module, list[Any]] = {module: [] for module in calls}
 
-    def leave(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        seen[module].append((*args, output))
-        missing.discard(module)
-        if not missing:
-            raise StopForward
+    def see(module: nn.Module, args: tuple[Tensor, ...], kwargs: Any, output: Tensor) -> None:
+        if all(x.numel() for x in args):  # a detector without proposals runs its heads on nothing
+            seen[module].append(take(module, args, output))
 
-    handles = [operator.register_forward_hook(leave) for operator in recorded]
-    try:
-        for batch in calibration.batches():
-            missing |= set(recorded)
-            with suppress(StopForward):
-                calibration.forward(net.model, batch)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return [_joined(operator, seen[operator]) for operator in recorded]
+    for batch in calibration.batches():
+        with watched_calls(calls, see):
+            calibration.forward(net.model, batch)
+    return seen
+
+
+def _thinned(module: nn.Module, args: tuple[Tensor, ...], batches: int) -> tuple[Tensor, ...]:
+    """Return an evenly spread part of what one call of a module reads."""
+    if isinstance(module, MatMul):
+        limit = max(1, PAIRS // batches * len(args[0]) // max(x.numel() for x in args))
+        return tuple(x[evenly_spread(len(x), limit, x.device)].clone() for x in args)
+    linear = isinstance(module, Linear)
+    rows = args[0].reshape(-1, args[0].shape[-1] if linear else 1)
+    return (rows[evenly_spread(len(rows), max(1, (ROWS if linear else VALUES) // batches), rows.device)],)
+
+
+def _inputs(operator: Operator, calls: list[tuple[Tensor, ...]]) -> Inputs:
+    if isinstance(operator, MatMul):
+        left, right = zip(*calls, strict=True)
+        return Inputs(left, right)
+    return Inputs((), (torch.cat([x for (x,) in calls]),))
 
 
 def joined(parts: Sequence[Tensor]) -> Tensor:
@@ -138,126 +273,3 @@ def joined(parts: Sequence[Tensor]) -> Tensor:
             "RepQ-ViT, FQ-ViT and the reconstruction methods take images of any size"
         )
     return torch.cat(list(parts))
-
-
-def _joined(operator: Operator, seen: list[tuple[Tensor, ...]]) -> Trace:
-    *inputs, output = (joined(parts) for parts in zip(*seen, strict=True))
-    first = inputs[0] if isinstance(operator, MatMul) else operator.weight.detach()
-    return Trace(operator, first, inputs[-1], output)
-
-
-def in_batches(
-    net: PreparedModel, calibration: Calibration, found: Mapping[str, Operator], memory: int
-) -> Iterator[list[str]]:
-    """Yield the names of the operators, in order, in groups whose inputs, outputs and gradients take about `memory`."""
-    sizes: dict[nn.Module, int] = {}
-
-    def leave(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        values = sum(x.numel() * x.element_size() for x in (*args, output, output))
-        sizes[module] = sizes.get(module, 0) + values
-
-    handles = [operator.register_forward_hook(leave) for operator in found.values()]
-    try:
-        net.run(calibration)
-    finally:
-        for handle in handles:
-            handle.remove()
-    group: list[str] = []
-    for name, operator in found.items():
-        if group and sum(sizes[found[other]] for other in group) + sizes[operator] > memory:
-            yield group
-            group = []
-        group.append(name)
-    yield group
-
-
-def in_rows(trace: Trace) -> Trace:
-    """Return the trace of a pointwise operator with its positions in a row, (R, channels); others as they are.
-
-    Positions of a linear layer and of a 1x1 convolution do not mix, so each may be judged by itself. Axis 0 of a weight
-    and axes 1 (of maps) and -1 (of tokens) of an input name the same channels as before.
-    """
-    operator = trace.operator
-    if isinstance(operator, Linear):
-        rows = _tokens
-    elif isinstance(operator, Conv2d) and is_pointwise(operator):
-        rows = _pixels
-    else:
-        return trace
-    gradient = None if trace.gradient is None else rows(trace.gradient)
-    return replace(
-        trace,
-        operator=Rows(operator.bias),
-        first=trace.first.flatten(1),
-        second=rows(trace.second),
-        output=rows(trace.output),
-        gradient=gradient,
-    )
-
-
-def is_pointwise(operator: Conv2d) -> bool:
-    """Tell whether a convolution is a linear layer on each pixel."""
-    plain = operator.padding in ("same", "valid", (0, 0))
-    return operator.kernel_size == operator.stride == (1, 1) and operator.groups == 1 and plain
-
-
-def _tokens(x: Tensor) -> Tensor:
-    return x.flatten(end_dim=-2)
-
-
-def _pixels(x: Tensor) -> Tensor:
-    return x.permute(0, 2, 3, 1).flatten(0, 2)
-
-
-def outputs(operator: Operator | Rows, first: Tensor, second: Tensor, side: Side) -> Tensor:
-    """Return the outputs (K, n, ...) for K candidates of `side`, which has one axis more in front than the other."""
-    if isinstance(operator, MatMul):
-        return _products(first, second.transpose(-2, -1) if operator.transpose else second, side)
-    if side == "second":
-        merged = _layer(operator, first, second.flatten(0, 1), operator.bias)
-        return merged.unflatten(0, second.shape[:2])
-    count = len(first)
-    bias: Tensor | None = operator.bias
-    if isinstance(operator, Linear | Rows):
-        out = nn.functional.linear(second, first.flatten(0, 1)).unflatten(-1, (count, -1)).movedim(-2, 0)
-        return out if bias is None else out + bias
-    groups = operator.groups
-    if len(first[0]) == groups > 1:  # depthwise: libraries are fast only with one output per input
-        return torch.stack([_layer(operator, weight, second, bias) for weight in first])
-    # Candidates go inside each group of the convolution: (K, groups, out / groups, ...) to (groups, K, ...). Behind
-    # the groups they would meet other channels' inputs, which is how grouped searches go wrong.
-    merged_weight = first.unflatten(1, (groups, -1)).transpose(0, 1).flatten(0, 2)
-    out = _layer(operator, merged_weight, second, None)  # (n, groups * K * out / groups, H, W)
-    out = out.unflatten(1, (groups, count, -1)).movedim(2, 0).flatten(2, 3)
-    return out if bias is None else out + bias[:, None, None]
-
-
-def _products(left: Tensor, right: Tensor, side: Side) -> Tensor:
-    """Return left @ right with the candidates of one inside each matrix, as one product per sample and head.
-
-    Broadcasting the fixed side would copy it for each candidate.
-    """
-    if side == "first":
-        rows = left.movedim(0, -3)  # (n, heads, K, T, d)
-        out = torch.matmul(rows.flatten(-3, -2), right)
-        return out.unflatten(-2, rows.shape[-3:-1]).movedim(-3, 0)
-    columns = right.movedim(0, -2)  # (n, heads, d, K, C)
-    out = torch.matmul(left, columns.flatten(-2))
-    return out.unflatten(-1, columns.shape[-2:]).movedim(-2, 0)
-
-
-def _layer(operator: Linear | Convolution | Rows, weight: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
-    if isinstance(operator, Linear | Rows):
-        return nn.functional.linear(x, weight, bias)
-    return operator._conv_forward(x, weight, bias)
-
-
-def canonical(operator: Operator | Rows, output: Tensor, leading: int) -> Tensor:
-    """Arrange outputs (*leading, *shape) as (*leading, heads, positions, channels); one head but for products."""
-    if isinstance(operator, MatMul):
-        return output
-    if isinstance(operator, Convolution):
-        return output.flatten(-2).transpose(-2, -1).unsqueeze(-3)
-    if isinstance(operator, Rows):
-        return output.unsqueeze(-2).unsqueeze(-2)
-    return output.reshape(*output.shape[:leading], 1, -1, output.shape[-1])

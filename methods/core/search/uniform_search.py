@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -11,34 +12,13 @@ from vitptq.bench.bits import FLOAT_BITS
 from vitptq.bench.contracts.method import Calibration
 from vitptq.bench.errors import Unsupported
 from vitptq.methods.core.model.layer_norm import fold_into_layer_norm
-from vitptq.methods.core.model.operands import Conv2d, ConvTranspose2d, Linear, MatMul
+from vitptq.methods.core.model.operands import Layer, Linear, MatMul, Operand
 from vitptq.methods.core.model.prepare import PreparedModel
-from vitptq.methods.core.quantizers.uniform import Uniform
+from vitptq.methods.core.quantizers.uniform import SCALE_FLOOR, Granularity, Uniform
 from vitptq.methods.core.ranges.estimation import some_values
-from vitptq.methods.core.search.product_search import (
-    Operator,
-    Reads,
-    calls_in_a_pass,
-    each_recorded,
-    heads_first,
-    input_error,
-    per_head,
-    per_row,
-    side_error,
-    uniform_grids,
-    weight_error,
-)
-from vitptq.methods.core.search.progressive import (
-    ACTIVATION_FLOOR,
-    Candidates,
-    Progress,
-    own_error,
-    progressive,
-    uniform_candidates,
-)
-
-Told = Callable[[str, float], None]
-"""Called with (side, output error) behind each half of a round."""
+from vitptq.methods.core.search.fpcs import ACTIVATION_FLOOR, Error, FPCSBudget, Grids, fpcs, own_error, uniform_grids
+from vitptq.methods.core.search.grid_errors import heads_first, input_error, side_error, uniform, weight_error
+from vitptq.methods.core.search.recording import Inputs, recorded_inputs
 
 
 def refuse_float_sides(net: PreparedModel, method: str) -> None:
@@ -48,111 +28,97 @@ def refuse_float_sides(net: PreparedModel, method: str) -> None:
 
 
 @torch.no_grad()
-def fold_norms(net: PreparedModel, calibration: Calibration, progress: Progress) -> None:
+def fold_norms(net: PreparedModel, calibration: Calibration, budget: FPCSBudget) -> None:
     """Fold per-channel grids behind each LayerNorm into it and its readers; the float function stays as it was.
 
     The readers' inputs get the grid s~ = mean(s), z~ = round(mean(z)), whose codes are those of the per-channel grids
     of least squared error.
     """
-    calls = calls_in_a_pass(net, calibration)
     norms: dict[nn.Module, tuple[nn.LayerNorm, tuple[Linear, ...]]] = {
         r[0]: (norm, r) for norm, r in net.norm_readers()
     }
-    names = [name for name in calls if net.model.get_submodule(name) in norms]
-    for _, first, reads in each_recorded(net, calibration, names, calls):
+    for _, first, inputs in recorded_inputs(net, calibration, norms):
         norm, readers = norms[first]
-        channels = reads.second[0].T.contiguous()  # (D, rows)
+        channels = inputs.second[0].T.contiguous()  # (D, rows)
         bits = readers[0].input_operand.bits
-        candidates = uniform_candidates(channels, bits, progress.candidates, holds_zero=False, floor=ACTIVATION_FLOOR)
-        scale, zero = progressive(candidates, own_error(channels, bits), progress, floor=ACTIVATION_FLOOR)
+        grids = uniform_grids(channels, bits, budget.candidates, holds_zero=False, floor=ACTIVATION_FLOOR)
+        scale, zero = fpcs(grids, own_error(channels, bits), budget, floor=ACTIVATION_FLOOR)
         mean_scale, mean_zero = scale.mean(), zero.mean().round()
         fold_into_layer_norm(norm, readers, scale=scale / mean_scale, shift=scale * (zero - mean_zero))
         for reader in readers:
             reader.input_operand.quantizer = Uniform(bits, mean_scale, mean_zero)
 
 
+@dataclass
+class UniformSearch:
+    """The uniform grids of one slot, searched around the range of each group of values that shares a grid."""
+
+    slot: Operand
+    values: Tensor
+    """(groups, values), or an evenly spread part of them."""
+    budget: FPCSBudget
+    axis: int | None = None
+    granularity: Granularity = "tensor"
+    floor: float = ACTIVATION_FLOOR
+
+    @staticmethod
+    def of_weight(layer: Layer, budget: FPCSBudget) -> UniformSearch:
+        """Return the search of a layer's weight, with a grid per output channel."""
+        slot = layer.weight_operand
+        rows = slot.by_channel(layer.weight.detach())
+        return UniformSearch(slot, rows, budget, slot.channel_axis, "channel", SCALE_FLOOR)
+
+    @staticmethod
+    def of_input(layer: Layer, values: Tensor, budget: FPCSBudget) -> UniformSearch:
+        """Return the search of what a layer reads, with one grid."""
+        return UniformSearch(layer.input_operand, some_values(values.reshape(1, -1)), budget)
+
+    @staticmethod
+    def of_side(product: MatMul, inputs: Inputs, budget: FPCSBudget, *, left: bool) -> UniformSearch:
+        """Return the search of one side of a product, with a grid per head."""
+        slot = product.left_operand if left else product.right_operand
+        return UniformSearch(slot, heads_first(inputs.first if left else inputs.second), budget, 1, "head")
+
+    @cached_property
+    def grids(self) -> Grids:
+        """Return the first candidates."""
+        return uniform_grids(self.values, self.slot.bits, self.budget.candidates, floor=self.floor)
+
+    def own(self) -> None:
+        """Give the slot the grids of least squared error of the values themselves."""
+        self._set(self.grids, own_error(self.values, self.slot.bits))
+
+    def best(self, error: Error) -> None:
+        """Give the slot the grids of least output error; those it has stay among the candidates."""
+        now = self.slot.quantizer
+        assert isinstance(now, Uniform)
+        self._set(self.grids.joined(now.scale, now.zero_point), error)
+
+    def _set(self, grids: Grids, error: Error) -> None:
+        scale, zero = fpcs(grids, error, self.budget, floor=self.floor)
+        self.slot.quantizer = Uniform(self.slot.bits, scale, zero, axis=self.axis, granularity=self.granularity)
+
+
 @torch.no_grad()
-def search_layer(layer: Operator, reads: Reads, progress: Progress, rounds: int, tell: Told | None = None) -> None:
+def search_layer(layer: Layer, inputs: Inputs, budget: FPCSBudget, rounds: int) -> None:
     """Give a layer its grids: by its tensors' own errors, then (of a linear layer) by turns by the output's error."""
-    assert isinstance(layer, Linear | Conv2d | ConvTranspose2d)
-    (values,) = reads.second
-    own_weight(layer, progress)
-    inputs = input_candidates(values, layer.input_operand.bits, progress)
+    (values,) = inputs.second
+    weight, read = UniformSearch.of_weight(layer, budget), UniformSearch.of_input(layer, values, budget)
+    weight.own()
     if layer.input_operand.quantizer is None:
-        sample = some_values(values.reshape(1, -1))
-        found = progressive(inputs, own_error(sample, layer.input_operand.bits), progress, floor=ACTIVATION_FLOOR)
-        layer.input_operand.quantizer = Uniform(layer.input_operand.bits, *found)
+        read.own()
     if isinstance(layer, Linear):
         for _ in range(rounds):
-            alternate_weight(layer, values, progress, tell)
-            _alternate_input(layer, values, inputs, progress, tell)
-
-
-def input_candidates(values: Tensor, bits: int, progress: Progress) -> Candidates:
-    """Return per-tensor grids for what a layer reads."""
-    sample = some_values(values.reshape(1, -1))
-    return uniform_candidates(sample, bits, progress.candidates, floor=ACTIVATION_FLOOR)
-
-
-def own_weight(layer: Linear | Conv2d | ConvTranspose2d, progress: Progress) -> None:
-    """Give the weight the grid per output channel of least squared error."""
-    rows = layer.weight_operand.by_channel(layer.weight.detach())
-    bits = layer.weight_operand.bits
-    found = progressive(uniform_candidates(rows, bits, progress.candidates), own_error(rows, bits), progress)
-    layer.weight_operand.quantizer = per_row(layer, *found)
-
-
-def alternate_weight(layer: Linear, values: Tensor, progress: Progress, tell: Told | None = None) -> None:
-    """Give the weight the grid of least output error; the one it has stays among the candidates."""
-    quantizer = layer.weight_operand.quantizer
-    assert isinstance(quantizer, Uniform)
-    weight = layer.weight.detach()
-    candidates = uniform_candidates(weight, quantizer.bits, progress.candidates)
-    error = weight_error(layer, values)
-    found = progressive(candidates.joined(quantizer.scale, quantizer.zero_point), error, progress)
-    layer.weight_operand.quantizer = per_row(layer, *found)
-    if tell is not None:
-        tell("weight", float(error(*(x[:, None] for x in found)).sum()))
-
-
-def _alternate_input(
-    layer: Linear, values: Tensor, candidates: Candidates, progress: Progress, tell: Told | None
-) -> None:
-    quantizer = layer.input_operand.quantizer
-    assert isinstance(quantizer, Uniform)
-    error = input_error(layer, values, uniform_grids(quantizer.bits))
-    joined = candidates.joined(quantizer.scale, quantizer.zero_point)
-    found = progressive(joined, error, progress, floor=ACTIVATION_FLOOR)
-    layer.input_operand.quantizer = Uniform(quantizer.bits, *found)
-    if tell is not None:
-        tell("input", float(error(*(x[:, None] for x in found)).sum()))
+            weight.best(weight_error(layer, values))
+            read.best(input_error(layer, values, uniform(layer.input_operand.bits)))
 
 
 @torch.no_grad()
-def search_product(product: MatMul, reads: Reads, progress: Progress, rounds: int) -> None:
+def search_product(product: MatMul, inputs: Inputs, budget: FPCSBudget, rounds: int) -> None:
     """Give both sides of an attention product a grid per head: by their own errors, then by turns by the output's."""
-    own_side(product, reads, progress, left=True)
-    own_side(product, reads, progress, left=False)
+    searches = [(UniformSearch.of_side(product, inputs, budget, left=left), left) for left in (True, False)]
+    for search, _ in searches:
+        search.own()
     for _ in range(rounds):
-        alternate_side(product, reads, progress, left=True)
-        alternate_side(product, reads, progress, left=False)
-
-
-def own_side(product: MatMul, reads: Reads, progress: Progress, *, left: bool) -> None:
-    """Give one side of a product the grid per head of least squared error."""
-    slot = product.left_operand if left else product.right_operand
-    heads = heads_first(reads.first if left else reads.second)
-    candidates = uniform_candidates(heads, slot.bits, progress.candidates, floor=ACTIVATION_FLOOR)
-    found = progressive(candidates, own_error(heads, slot.bits), progress, floor=ACTIVATION_FLOOR)
-    slot.quantizer = per_head(slot.bits, *found)
-
-
-def alternate_side(product: MatMul, reads: Reads, progress: Progress, *, left: bool) -> None:
-    """Give one side of a product the grid per head of least output error; the one it has is a candidate."""
-    slot = product.left_operand if left else product.right_operand
-    assert isinstance(slot.quantizer, Uniform)
-    heads = heads_first(reads.first if left else reads.second)
-    candidates = uniform_candidates(heads, slot.bits, progress.candidates, floor=ACTIVATION_FLOOR)
-    joined = candidates.joined(slot.quantizer.scale, slot.quantizer.zero_point)
-    found = progressive(joined, side_error(product, reads, left=left), progress, floor=ACTIVATION_FLOOR)
-    slot.quantizer = per_head(slot.bits, *found)
+        for search, left in searches:
+            search.best(side_error(product, inputs, left=left))

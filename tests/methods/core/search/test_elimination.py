@@ -1,4 +1,4 @@
-"""Races: the winner of everything computed, with less computed."""
+"""Elimination: the winner of everything computed, with less computed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vitptq.methods.core.search.elimination import Best, race
+from vitptq.methods.core.search import elimination
+from vitptq.methods.core.search.elimination import Best, CandidateLosses, eliminate
 
 
 @dataclass
-class Table:
+class Table(CandidateLosses):
     """Losses that are known, and how many of them were asked for."""
 
     table: Tensor
@@ -24,13 +25,9 @@ class Table:
     asked: list[int] = field(default_factory=list)
     spans: list[int] = field(default_factory=list)
 
-    @property
-    def rows(self) -> int:
-        return self.table.shape[1]
-
-    @property
-    def groups(self) -> int:
-        return self.table.shape[2]
+    def __post_init__(self) -> None:
+        self.device = self.table.device
+        _, self.rows, self.groups = self.table.shape
 
     def losses(self, places: Tensor, rows: slice) -> Tensor:
         found = self.table[places, rows]
@@ -59,18 +56,37 @@ def test_winner_is_that_of_everything_computed(
     generator = torch.Generator().manual_seed(seed)
     table = torch.randint(0, 50, (count, rows, groups), generator=generator).float()  # ties happen
     guess = torch.randint(0, count, (groups,), generator=generator) if guessed else None
-    best = race(Table(table, fewest=fewest), count, step, guess)
+    best = eliminate(Table(table, fewest=fewest), count, step, guess)
     sums = table.double().sum(1)
     assert torch.equal(best.loss, sums.amin(0))
     first = (sums == sums.amin(0)).int().argmax(0)
     assert torch.equal(best.place, first)
 
 
+def close_decision() -> Table:
+    """Return a leader that loses 100, a winner that loses 90, most of it early, and others that lose theirs late."""
+    table = torch.full((17, 64, 1), 100 / 64)
+    table[8] = torch.linspace(1.1, 0.9, 64)[:, None] * 100 / 64  # in the middle, so it runs first
+    table[3, :32], table[3, 32:] = 85 / 32, 5 / 32
+    others = [place for place in range(17) if place not in (3, 8)]
+    table[others, :32], table[others, 32:] = 10 / 32, 200 / 32
+    return Table(table)
+
+
+def test_a_winner_that_loses_early_is_not_given_up() -> None:
+    assert eliminate(close_decision(), 17, step=100).place.item() == 3
+
+
+def test_a_bound_that_gives_up_too_early_finds_another_winner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elimination, "SLACK", -0.2)
+    assert eliminate(close_decision(), 17, step=100).place.item() == 8
+
+
 def test_losers_are_given_up_early() -> None:
     torch.manual_seed(0)
     scale = torch.linspace(-1, 1, 100).square().mul(50).add(1)
     table = Table(torch.rand(100, 640, 1) * scale[:, None, None])
-    best = race(table, 100, 5000)
+    best = eliminate(table, 100, 5000)
     assert best.place.item() == table.table.sum(1).argmin().item()
     assert sum(table.asked) < 0.3 * 100 * 640
 
@@ -78,7 +94,7 @@ def test_losers_are_given_up_early() -> None:
 def test_candidates_that_are_dear_to_make_are_not_made_for_few_rows() -> None:
     torch.manual_seed(0)
     table = Table(torch.rand(100, 640, 1), fewest=100)
-    race(table, 100, 7 * 100 * 640 - 1)  # a step takes all rows of many candidates
+    eliminate(table, 100, 7 * 100 * 640 - 1)  # a step takes all rows of many candidates
     assert min(table.spans) >= 60  # from 100 rows to the 160 behind which the next are given up
 
 
@@ -92,4 +108,4 @@ def test_first_of_equals_wins() -> None:
 def test_a_loss_that_is_no_number_never_wins(step: int) -> None:
     table = torch.ones(3, 20, 1)
     table[0] = torch.nan
-    assert race(Table(table * torch.tensor([1, 3, 2])[:, None, None]), 3, step).place.item() == 2
+    assert eliminate(Table(table * torch.tensor([1, 3, 2])[:, None, None]), 3, step).place.item() == 2

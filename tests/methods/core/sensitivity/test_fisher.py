@@ -14,7 +14,7 @@ from vitptq.bench.errors import Unsupported
 from vitptq.bench.run.adapter_check import RandomImages, two_block_models
 from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
-from vitptq.methods.core.search.recording import operators
+from vitptq.methods.core.search.recording import survey
 from vitptq.methods.core.sensitivity.fisher import (
     divergence,
     fisher_mc,
@@ -169,6 +169,6 @@ def test_fisher_mc_of_several_tensors_and_sizes_is_by_channel() -> None:
 
 def test_gradient_parts_come_batch_by_batch() -> None:
     found = net(quantised=True)
-    layers = list(operators(found, RandomImages()).values())[:1]
+    layers = [use.operator for use in survey(found, RandomImages()).values()][:1]
     (parts,) = output_gradient_parts(found, RandomImages(), layers, "quantised")
     assert [len(part) for part in parts] == [4, 4]

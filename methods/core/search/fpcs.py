@@ -1,5 +1,6 @@
-"""Uniform grids by a progressive search (FPCS of AdaLog, arXiv 2407.12951): a coarse grid of scales and zero points,
-then finer scales around the best of them. With one step it is the plain grid search of APHQ-ViT (arXiv 2504.02508).
+"""Fast progressive combining search (FPCS of AdaLog, arXiv 2407.12951): coarse grids, then finer ones around the best.
+
+With one step it is the plain grid search of APHQ-ViT (arXiv 2504.02508).
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from vitptq.methods.core.ranges.estimation import SortedValues, percentile
 Error = Callable[[Tensor, Tensor], Tensor]
 """(scales, zero points), each (groups, K), to errors (groups, K)."""
 
-
 ZERO_POINTS = 16
 INNER = 0.9
 """The narrowest range goes from the quantile 1 - INNER to the quantile INNER."""
@@ -27,7 +27,7 @@ GROUPS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
-class Candidates:
+class Grids:
     """Candidate grids of each group."""
 
     scale: Tensor
@@ -37,25 +37,25 @@ class Candidates:
     step: Tensor
     """(groups,): the distance of neighbouring scales."""
 
-    def joined(self, scale: Tensor, zero: Tensor) -> Candidates:
-        """Return these candidates and one more per group, (groups,)."""
-        return Candidates(
+    def joined(self, scale: Tensor, zero: Tensor) -> Grids:
+        """Return these grids and one more per group, (groups,)."""
+        return Grids(
             torch.cat([self.scale, scale[:, None]], dim=1), torch.cat([self.zero, zero[:, None]], dim=1), self.step
         )
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How a search goes: candidates per step, survivors of a step, steps."""
+class FPCSBudget:
+    """What a search tries: candidates per step, survivors of a step, steps."""
 
     candidates: int = 128
     survivors: int = 16
     steps: int = 6
 
 
-def uniform_candidates(
+def uniform_grids(
     x: Tensor, bits: int, count: int = 128, *, holds_zero: bool = True, floor: float = SCALE_FLOOR
-) -> Candidates:
+) -> Grids:
     """Return `count` grids per group of `x` (groups, values): scales times zero points.
 
     The scales lie evenly between those of the inner 80 % of the values and of all values; the zero points are 16 (or
@@ -84,24 +84,24 @@ def uniform_candidates(
     if holds_zero:
         zero = torch.where((low >= 0)[:, None, None], torch.zeros_like(zero), zero)
     step = (scale[:, -1] - scale[:, 0]) / (scales - 1)
-    return Candidates(scale[:, :, None].expand_as(zero).flatten(1), zero.flatten(1), step)
+    return Grids(scale[:, :, None].expand_as(zero).flatten(1), zero.flatten(1), step)
 
 
 @torch.no_grad()
-def progressive(
-    candidates: Candidates, error: Error, progress: Progress = Progress(), *, floor: float = SCALE_FLOOR
+def fpcs(
+    grids: Grids, error: Error, budget: FPCSBudget = FPCSBudget(), *, floor: float = SCALE_FLOOR
 ) -> tuple[Tensor, Tensor]:
     """Return, per group, the scale and the zero point of least error, (groups,) each; ties: the first.
 
     Each step keeps the best `survivors` and proposes new scales around every one of them, with its zero point. The
-    survivors stay in the race (in the released code they do not, so that a step can lose the best one).
+    survivors stay candidates (in the released code they do not, so that a step can lose the best one).
     """
-    scale, zero, step = candidates.scale, candidates.zero, candidates.step
+    scale, zero, step = grids.scale, grids.zero, grids.step
     errors = error(scale, zero)
-    children = max(2, progress.candidates // progress.survivors)
+    children = max(2, budget.candidates // budget.survivors)
     offsets = torch.linspace(0, 1, children, device=scale.device, dtype=scale.dtype) - 0.5
-    for _ in range(progress.steps - 1):
-        scale, zero, errors = _best(scale, zero, errors, min(progress.survivors, scale.shape[1]))
+    for _ in range(budget.steps - 1):
+        scale, zero, errors = _best(scale, zero, errors, min(budget.survivors, scale.shape[1]))
         finer = (scale[:, :, None] + step[:, None, None] * offsets).clamp_min(floor).flatten(1)
         same = zero[:, :, None].expand(-1, -1, children).flatten(1)
         errors = torch.cat([errors, error(finer, same)], dim=1)
