@@ -124,10 +124,9 @@ class Trainer:
             for form in self.rounded.values():
                 if form.alpha.grad is not None:
                     regularise(form.alpha, beta, weight)
-        share = (step - 1) / self.settings.iterations
         for options in self.optimiser.param_groups:
             if options["schedule"] == "cosine":
-                options["lr"] = options["rate"] * (1 + math.cos(math.pi * share)) / 2
+                options["lr"] = cosine_rate(options["rate"], step - 1, self.settings.iterations)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.optimiser.zero_grad(set_to_none=True)
@@ -223,3 +222,8 @@ def errors(unit: Unit, settings: Settings, loss: Loss) -> dict[str, float]:
 
 def _never(quantised: Tensor, plain: Tensor) -> Tensor:
     raise AssertionError("nothing is mixed outside training")
+
+
+def cosine_rate(rate: float, taken: int, steps: int) -> float:
+    """Return the learning rate behind `taken` of `steps` steps: from `rate` along half a cosine to 0."""
+    return rate * (1 + math.cos(math.pi * taken / steps)) / 2

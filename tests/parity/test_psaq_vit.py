@@ -1,0 +1,52 @@
+"""PSAQ-ViT V1 beside its official code: patch similarity, image priors, step sizes and clipping."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from tests.parity.figures import assert_close, official
+from vitptq.bench.contracts.method import InputSpec
+from vitptq.methods.core.datafree.generate import schedule
+from vitptq.methods.core.datafree.images import box, total_variation
+from vitptq.methods.core.datafree.similarity import Entropy, grid_of
+
+FIGURES = official("psaq_vit")
+GRADIENT = 1e-4
+"""Of the largest entry: the entropy's gradient sums over 10 grid points per pair of patches in float32."""
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@pytest.mark.parametrize(("tensor", "result", "images"), [("attention", "entropy", 4), ("random", "random_entropy", 2)])
+def test_entropy_of_patch_similarity_is_the_official_one(tensor: str, result: str, images: int) -> None:
+    attention = FIGURES[f"in_{tensor}"].clone().requires_grad_()
+    entropy = Entropy()(attention, images)
+    entropy.backward()
+    assert attention.grad is not None
+    assert_close(entropy, FIGURES[result])
+    assert_close(attention.grad, FIGURES[f"{result}_grad"], relative=GRADIENT)
+
+
+def test_density_is_estimated_at_the_official_points() -> None:
+    directions = nn.functional.normalize(FIGURES["in_attention"].mean(1)[:, 1:], dim=-1)[:, None]
+    assert_close(grid_of(directions, 10, 2**26), FIGURES["grid"])
+
+
+def test_total_variation_and_its_gradient_are_the_official_ones() -> None:
+    images = FIGURES["in_images"].clone().requires_grad_()
+    variation = total_variation(images)
+    variation.backward()
+    assert images.grad is not None
+    assert_close(variation, FIGURES["variation"])
+    assert_close(images.grad, FIGURES["variation_grad"])
+
+
+def test_step_sizes_are_the_official_ones() -> None:
+    ours = torch.tensor([0.2 * schedule(step, 500) for step in range(500)], dtype=torch.float64)
+    assert_close(ours, FIGURES["rates"])
+
+
+def test_images_are_clipped_to_black_and_white() -> None:
+    black, white = box(InputSpec((3, 224, 224), IMAGENET_MEAN, IMAGENET_STD), torch.device("cpu"))
+    assert_close(FIGURES["in_clip"].clamp(black, white), FIGURES["clip"])
