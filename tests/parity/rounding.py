@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from tests.parity.figures import assert_close
 from vitptq.methods.core.quantizers.uniform import Uniform
-from vitptq.methods.core.reconstruct.dropping import Activation
-from vitptq.methods.core.reconstruct.rounding import AdaRound, h
+from vitptq.methods.core.reconstruct.trainable_activation import TrainableActivation
+from vitptq.methods.core.reconstruct.trainable_weight import AdaRoundWeight, h
 
 
 def assert_adaround(figures: Mapping[str, Tensor], bits: int) -> None:
@@ -18,7 +18,7 @@ def assert_adaround(figures: Mapping[str, Tensor], bits: int) -> None:
     weight = figures["in_w"]
     scale, zero = figures[f"adaround_{bits}_scale"], figures[f"adaround_{bits}_zero"]
     quantizer = Uniform(bits, scale, zero, axis=0, granularity="channel")
-    rounding = AdaRound(quantizer, weight)
+    rounding = AdaRoundWeight(quantizer, weight)
     assert_close(rounding.alpha, figures[f"adaround_{bits}_alpha"])
     rounding.alpha = nn.Parameter(figures["in_alpha"].clone())
     soft = rounding.quantise(weight)
@@ -35,7 +35,7 @@ def assert_adaround(figures: Mapping[str, Tensor], bits: int) -> None:
 def learned_step(figures: Mapping[str, Tensor], bits: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return output, gradient by input and gradient by scale of a learned step size, on the figures' input."""
     uniform = Uniform(bits, torch.tensor([3.0 / 2**bits]), torch.tensor([2.0 ** (bits - 1) - 1]))
-    activation = Activation(uniform, 1.0, torch.Generator(), learn=True)
+    activation = TrainableActivation(uniform, 1.0, torch.Generator(), learn=True)
     x = figures["in_x"].clone().requires_grad_()
     out = activation.quantise(x)
     (out * figures["in_upstream"]).sum().backward()

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from tests.parity.figures import assert_close, assert_same, official
 from tests.parity.rounding import assert_adaround, learned_step
 from vitptq.bench.bits import BitSpec
-from vitptq.methods.core.model.layer_norm import fold
+from vitptq.methods.core.model.layer_norm import fold_into_layer_norm
 from vitptq.methods.core.model.operands import Linear
 from vitptq.methods.core.reconstruct.losses import StepTensors, divergence, weighted_error
-from vitptq.methods.core.reconstruct.rounding import beta_at, regularise, regulariser
-from vitptq.methods.core.reconstruct.train import cosine_rate
+from vitptq.methods.core.reconstruct.trainable_weight import beta_at, regularise, regulariser
+from vitptq.methods.core.reconstruct.trainer import cosine_rate
 
 FIGURES = official("aphq_vit")
 STEPS, REGULARISED = (1, 2, 100, 199, 200, 201, 500, 1000), 0.01
@@ -80,7 +80,7 @@ def test_reparameterised_layer_norm_and_its_reader_are_the_official_ones() -> No
     reader = Linear(plain, BitSpec(4, 4))
     scale, zero = FIGURES["channel_4_scale"], FIGURES["channel_4_zero"]
     mean_scale, mean_zero = scale.mean(), zero.mean().round()
-    fold(norm, (reader,), r1=scale / mean_scale, shift=scale * (zero - mean_zero))
+    fold_into_layer_norm(norm, (reader,), scale=scale / mean_scale, shift=scale * (zero - mean_zero))
     assert_close(mean_scale, FIGURES["reparam_4_scale"])
     assert_same(mean_zero, FIGURES["reparam_4_zero"])
     assert_close(scale / mean_scale, FIGURES["reparam_4_r"])

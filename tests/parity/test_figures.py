@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.parity.figures import DATA, assert_close, assert_same, manifest, official
-from vitptq.tasks.mini import models
+from vitptq.tasks.mini.models.classifiers import CLASSIFIERS
 
 FILES = sorted(path.stem for path in DATA.glob("*.npz"))
 
@@ -31,7 +31,7 @@ def test_each_file_names_its_repository_and_commit(method: str) -> None:
 
 def test_official_runs_used_the_weights_that_ship() -> None:
     digest = hashlib.sha256()
-    for name, tensor in sorted(models.load("mini_vit").state_dict().items()):
+    for name, tensor in sorted(CLASSIFIERS["mini_vit"].load().state_dict().items()):
         digest.update(name.encode() + tensor.float().numpy().tobytes())
     assert digest.hexdigest() == manifest()["files"]["mini_vit.npz"]["weights_sha256"]
 
@@ -40,7 +40,7 @@ def test_official_runs_used_the_weights_that_ship() -> None:
 def test_float_model_puts_out_the_official_logits() -> None:
     images = official("mini_vit")
     mean, std = (images[name].reshape(1, 3, 1, 1) for name in ("mean", "std"))
-    logits = models.load("mini_vit")((images["evaluation"].float() / 255 - mean) / std)
+    logits = CLASSIFIERS["mini_vit"].load()((images["evaluation"].float() / 255 - mean) / std)
     assert_close(logits, images["logits_float"])
 
 

@@ -13,11 +13,11 @@ from vitptq.methods.core.quantizers.integer import (
     IntegerLayerNorm,
     as_integer,
     log_int_softmax,
-    power_of_two_factors,
 )
 from vitptq.methods.core.quantizers.log import Log2
 from vitptq.methods.core.quantizers.uniform import Uniform
 from vitptq.methods.core.ranges.estimation import asymmetric_parameters, min_max, symmetric_parameters
+from vitptq.methods.core.ranges.integer import power_of_two_factors
 from vitptq.methods.core.ranges.observers import Observer, RunningMinMax
 from vitptq.methods.ema import MovingAverage
 from vitptq.methods.omse import LeastError

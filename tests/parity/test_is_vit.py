@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from tests.parity.figures import TIES, assert_close, assert_same, dequantised, official
-from vitptq.methods.core.quantizers.shift_uniform_log2 import ETAS, _choosing, shift_uniform_log2
 from vitptq.methods.core.quantizers.uniform import Uniform
+from vitptq.methods.core.ranges.attention_grids import ETAS, _released_choice, least_error_sulq
 from vitptq.methods.core.ranges.percentile_error import least_error_affine
 from vitptq.methods.core.reconstruct.smooth_optimisation import ACTIVATION_PERCENTILES, WEIGHT_PERCENTILES
-from vitptq.methods.core.reconstruct.train import cosine_rate
+from vitptq.methods.core.reconstruct.trainer import cosine_rate
 
 FIGURES = official("is_vit")
 BITS = (6, 4, 3)
@@ -26,7 +26,7 @@ TENSORS = {
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("name", PROBABILITIES)
 def test_shift_is_the_official_one(name: str, bits: int) -> None:
-    eta = shift_uniform_log2(FIGURES[f"in_{name}"], bits, form="code").eta
+    eta = least_error_sulq(FIGURES[f"in_{name}"], bits, form="code").eta
     assert_close(eta, FIGURES[f"{name}_{bits}_eta"], relative=1e-6)
 
 
@@ -34,7 +34,7 @@ def test_shift_is_the_official_one(name: str, bits: int) -> None:
 @pytest.mark.parametrize("name", PROBABILITIES)
 def test_error_of_every_shift_is_the_official_one(name: str, bits: int) -> None:
     x = FIGURES[f"in_{name}"]
-    errors = [(_choosing(x, bits, eta)(x) - x).square().mean() for eta in ETAS]
+    errors = [(_released_choice(x, bits, eta)(x) - x).square().mean() for eta in ETAS]
     assert_close(torch.stack(errors), FIGURES[f"{name}_{bits}_errors"], relative=1e-4)
 
 
@@ -42,7 +42,7 @@ def test_error_of_every_shift_is_the_official_one(name: str, bits: int) -> None:
 @pytest.mark.parametrize("name", PROBABILITIES)
 def test_released_form_puts_out_the_official_values_and_gradients(name: str, bits: int) -> None:
     x = FIGURES[f"in_{name}"].clone().requires_grad_()
-    out = shift_uniform_log2(FIGURES[f"in_{name}"], bits, form="code")(x)
+    out = least_error_sulq(FIGURES[f"in_{name}"], bits, form="code")(x)
     out.sum().backward()
     assert x.grad is not None
     assert_close(out, FIGURES[f"{name}_{bits}_out"], apart=TIES)

@@ -9,7 +9,7 @@ from torch import nn
 from tests.parity.figures import assert_close, official
 from vitptq.bench.contracts.method import InputSpec
 from vitptq.methods.core.datafree.generate import schedule
-from vitptq.methods.core.datafree.images import box, total_variation
+from vitptq.methods.core.datafree.images import black_and_white, total_variation
 from vitptq.methods.core.datafree.similarity import Entropy, grid_of
 
 FIGURES = official("psaq_vit")
@@ -48,5 +48,5 @@ def test_step_sizes_are_the_official_ones() -> None:
 
 
 def test_images_are_clipped_to_black_and_white() -> None:
-    black, white = box(InputSpec((3, 224, 224), IMAGENET_MEAN, IMAGENET_STD), torch.device("cpu"))
+    black, white = black_and_white(InputSpec((3, 224, 224), IMAGENET_MEAN, IMAGENET_STD), torch.device("cpu"))
     assert_close(FIGURES["in_clip"].clamp(black, white), FIGURES["clip"])

@@ -8,7 +8,7 @@ from torch import nn
 
 from tests.parity.figures import TIES, assert_close, assert_same, dequantised, official
 from vitptq.bench.bits import BitSpec
-from vitptq.methods.core.model.layer_norm import fold
+from vitptq.methods.core.model.layer_norm import fold_into_layer_norm
 from vitptq.methods.core.model.operands import Linear
 from vitptq.methods.core.quantizers.log import LogSqrt2
 from vitptq.methods.core.quantizers.uniform import Uniform
@@ -75,7 +75,7 @@ def test_reparameterised_layer_norm_and_its_reader_are_the_official_ones() -> No
     plain.bias.copy_(FIGURES["reparam_in_next_bias"])
     reader = Linear(plain, BitSpec(4, 4))
     scale, zero = FIGURES["reparam_in_delta"], FIGURES["reparam_in_zero"]
-    fold(norm, (reader,), r1=scale / scale.mean(), shift=scale * (zero - zero.mean()))
+    fold_into_layer_norm(norm, (reader,), scale=scale / scale.mean(), shift=scale * (zero - zero.mean()))
     assert_close(norm.weight, FIGURES["reparam_ln_weight_after"])
     assert_close(norm.bias, FIGURES["reparam_ln_bias_after"])
     assert_close(reader.weight, FIGURES["reparam_next_weight_after"])

@@ -28,7 +28,7 @@ def on_grid(x: Tensor, scale: Tensor, low: Tensor | int, high: Tensor | int) -> 
 
     As `Uniform` puts it out, without a gradient.
     """
-    codes = (x * scale.reciprocal()).round_()
+    codes = (x / scale).round_()  # a quotient: x times 1 / scale falls to the other side of a tie
     if isinstance(low, Tensor) and isinstance(high, Tensor):  # twice as fast as a clamp that broadcasts
         torch.maximum(codes, low, out=codes)
         torch.minimum(codes, high, out=codes)
@@ -79,7 +79,7 @@ class Uniform(Quantizer):
     def codes(self, x: Tensor) -> Tensor:
         """Return the codes of `x` (same shape, float; integers wherever the zero point is one)."""
         scale, zero = self._like(x, self.scale), self._like(x, self.zero_point)
-        return ((x * scale.reciprocal()).round() + zero).clamp(self.low, self.high)
+        return ((x / scale).round() + zero).clamp(self.low, self.high)
 
     def grid(self) -> Tensor:
         """Return every representable value, ascending, shape (groups, levels)."""
@@ -113,14 +113,15 @@ class _FakeQuantize(torch.autograd.Function):
     """Round to the grid with in-place passes; straight-through inside the range.
 
     With `low` and `high` already shifted by the zero point, clamping the rounded quotient and scaling it gives the same
-    values as torch.fake_quantize_per_tensor_affine (a test compares them bit for bit). That kernel is not used: on a
-    CPU it took ten times as long (docs/performance.md), it refuses zero points outside the code range, and it turns
-    NaN into a number, so that a diverged model would look healthy.
+    values as torch.fake_quantize_per_tensor_affine (a test compares them), but at ties: that kernel multiplies by
+    1 / scale, which puts the largest weight of a symmetric channel, exactly on a tie, on the other side. The kernel is
+    not used: on a CPU it took ten times as long (docs/performance.md), it refuses zero points outside the code range, and it
+    turns NaN into a number, so that a diverged model would look healthy.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        q = (x * scale.reciprocal()).round_()
+        q = (x / scale).round_()
         if ctx.needs_input_grad[0]:
             ctx.save_for_backward((q >= low) & (q <= high))
         if scale.ndim == 0:  # the scalar clamp is three times faster than the broadcasting one

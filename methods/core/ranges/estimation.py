@@ -168,7 +168,7 @@ def _least_of_many(x: Tensor, scale: Tensor, zero: Tensor, low: int, high: int) 
         return close[0]
     errors = []
     for place in close.tolist():
-        q = (x * scale[place].reciprocal()).round_().add_(zero[place]).clamp_(low, high).sub_(zero[place])
+        q = (x / scale[place]).round_().add_(zero[place]).clamp_(low, high).sub_(zero[place])
         errors.append(q.mul_(scale[place]).sub_(x).square_().sum(dtype=torch.float64))
     return close[torch.stack(errors).argmin()]
 

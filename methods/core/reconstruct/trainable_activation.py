@@ -159,10 +159,10 @@ def _quotient(x: Tensor, scale: Tensor, mask: Tensor | None) -> Tensor:
     # `out`, because a view into queries, keys and values would hand its strides on
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     if mask is None:
-        return torch.mul(x, scale.reciprocal(), out=out)
+        return torch.div(x, scale, out=out)
     if x.device.type == "cpu" and not scale.ndim:  # one pass; a GPU would have to wait for the number
         return torch.addcmul(x.new_zeros(()), x, mask, value=1 / scale.item(), out=out)
-    return torch.mul(x, scale.reciprocal(), out=out).mul_(mask)
+    return torch.div(x, scale, out=out).mul_(mask)
 
 
 def _by_comparison(code: Tensor, hard: Tensor, low: Any, high: Any, mask: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from vitptq.bench.contracts.quantizer import kept_weights
 from vitptq.methods.core.quantizers.log import LogSqrt2
-from vitptq.methods.core.quantizers.uniform import Uniform
+from vitptq.methods.core.quantizers.uniform import Uniform, on_grid
 from vitptq.methods.core.ranges.estimation import min_max, symmetric_parameters, uniform
 
 
@@ -125,3 +126,15 @@ def test_a_parameter_is_quantised_once_while_weights_are_kept() -> None:
         assert q(weight) is first
     weight.data.mul_(0.5)
     assert not torch.equal(q(weight), first)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 6, 8])
+def test_largest_weight_of_a_symmetric_channel_rounds_as_its_quotient(bits: int) -> None:
+    rows = torch.randn(500, 40)
+    scale, zero = symmetric_parameters(*min_max(rows), bits)
+    quantizer = Uniform(bits, scale, zero, axis=0, granularity="channel", signed=True)
+    steps = np.divide(rows.numpy(), scale.numpy()[:, None], dtype=np.float32)  # the largest is on a tie: 2^(b-1) - 0.5
+    codes = np.clip(np.rint(steps), -(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    assert torch.equal(quantizer.codes(rows), torch.from_numpy(codes))
+    assert torch.equal(quantizer(rows), torch.from_numpy(codes) * scale[:, None])
+    assert torch.equal(on_grid(rows, scale[:, None], quantizer.low, quantizer.high), quantizer(rows))
