@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from vitptq.methods.core.reconstruct.dropping import Activation
+from vitptq.methods.core.reconstruct.rounding import AdaRound, h
 
 from tests.parity.figures import assert_close
 from vitptq.methods.core.quantizers.uniform import Uniform
-from vitptq.methods.core.reconstruct.dropping import Activation
-from vitptq.methods.core.reconstruct.rounding import AdaRound, h
 
 
 def assert_adaround(figures: Mapping[str, Tensor], bits: int) -> None:

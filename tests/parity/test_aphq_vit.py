@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from vitptq.methods.core.reconstruct.rounding import beta_at, regularise, regulariser
+from vitptq.methods.core.reconstruct.train import cosine_rate
 
 from tests.parity.figures import assert_close, assert_same, official
 from tests.parity.rounding import assert_adaround, learned_step
@@ -14,8 +16,6 @@ from vitptq.bench.bits import BitSpec
 from vitptq.methods.core.model.layer_norm import fold
 from vitptq.methods.core.model.operands import Linear
 from vitptq.methods.core.reconstruct.losses import StepTensors, divergence, weighted_error
-from vitptq.methods.core.reconstruct.rounding import beta_at, regularise, regulariser
-from vitptq.methods.core.reconstruct.train import cosine_rate
 
 FIGURES = official("aphq_vit")
 STEPS, REGULARISED = (1, 2, 100, 199, 200, 201, 500, 1000), 0.01

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from vitptq.methods.core.reconstruct.train import cosine_rate
 
 from tests.parity.figures import TIES, assert_close, assert_same, dequantised, official
 from vitptq.methods.core.quantizers.shift_uniform_log2 import ETAS, _choosing, shift_uniform_log2
 from vitptq.methods.core.quantizers.uniform import Uniform
 from vitptq.methods.core.ranges.percentile_error import least_error_affine
 from vitptq.methods.core.reconstruct.smooth_optimisation import ACTIVATION_PERCENTILES, WEIGHT_PERCENTILES
-from vitptq.methods.core.reconstruct.train import cosine_rate
 
 FIGURES = official("is_vit")
 BITS = (6, 4, 3)

@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import Tensor, nn
+from vitptq.methods.core.reconstruct.rounding import beta_at, regulariser
+from vitptq.methods.core.reconstruct.train import cosine_rate
 
 from tests.parity.figures import assert_close, official
 from tests.parity.rounding import assert_adaround, learned_step
 from vitptq.methods.core.ranges.estimation import asymmetric_parameters
 from vitptq.methods.core.reconstruct.losses import StepTensors, squared_error
-from vitptq.methods.core.reconstruct.rounding import beta_at, regulariser
-from vitptq.methods.core.reconstruct.train import cosine_rate
 
 FIGURES = official("qdrop")
 STEPS, REGULARISED = (1, 2, 100, 199, 200, 201, 500, 1000), 0.1
