@@ -51,7 +51,7 @@ def load_checkpoint(
     state = read_state(path)
     try:
         model.load_state_dict(convert(state) if convert else state, strict=True)
-    except (RuntimeError, KeyError) as error:
+    except Exception as error:  # a converter of keys meets another model's
         raise BadInput(f"{path} is not a checkpoint of this model: {first_problem(error)}") from error
 
 

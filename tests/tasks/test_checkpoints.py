@@ -41,6 +41,12 @@ def test_checkpoint_of_another_code_base_is_converted(tmp_path: Path) -> None:
     assert torch.equal(target.bias, source.bias)
 
 
+def test_a_checkpoint_that_the_converter_cannot_read_is_refused(tmp_path: Path) -> None:
+    digest = save(tmp_path / "model.pth", {"weight": torch.zeros(2, 3)})
+    with pytest.raises(BadInput, match=r"model\.pth is not a checkpoint of this model"):
+        checkpoints.load_checkpoint(nn.Linear(3, 2), tmp_path / "model.pth", digest, lambda state: state.nothing)  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     ("state", "message"),
     [

@@ -114,9 +114,9 @@ class _FakeQuantize(torch.autograd.Function):
 
     With `low` and `high` already shifted by the zero point, clamping the rounded quotient and scaling it gives the same
     values as torch.fake_quantize_per_tensor_affine (a test compares them), but at ties: that kernel multiplies by
-    1 / scale, which puts the largest weight of a symmetric channel, exactly on a tie, on the other side. The kernel is
-    not used: on a CPU it took ten times as long (docs/performance.md), it refuses zero points outside the code range, and it
-    turns NaN into a number, so that a diverged model would look healthy.
+    1 / scale, which puts the largest weight of a symmetric channel, exactly on a tie, on the other side. It is not
+    used: on a CPU it took ten times as long (docs/performance.md), it refuses zero points outside the code range, and
+    it turns NaN into a number, so that a diverged model would look healthy.
     """
 
     @staticmethod
