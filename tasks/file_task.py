@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,18 @@ from vitptq.tasks.checkpoints import refuse_other_hash, refuse_unreadable
 from vitptq.tasks.foreign_files import disguise, stat_of
 
 CACHE_BYTES = 512 * 2**20
+SHARED_BYTES = 256 * 2**20
+"""Shared memory that a decoding process needs: it is two batches ahead, of 77 MB each for 128 images of 224 pixels."""
+
+
+def decoders(shared_memory: Path = Path("/dev/shm")) -> int:
+    """Return how many processes may decode images: they hand batches over in shared memory."""
+    cores = min(8, len(os.sched_getaffinity(0)))
+    try:
+        free = shutil.disk_usage(shared_memory).free
+    except OSError:  # not Linux
+        return cores
+    return min(cores, free // SHARED_BYTES)
 
 
 class FileTask(Task):
@@ -31,11 +44,12 @@ class FileTask(Task):
     ) -> None:
         """Keep decoded evaluation images of at most `cache_bytes` in memory for the next cell.
 
-        What is not kept is decoded by `workers` processes (default: one per usable core, at most 8).
+        What is not kept is decoded by `workers` processes (default: one per usable core, at most 8, and no more than
+        shared memory has room for: containers often have 64 MB of it, and then this process decodes).
         """
         self.images = images
         self.batch_size = batch_size
-        self.workers = min(8, len(os.sched_getaffinity(0))) if workers is None else workers
+        self.workers = decoders() if workers is None else workers
         self.cache_bytes = cache_bytes
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +22,11 @@ def top1(evidence: Evidence) -> float:
     """Return the share of correct predictions in percent."""
     right = correct(evidence)
     return 100.0 * int(np.count_nonzero(right)) / len(right)
+
+
+def labels_hash(labels: NDArray[np.int16]) -> str:
+    """Return the hash of the labels of all images."""
+    return hashlib.sha256(np.ascontiguousarray(labels).tobytes()).hexdigest()
 
 
 def check(evidence: Evidence, *, classes: int, images: int | None) -> None:

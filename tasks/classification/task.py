@@ -6,7 +6,6 @@ image or a prediction is here, so that the embedded edition exercises the code t
 
 from __future__ import annotations
 
-import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -138,7 +137,7 @@ class ClassificationTask(FileTask):
     def truth(self, found: Evidence) -> str:
         """Return the hash of the labels."""
         self._check(found)
-        return hashlib.sha256(np.ascontiguousarray(found["labels"]).tobytes()).hexdigest()
+        return evidence.labels_hash(found["labels"])
 
     def preload(self, model: str) -> None:
         """Decode the evaluation images, where they fit into memory."""

@@ -19,6 +19,7 @@ class MiniImageNet(MiniTask, ClassificationTask):
     name: ClassVar[str] = "imagenet"
     title: ClassVar[str] = "Digits on photographs (embedded)"
     data: ClassVar[GeneratedData] = digit_images.DATA
+    true_labels: ClassVar[str] = "394eac9939635746761226b6041ef7572b8046418370620ec4fcae41fa26300a"
 
     def __init__(self, **options: Any) -> None:
         """Take the options of MiniTask and FileTask."""

@@ -19,6 +19,7 @@ class MiniCoco(SceneTask, DetectionTask):
 
     name: ClassVar[str] = "coco"
     title: ClassVar[str] = "Scenes of digits (embedded): detection and instance segmentation"
+    true_labels: ClassVar[str] = "8a947b85ad187e9dde2fe34e6bb272e81124beb051ea22762ceb0b27fbdcfc34"
     layout: ClassVar[str] = scenes.COCO
 
     def __init__(self, **options: Any) -> None:

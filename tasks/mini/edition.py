@@ -28,6 +28,8 @@ class MiniTask(FileTask):
 
     edition: ClassVar[str] = "mini"
     data: ClassVar[GeneratedData]
+    true_labels: ClassVar[str]
+    """`truth` of the standard data, so that labels can be compared where it was never generated."""
 
     def __init__(self, *, root: Path | None = None, counts: Counts | None = None, **reading: Any) -> None:
         """Use `root` in place of `VITPTQ_DATA`; other `counts` make a data set that no published score belongs to."""
@@ -45,6 +47,10 @@ class MiniTask(FileTask):
         """Pin the evaluation data by the fingerprint of its decoded pixels and annotations."""
         counts = self._counts
         return f"mini-{self.data.fingerprint if self._is_standard else f'{counts.train}-{counts.val}'}"
+
+    def own_truth(self) -> str:
+        """Return the pinned hash of the standard data's labels; empty for other counts."""
+        return self.true_labels if self._is_standard else ""
 
     @property
     def generated(self) -> Path:

@@ -18,6 +18,7 @@ class MiniAde20k(SceneTask, SegmentationTask):
 
     name: ClassVar[str] = "ade20k"
     title: ClassVar[str] = "Scenes of digits (embedded): semantic segmentation"
+    true_labels: ClassVar[str] = "a7e396d918040c4a7c96def20e7d5471063d2c0ae8228f1d2216c487ea1e17ab"
     layout: ClassVar[str] = scenes.ADE
 
     def __init__(self, **options: Any) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from vitptq.bench.errors import Missing
-from vitptq.tasks.file_task import plain, state_of
+from vitptq.tasks.file_task import decoders, plain, state_of
 from vitptq.tasks.mini.classification import MiniImageNet
 from vitptq.tasks.mini.data.generated import Counts
 
@@ -42,3 +43,11 @@ def test_listed_images_that_are_not_there_are_counted(tmp_path: Path) -> None:
     assert len(task.listed_files(4, 0)) == 4
     with pytest.raises(Missing, match=r"is not there \(2 of 6 listed calibration images are missing\)"):
         task.listed_files(6, 0)
+
+
+@pytest.mark.parametrize(("free", "expected"), [(64 * 2**20, 0), (2**40, min(8, len(os.sched_getaffinity(0))))])
+def test_images_are_decoded_by_as_many_processes_as_shared_memory_takes(
+    monkeypatch: pytest.MonkeyPatch, free: int, expected: int
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=free))
+    assert decoders() == expected

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from tests.tasks.classification.imagenet_tree import CLASSES, CPU, TAG, WNIDS, save_checkpoint, task
 from vitptq.bench.errors import BadInput, Missing, UnknownName
+from vitptq.tasks.classification import evidence
 from vitptq.tasks.classification.imagenet import ImageNet
 
 
@@ -254,3 +256,9 @@ def test_planning_touches_no_data(tmp_path: Path) -> None:
     assert imagenet.data_version == "ilsvrc2012-val-50000"
     assert len(imagenet.calibration_names(32, 4)) == 32
     assert len(imagenet.models()) == 25
+
+
+def test_labels_of_the_validation_set_are_known_without_it() -> None:
+    labels = [index // 50 for index in range(50_000)]
+    assert ImageNet().own_truth() == evidence.labels_hash(np.array(labels, np.int16))
+    assert ImageNet(classes=2, images=4).own_truth() == ""

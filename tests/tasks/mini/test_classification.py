@@ -14,6 +14,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from vitptq.bench.errors import BadInput, Missing, UnknownName
+from vitptq.tasks.classification import evidence
 from vitptq.tasks.mini.classification import MiniImageNet
 from vitptq.tasks.mini.data import digit_images
 from vitptq.tasks.mini.data.generated import CALIBRATION_SEEDS, Counts
@@ -210,3 +211,9 @@ def test_hybrid_models_say_so() -> None:
     hybrid = {name for name, card in cards.items() if "hybrid" in card.groups}
     assert hybrid == {"mini_mobilevit", "mini_mobilevitv2", "mini_efficientformerv2"} & cards.keys()
     assert "mini_mobilevit" in hybrid
+
+
+def test_pinned_labels_are_those_of_the_standard_data() -> None:
+    labels = np.repeat(np.arange(10, dtype=np.int16), 300)  # classes take turns, and files are read by class
+    assert MiniImageNet().own_truth() == evidence.labels_hash(labels)
+    assert MiniImageNet(counts=Counts(20, 20)).own_truth() == ""
