@@ -81,6 +81,9 @@ class Method(ABC):
     title: ClassVar[str]
     fidelity: ClassVar[Fidelity]
     inferred: ClassVar[tuple[str, ...]] = ()
+    parity: ClassVar[Mapping[str, Any]] = {}
+    """Parameters with which a test shows that the adapter agrees with the official code: records that have them state
+    the fidelity "parity", all others `fidelity`. What was compared is in `inferred`."""
     category: ClassVar[Category] = "ptq"
     paper: ClassVar[str] = ""
     seeded: ClassVar[bool] = True
@@ -91,6 +94,11 @@ class Method(ABC):
     @abstractmethod
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return a quantised copy of `model` (float, eval mode), called like it; `model` stays as it was."""
+
+    def fidelity_as_configured(self) -> Fidelity:
+        """Return how well the method is known to match its source with these parameters."""
+        compared = bool(self.parity) and all(getattr(self, name) == value for name, value in self.parity.items())
+        return "parity" if compared else self.fidelity
 
     def notes(self) -> list[str]:
         """Return what a reader of this method's records must know, such as reduced settings."""

@@ -137,9 +137,9 @@ def failure_of(error: BaseException, started: str) -> Failure:
 
 
 def cell_fidelity(cell: Cell) -> str:
-    """Return the fidelity that the cell's adapter states."""
+    """Return the fidelity that the cell's adapter states for its parameters."""
     try:
-        return registry.method(cell.method).fidelity
+        return registry.method(cell.method).configured(cell.parameters).fidelity_as_configured()
     except VitptqError:
         return ""
 
@@ -188,8 +188,8 @@ def _measure(cell: Cell, run: Run, started: str) -> Record:
     scores = task.score(evidence)
     card = task.models()[cell.model]
     return Record(
-        id=cell.id, cell=cell, status="ok", fidelity=method.fidelity, scores=scores, metrics=task.metrics,
-        images=task.count(evidence),
+        id=cell.id, cell=cell, status="ok", fidelity=method.fidelity_as_configured(), scores=scores,
+        metrics=task.metrics, images=task.count(evidence),
         evidence=run.store.add_evidence(cell.id, evidence),
         gate=opened or float_gate.float_gate(card, task.ranking_metric, scores, cell),
         audit=audited, costs=_costs(watch, quantised, audited, run.device),

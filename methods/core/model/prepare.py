@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeGuard, TypeVar
 
 import torch
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from vitptq.bench.bits import PARTS, BitSpec, Role
 from vitptq.bench.contracts.method import Calibration
 from vitptq.bench.errors import Unsupported
-from vitptq.methods.core.model.families import Bridge, Family, NormReaders, family_of
+from vitptq.methods.core.model.families import Bridge, Family, NormReaders, families, family_of
+from vitptq.methods.core.model.full_model import FullModel
 from vitptq.methods.core.model.operands import Conv2d, ConvTranspose2d, Layer, Linear, Operand
 
 MMCV_LAYERS = "mmcv.cnn.bricks.wrappers"
@@ -87,12 +88,31 @@ def prepare(model: nn.Module, bits: BitSpec) -> PreparedModel:
         for reader in pair.readers:
             if isinstance(reader, Linear):
                 reader.behind_padding = pair.padded
+    return PreparedModel(net, family, bits, _named_slots(net))
+
+
+def prepare_in_full(model: nn.Module, bits: BitSpec) -> tuple[PreparedModel, FullModel]:
+    """Return a copy of `model` with a slot at every tensor, not only at operands; and its module by its own type.
+
+    The float function is unchanged to 1e-5 (relative).
+    """
+    net = prepare(model, bits)
+    if net.family.full_form is None:
+        known = ", ".join(family.name for family in families() if family.full_form)
+        raise Unsupported(
+            f"no fully quantised form of {type(model).__name__} (family {net.family.name}); families with one: {known}"
+        )
+    full = net.family.full_form(net.model, bits).eval()
+    return replace(net, model=full, operands=_named_slots(full)), full
+
+
+def _named_slots(net: nn.Module) -> dict[str, Operand]:
     operands = {}
     for name, module in net.named_modules():
         if isinstance(module, Operand):
             module.name = name
             operands[name] = module
-    return PreparedModel(net, family, bits, operands)
+    return operands
 
 
 def _copy(model: nn.Module) -> nn.Module:

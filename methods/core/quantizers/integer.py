@@ -14,6 +14,9 @@ SCORE_LEVELS = 255
 INTEGER_EXPONENT_BITS = 30
 """The integer exponential is scaled by 2^30, and scores that far below the largest count as that far."""
 
+SQUARE, LINEAR = 0.35815147, 0.96963238
+"""Coefficients of the polynomial that stands for exp on (-ln 2, 0]; its constant is 1."""
+
 
 def rounded(x: Tensor, scale: Tensor, zero: Tensor, bits: int) -> Tensor:
     """Return `x` on an unsigned grid."""
@@ -29,7 +32,8 @@ class IntegerLayerNorm(nn.Module):
     """LayerNorm of integers, with integers as output (FQ-ViT, section 3.2): sums, products and shifts.
 
     Simulated in float64, in which all the integers are exact. The input is rounded to codes with the scale
-    s_c = base / 8 * 2^(k_c) of its channel; the output is a multiple of `out_scale`.
+    s_c = base / 8 * 2^(k_c) of its channel; the output is a multiple of `out_scale`. `eps` is the norm's own unless
+    given: the released code has none, and divides by zero where all channels of a token are equal.
     """
 
     base: Tensor
@@ -37,9 +41,20 @@ class IntegerLayerNorm(nn.Module):
     factors: Tensor
     out_scale: Tensor
 
-    def __init__(self, norm: Any, base: Tensor, zero: Tensor, factors: Tensor, out_scale: Tensor, bits: int) -> None:
+    def __init__(
+        self,
+        norm: Any,
+        base: Tensor,
+        zero: Tensor,
+        factors: Tensor,
+        out_scale: Tensor,
+        bits: int,
+        *,
+        eps: float | None = None,
+    ) -> None:
         super().__init__()
-        self.weight, self.bias, self.eps, self.bits = norm.weight, norm.bias, norm.eps, bits
+        self.weight, self.bias, self.bits = norm.weight, norm.bias, bits
+        self.eps = norm.eps if eps is None else eps
         for name, value in (("base", base), ("zero", zero), ("factors", factors), ("out_scale", out_scale)):
             self.register_buffer(name, value.detach().clone())
 
@@ -75,12 +90,8 @@ def as_integer(factor: Tensor) -> tuple[Tensor, Tensor]:
     return (size * shift.exp2()).floor().clamp(0, 255), shift
 
 
-class LogIntSoftmax(Quantizer):
-    """Integer softmax with powers of two as output (FQ-ViT, section 3.3), in the slot behind a float softmax.
-
-    Softmax forgets the level of a row's scores, so the logarithms of the probabilities are the scores relative to the
-    largest: these are rounded to integers with the step `scale`, and everything behind that is on integers.
-    """
+class _PowersOfTwo(Quantizer):
+    """What both integer softmaxes put out: 2^-code, and with `zero` 0 as one more value behind the last code."""
 
     scale: Tensor
     table: Tensor
@@ -97,13 +108,10 @@ class LogIntSoftmax(Quantizer):
         """Name what shares one grid: the tensor."""
         return "tensor"
 
-    def quantise(self, x: Tensor) -> Tensor:
-        """Return the integer softmax of the scores behind the probabilities `x`, which sum to 1 over the last axis."""
-        with torch.no_grad():
-            scores = (relative_scores(x).double() / self.scale.double()).round().clamp_min(-SCORE_LEVELS)
-            found = log_int_softmax(scores, self.scale.item()).clamp_max(len(self.table) - 1).long()
-            values = self.table[found]
-        return values if not x.requires_grad else values + (x - x.detach())
+    def of_integers(self, scores: Tensor) -> Tensor:
+        """Return the softmax of integer scores whose rows have the maximum 0, over the last axis."""
+        codes = log_int_softmax(scores, self.scale.item()).clamp_max(len(self.table) - 1)
+        return self.table[codes.long()]
 
     def grid(self) -> Tensor:
         """Return every representable value, ascending, shape (1, levels)."""
@@ -116,6 +124,41 @@ class LogIntSoftmax(Quantizer):
     def extra_repr(self) -> str:
         """Describe the grid in a printed model."""
         return f"bits={self.bits}, scale={self.scale.item():.3g}, zero={self.zero}"
+
+
+class LogIntSoftmax(_PowersOfTwo):
+    """Integer softmax with powers of two as output (FQ-ViT, section 3.3), in the slot behind a float softmax.
+
+    Softmax forgets the level of a row's scores, so the logarithms of the probabilities are the scores relative to the
+    largest: these are rounded to integers with the step `scale`, and everything behind that is on integers.
+    """
+
+    def quantise(self, x: Tensor) -> Tensor:
+        """Return the integer softmax of the scores behind the probabilities `x`, which sum to 1 over the last axis."""
+        with torch.no_grad():
+            scores = (relative_scores(x).double() / self.scale.double()).round().clamp_min(-SCORE_LEVELS)
+            values = self.of_integers(scores)
+        return values if not x.requires_grad else values + (x - x.detach())
+
+
+class IntegerSoftmax(_PowersOfTwo):
+    """Integer softmax in the place of the float one (FQ-ViT, section 3.3): it reads scores on a grid of step `scale`.
+
+    The released code does not round the quotients x / s to the integers that they stand for, and has 24 bits for the
+    sums: with `exact` off it is followed in this, because a quotient just below an integer falls by a whole octave.
+    """
+
+    def __init__(self, bits: int, scale: Tensor, *, zero: bool = False, exact: bool = True) -> None:
+        super().__init__(bits, scale, zero=zero)
+        self.exact = exact
+
+    def quantise(self, x: Tensor) -> Tensor:
+        """Return the integer softmax of the scores `x` over the last axis; no gradient."""
+        with torch.no_grad():
+            scores = x.float() / self.scale
+            if self.exact:
+                scores = scores.round().double()
+            return self.of_integers(scores - scores.amax(dim=-1, keepdim=True))
 
 
 def relative_scores(probabilities: Tensor) -> Tensor:
@@ -136,12 +179,12 @@ def score_scale(spread: Tensor) -> Tensor:
 def log_int_softmax(scores: Tensor, scale: float) -> Tensor:
     """Return the codes, softmax ~ 2^-code, of integer scores with maximum 0 per row (section 3.3).
 
-    exp on (-ln 2, 0] is 0.35815147 t^2 + 0.96963238 t + 1, divided by its first coefficient and put on integers.
-    `scores` is float64, which holds these integers; codes are not limited here.
+    exp on (-ln 2, 0] is SQUARE t^2 + LINEAR t + 1, divided by its first coefficient and put on integers.
+    In float64 all integers are exact, in float32 to 24 bits; codes are not limited here.
     """
-    step = torch.tensor(scale, dtype=torch.float64, device=scores.device)
+    step = torch.tensor(scale, dtype=scores.dtype, device=scores.device)
     octave = (-0.6931 / step).floor()  # x0, negative
-    linear, constant = (2.7073 / step).floor(), (2.7921 / step.square()).floor()
+    linear, constant = (LINEAR / SQUARE / step).floor(), (1 / SQUARE / step.square()).floor()
     scores = scores.maximum(INTEGER_EXPONENT_BITS * octave)
     quotient = (scores / octave).floor()
     rest = scores - octave * quotient  # in (x0, 0]

@@ -69,12 +69,14 @@ def some_values(x: Tensor) -> Tensor:
     return torch.cat([x[:, evenly_spread(x.shape[1], VALUES, x.device)], ends], dim=1)
 
 
-def asymmetric_parameters(low: Tensor, high: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+def asymmetric_parameters(low: Tensor, high: Tensor, bits: int, *, holds_zero: bool = True) -> tuple[Tensor, Tensor]:
     """Return scale and zero point for unsigned codes: the range is first extended to hold 0 (FQ-ViT's form, extended).
 
-    Without the extension a tensor that stays above 0 would get a clamped zero point and lose the top of its range.
+    Without the extension (`holds_zero` off, the form that FQ-ViT released) a tensor that stays above 0 gets a clamped
+    zero point and loses the top of its range.
     """
-    low, high = low.clamp_max(0), high.clamp_min(0)
+    if holds_zero:
+        low, high = low.clamp_max(0), high.clamp_min(0)
     levels = 2**bits - 1
     scale = ((high - low) / levels).clamp_min(SCALE_FLOOR)
     return scale, (-low / scale).round().clamp(0, levels)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.errors import Unsupported
+from vitptq.methods.core.model.full_model import FullModel
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,8 @@ class Family:
     features: Callable[[Any, Tensor], Tensor | tuple[Tensor, ...]] = _call
     """Differentiable outputs for images (B, 3, H, W) without any task: logits, or a detector's or segmenter's feature
     maps. For data-free methods, which have no `calibration.forward`."""
+    full_form: Callable[[Any, BitSpec], FullModel] | None = None
+    """The form of a prepared model with a slot at every tensor between layers; None where there is none yet."""
     mlps: Callable[[Any], list[Mlp]] = _nothing
     """The MLPs of the blocks, in execution order; none where a family has other activations than GELU."""
     training_only: tuple[str, ...] = ()

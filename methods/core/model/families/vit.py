@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.errors import Unsupported
 from vitptq.methods.core.model.families import Family, NormReaders, layer_norm, timm_mlps
+from vitptq.methods.core.model.full_vit import full_vision_transformer
 from vitptq.methods.core.model.operands import MatMul
 
 
@@ -69,4 +70,5 @@ FAMILY = Family(
     norm_readers=_norm_readers,
     blocks=_blocks,
     mlps=lambda model: timm_mlps(_blocks(model)),
+    full_form=full_vision_transformer,
 )

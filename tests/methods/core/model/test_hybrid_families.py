@@ -19,7 +19,7 @@ from vitptq.methods.core.model.families import family_of
 from vitptq.methods.core.model.operands import Operand, watching
 from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.easyquant import EasyQuant
-from vitptq.methods.fq_vit import FQViT
+from vitptq.methods.fq_vit_operands import FQViTOperands
 from vitptq.methods.minmax import MinMax
 from vitptq.methods.omse import OMSE
 from vitptq.methods.ptq4vit import PTQ4ViT
@@ -200,7 +200,7 @@ def test_repq_folds_all_norms_of_the_embedded_mobilevit() -> None:
 
 @pytest.mark.parametrize(
     "method",
-    [EasyQuant(candidates=6), PTQ4ViT(candidates=6, rounds=1), FQViT()],
+    [EasyQuant(candidates=6), PTQ4ViT(candidates=6, rounds=1), FQViTOperands()],
     ids=lambda method: method.name,
 )
 @pytest.mark.parametrize("build", [mini_mobilevit, lambda: timm.create_model("efficientformerv2_s0", img_size=32)])

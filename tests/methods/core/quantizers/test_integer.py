@@ -9,7 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from vitptq.methods.core.quantizers.integer import (
+    LINEAR,
+    SQUARE,
     IntegerLayerNorm,
+    IntegerSoftmax,
     LogIntSoftmax,
     as_integer,
     log_int_softmax,
@@ -73,8 +76,8 @@ def test_integer_softmax_equals_python_integers(scale: float) -> None:
     torch.manual_seed(2)
     scores = (-torch.rand(8, 12) * 255).round()
     scores = scores - scores.amax(1, keepdim=True)
-    octave, linear = math.floor(-0.6931 / scale), math.floor(2.7073 / scale)
-    constant = math.floor(2.7921 / scale**2)
+    octave, linear = math.floor(-0.6931 / scale), math.floor(LINEAR / SQUARE / scale)
+    constant = math.floor(1 / SQUARE / scale**2)
     codes = log_int_softmax(scores.double(), scale)
     for row, found in zip(scores.int().tolist(), codes.tolist(), strict=True):
         exponentials = []
@@ -108,3 +111,31 @@ def test_masked_scores_get_the_last_code() -> None:
     values = quantizer(torch.tensor([[0.0, -torch.inf]]).softmax(-1))
     assert values.tolist() == [[1, 2**-15]]
     assert LogIntSoftmax(4, torch.tensor(0.05), zero=True)(torch.tensor([[1.0, 0.0]])).tolist() == [[1, 0]]
+
+
+def test_softmax_has_sixteen_values_and_with_the_released_zero_seventeen() -> None:
+    for kind in (LogIntSoftmax, IntegerSoftmax):
+        assert kind(4, torch.tensor(0.05)).grid().shape == (1, 16)
+        assert kind(4, torch.tensor(0.05), zero=True).grid().shape == (1, 17)
+
+
+@pytest.mark.parametrize("zero", [False, True])
+def test_softmax_of_scores_on_the_grid_equals_that_of_their_probabilities(zero: bool) -> None:
+    torch.manual_seed(5)
+    scores = (torch.randn(2, 3, 9, 9) / 0.05).round() * 0.05
+    scale = torch.tensor(0.05)
+    of_probabilities = LogIntSoftmax(4, scale, zero=zero)(scores.softmax(-1))
+    assert torch.equal(IntegerSoftmax(4, scale, zero=zero)(scores), of_probabilities)
+
+
+def test_exact_softmax_does_not_fall_an_octave_where_a_quotient_is_just_below_an_integer() -> None:
+    below = torch.tensor(7 * 0.1).nextafter(torch.tensor(0.0))  # one octave of 7 steps below the largest, nearly
+    scores = torch.stack([torch.tensor(0.7), 0.7 - below])[None]
+    assert IntegerSoftmax(4, torch.tensor(0.1))(scores).tolist() == [[0.5, 0.25]]
+
+
+def test_layer_norm_without_epsilon_is_not_finite_on_a_constant_token() -> None:
+    one, token = torch.ones(1), torch.full((1, 4), 3.0)
+    norm = nn.LayerNorm(4)
+    assert IntegerLayerNorm(norm, one, one * 128, torch.zeros(4), one * 0.5, 8)(token).isfinite().all()
+    assert not IntegerLayerNorm(norm, one, one * 128, torch.zeros(4), one * 0.5, 8, eps=0.0)(token).isfinite().all()
