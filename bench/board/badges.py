@@ -51,7 +51,7 @@ def _method(row: Row) -> Iterator[Badge]:
     if row.card.category == "data-free":
         meaning = "its method saw no image of the task: it was given the input's shape alone"
         yield Badge("data-free", meaning, "info", "cell")
-    if row.card.fidelity == "inferred":
+    if row.fidelity == "inferred":
         yield Badge("inferred", "parts of the method had to be inferred; the method page lists them", "info", "cell")
 
 

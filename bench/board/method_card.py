@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from vitptq.bench.results.record import Record
 
@@ -18,11 +19,18 @@ class MethodCard:
     """The adapter's docstring."""
     fidelity: str
     inferred: tuple[str, ...] = ()
+    parity: Mapping[str, Any] = field(default_factory=dict)
+    """The parameters with which it was compared with official code; rows that have them have that fidelity."""
     category: str = "ptq"
     paper: str = ""
     source_hash: str = ""
     known: bool = True
     """False: records name it, but its adapter was not found when the board was built."""
+
+    def fidelity_of(self, parameters: Mapping[str, Any]) -> str:
+        """Return the fidelity of rows with these parameters."""
+        compared = self.parity and all(parameters.get(name) == value for name, value in self.parity.items())
+        return "parity" if compared else self.fidelity
 
 
 def method_cards(records: Sequence[Record], installed: Mapping[str, MethodCard]) -> dict[str, MethodCard]:

@@ -68,6 +68,11 @@ class Row:
         return self.cell.is_float
 
     @property
+    def fidelity(self) -> str:
+        """Return how well its method, with its parameters, is known to match its paper; empty where not known."""
+        return self.card.fidelity_of(self.cell.parameters)
+
+    @property
     def label(self) -> str:
         """Return the method's title with what sets this row apart."""
         return f"{self.card.title} ({self.variant})" if self.variant else self.card.title

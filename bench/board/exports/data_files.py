@@ -63,7 +63,7 @@ def columns(row: Row) -> dict[str, JsonValue]:
         "method": cell.method,
         "title": row.card.title,
         "category": row.card.category,
-        "fidelity": row.card.fidelity,
+        "fidelity": row.fidelity,
         "parameters": canonical_json(cell.parameters),
         "bits": cell.bits,
         "weight_bits": row.bits.weights,

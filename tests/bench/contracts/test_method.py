@@ -32,3 +32,17 @@ def test_a_run_time_parameter_is_still_a_parameter() -> None:
 
 def test_a_value_that_is_not_the_neutral_one_is_a_part_of_the_identity() -> None:
     assert Budgeted(autocast="bf16").identity_parameters() == {"rate": 0.1, "autocast": "bf16"}
+
+
+@dataclass(frozen=True)
+class Compared(Budgeted):
+    """A method that was compared with official code at one rate."""
+
+    name = "compared"
+    parity = {"rate": 0.5}  # noqa: RUF012  as an adapter writes it
+
+
+def test_only_the_compared_parameters_have_parity() -> None:
+    assert Compared(rate=0.5).fidelity_as_configured() == "parity"
+    assert Compared(rate=0.5, memory_mb=8).fidelity_as_configured() == "parity"
+    assert Compared().fidelity_as_configured() == Budgeted().fidelity_as_configured() == "paper"

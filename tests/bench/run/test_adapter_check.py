@@ -52,6 +52,18 @@ class WrongTrial(Slow):
     trial: ClassVar[dict[str, int]] = {"stpes": 1}
 
 
+@dataclass(frozen=True)
+class StrangeParity(Planted):
+    """Was compared with official code at a parameter that it does not have."""
+
+    parity: ClassVar[dict[str, str]] = {"form": "released"}
+
+
+def test_parity_of_an_unknown_parameter_is_named() -> None:
+    broken = [finding for finding in adapter_check.check(StrangeParity) if not finding.ok]
+    assert any("it has no form" in finding.problem for finding in broken), broken
+
+
 def test_slow_method_is_tried_with_its_trial_parameters() -> None:
     assert all(finding.ok for finding in adapter_check.check(Slow))
 
