@@ -64,3 +64,8 @@ def test_a_command_that_measures_nothing_loads_neither_torch_nor_an_adapter(tmp_
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+def test_a_remembered_card_keeps_with_which_parameters_a_method_was_compared() -> None:
+    for _ in range(2):  # made, then read
+        assert catalogue.method_cards()["fq-vit"].parity == {"form": "released"}
