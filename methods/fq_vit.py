@@ -14,7 +14,6 @@ from vitptq import (
     Calibration,
     Method,
     Operand,
-    PreparedModel,
     RunningMinMax,
     Uniform,
     Unsupported,
@@ -82,8 +81,6 @@ class FQViT(Method):
             see = ranges.set_quantizer if i == len(batches) - 1 else ranges.see
             with watching(ranges.slots, see):
                 calibration.forward(net.model, batch)
-        if self.form == "released":
-            _divide_weights(net)
         if self.integer_norm:
             for place in full.norms():
                 self._replace(full, place, ranges.factors.get(place.before))
@@ -149,14 +146,3 @@ class _Ranges:
             attention = self._attentions[slot]
             bits = min(SOFTMAX_BITS, attention.qkv_out.bits)
             attention.softmax = IntegerSoftmax(bits, scale, zero=self.released, exact=not self.released)
-
-
-def _divide_weights(net: PreparedModel) -> None:
-    """Let the weights be divided by their scales, as released, with which a channel's largest one lies on a tie."""
-    for slot in net.weights.values():
-        grid = slot.quantizer
-        if isinstance(grid, Uniform):
-            axis = slot.channel_axis
-            slot.quantizer = RoundedCode(
-                slot.bits, grid.scale, grid.zero_point, axis=axis, granularity="channel", signed=True
-            )
