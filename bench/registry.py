@@ -10,7 +10,7 @@ import pkgutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +18,7 @@ from typing import Any
 
 from vitptq.bench.contracts.method import Method
 from vitptq.bench.contracts.task import Task
-from vitptq.bench.errors import BadInput, UnknownName, described
+from vitptq.bench.errors import BadInput, UnknownName, VitptqError, described
 
 METHODS, TASKS = "vitptq.methods", "vitptq.tasks"
 TASK_ROOMS = ("classification", "detection", "segmentation", "mini")
@@ -88,6 +88,8 @@ def task(name: str, edition: str) -> Task:
 
 def add_file(path: Path) -> ModuleType:
     """Load a Python file that defines methods or tasks, and register them for this process."""
+    from vitptq.bench.run.adapter_import import watched  # here, because it imports torch
+
     global _added
     path = path.resolve()
     if path in added_files():
@@ -99,8 +101,15 @@ def add_file(path: Path) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module  # dataclasses look their module up
+    methods()  # with the tasks, before: what these import is no doing of the file
     try:
-        spec.loader.exec_module(module)
+        watched(
+            partial(spec.loader.exec_module, module),
+            tasks().values(),
+            lambda: any(cls.category == "data-free" for cls in _classes(module, Method)),
+        )
+    except VitptqError as error:
+        raise BadInput(f"adapter file {path} cannot be imported: {error}") from error
     except (Exception, SystemExit) as error:
         raise BadInput(f"adapter file {path} cannot be imported: {described(error, path)}") from error
     before, _added = _added, (*_added, module)
@@ -115,6 +124,12 @@ def add_file(path: Path) -> ModuleType:
 def added_files() -> tuple[Path, ...]:
     """Return the files named by the user, for the workers to load."""
     return tuple(Path(str(module.__file__)) for module in _added)
+
+
+def own_files() -> dict[str, Path]:
+    """Return the file of every method that a user named as a file without tasks: only the method's cells need it."""
+    modules = [module for module in _added if not any(_classes(module, Task))]
+    return {cls.name: Path(str(module.__file__)) for module in modules for cls in _classes(module, Method)}
 
 
 @contextmanager

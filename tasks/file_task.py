@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,10 @@ class FileTask(Task):
         """Return the folder of the data set."""
         return (self.folder,)
 
+    @abstractmethod
+    def evaluation_folders(self) -> Sequence[Path]:
+        """Return the folders and files that hold the evaluation images and their labels."""
+
     def calibration_names(self, size: int, seed: int) -> Sequence[str]:
         """Return the first `size` names of the seed's published list."""
         names = self.calibration_list(seed)
@@ -184,6 +189,18 @@ def state_of(files: Sequence[Path], reading: Any) -> str:
     stats = [stat_of(file) for file in files]
     listed = [(str(file), stat.st_size, stat.st_mtime_ns) for file, stat in zip(files, stats, strict=True)]
     return json.dumps([listed, reading])
+
+
+@contextmanager
+def set_aside(kept: dict[str, Any]) -> Iterator[None]:
+    """Empty a module's cache inside and fill it again afterwards."""
+    inside = dict(kept)
+    kept.clear()
+    try:
+        yield
+    finally:
+        kept.clear()
+        kept.update(inside)
 
 
 def plain(config: Any) -> Any:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+STARTED_IN = Path.cwd()
+"""What a relative path is relative to, wherever the process goes later."""
+
 
 def data_root() -> Path:
-    """Return the folder that holds the data sets: `VITPTQ_DATA`, or `data` in the working directory."""
-    return Path(os.environ.get("VITPTQ_DATA") or "data")
+    """Return the folder that holds the data sets: `VITPTQ_DATA`, or `data` where the process was started."""
+    return STARTED_IN / (os.environ.get("VITPTQ_DATA") or "data")
 
 
 def checkpoint_root(named: Path | None = None, root: Path | None = None) -> Path:
@@ -19,5 +22,5 @@ def checkpoint_root(named: Path | None = None, root: Path | None = None) -> Path
     """
     if named is None and root is None:
         variable = os.environ.get("VITPTQ_CHECKPOINTS")
-        named = Path(variable) if variable else None
+        named = STARTED_IN / variable if variable else None
     return named or (root or data_root()) / "checkpoints"

@@ -35,6 +35,9 @@ def _audit(row: Row) -> Iterator[Badge]:
     if row.violations:
         meaning = f"the audit found: {'; '.join(row.violations)}"
         yield Badge(f"audit: {_count(len(row.violations), 'violation')}", meaning, "bad", "audit")
+    if row.dynamic:
+        meaning = "its ranges are found anew for what the model is given; most methods fix them before the evaluation"
+        yield Badge("dynamic ranges", meaning, "info", "audit")
 
 
 def _coverage(row: Row) -> Iterator[Badge]:

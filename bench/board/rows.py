@@ -156,6 +156,11 @@ class Row:
         return tuple(dict.fromkeys(found))
 
     @property
+    def dynamic(self) -> bool:
+        """Tell whether the method says that it finds its ranges while the model runs."""
+        return any(r.audit.dynamic for r in self.counted if r.audit)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Return the notes of all seeds, each once."""
         return tuple(dict.fromkeys(note for r in self.records for note in r.notes))

@@ -85,6 +85,8 @@ class Method(ABC):
     """Parameters with which a test shows that the adapter agrees with the official code: records that have them state
     the fidelity "parity", all others `fidelity`. What was compared is in `inferred`."""
     category: ClassVar[Category] = "ptq"
+    dynamic: ClassVar[bool] = False
+    """Whether ranges are found while the model runs. The audit then lets grids change, and the board says so."""
     paper: ClassVar[str] = ""
     seeded: ClassVar[bool] = True
     """Whether the seed decides anything: the calibration images, or what the method draws itself."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -140,6 +141,14 @@ class Task(ABC):
         """Say how many evaluation images there are on this machine, and where; asked where there are no problems."""
         return ""
 
+    def evaluation_folders(self) -> Sequence[Path]:
+        """Return the files and folders of the evaluation split: closed while any method works."""
+        return ()
+
+    def images_set_aside(self) -> AbstractContextManager[None]:
+        """Keep decoded evaluation images where no module leads to them, as long as the context is open."""
+        return nullcontext()
+
     def location(self, model: str) -> str:
         """Say where the checkpoint of `model` is on this machine; asked where there are no problems."""
         return ""
@@ -163,6 +172,13 @@ class Task(ABC):
     @abstractmethod
     def example(self, model: str, device: torch.device) -> Any:
         """Return a batch of one evaluation-shaped input for the audit (what `batches()` would yield)."""
+
+    def real_batch(self, model: str, count: int, device: torch.device) -> Any:
+        """Return a few real images as one batch, as `forward` takes it: an audit runs on them after the evaluation.
+
+        Evaluation images where they are at hand; here those with which the first published calibration list begins.
+        """
+        return next(iter(self.calibration(model, count, 0, device).batches()))
 
     @abstractmethod
     def forward(self, model: nn.Module, batch: Any) -> Tensor | tuple[Tensor, ...]:

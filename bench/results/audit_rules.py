@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from vitptq.bench.bits import FLOAT_BITS, BitSpec, Role
@@ -44,6 +45,42 @@ def balance(total: int, seen: int, float_macs: int) -> list[str]:
     if seen > MORE_MACS * float_macs:
         found.append(f"{seen / float_macs:.2f} times the float model's multiply-accumulates")
     return found
+
+
+def uncounted(module: str, name: str) -> str:
+    """Say that an operation may hide a product."""
+    return f"{module or 'the model'}: {name} multiplies where the audit cannot count it; it counts as float"
+
+
+def other_products(operands: Sequence[OperandAudit], float_operands: Sequence[OperandAudit]) -> list[str]:
+    """Compare the products with the float model's, by their multiply-accumulates: the same model has the same ones."""
+    here, there = ([left for left, _ in pairs(sides)] for sides in (operands, float_operands))
+    added = _without(here, there)
+    missing = _without(there, here)
+    found = []
+    if added:
+        found.append(f"{_listed(added)} in the quantised model, not in the float one: another model was measured")
+    if missing:
+        found.append(f"{_listed(missing)} in the float model, not in the quantised one: another model was measured")
+    return found
+
+
+def _without(products: Sequence[OperandAudit], others: Sequence[OperandAudit]) -> list[OperandAudit]:
+    """Return the products that have no partner of as many multiply-accumulates among the others."""
+    left = Counter(other.macs for other in others)
+    kept = []
+    for product in products:
+        if left[product.macs]:
+            left[product.macs] -= 1
+        else:
+            kept.append(product)
+    return kept
+
+
+def _listed(products: Sequence[OperandAudit]) -> str:
+    first = products[0]
+    more = f" and {len(products) - 1} more" if len(products) > 1 else ""
+    return f"{first.module or 'the model'}: {first.op} of {first.macs} multiply-accumulates{more}"
 
 
 def quantised_macs(operands: Sequence[OperandAudit], bits: BitSpec) -> int:

@@ -81,6 +81,10 @@ class Audit(_Part):
     """Those whose two operands were both quantised within the nominal width."""
     float_operands: tuple[str, ...]
     violations: tuple[str, ...]
+    dynamic: bool = False
+    """The method finds its ranges while the model runs, and says so."""
+    extra_tensors: tuple[str, ...] = ()
+    """Parameters and buffers that the float model does not have, with their shapes, but for a quantizer's own."""
 
     @property
     def clean(self) -> bool:

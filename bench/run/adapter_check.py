@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from vitptq.bench.bits import FLOAT, BitSpec
 from vitptq.bench.contracts.method import Calibration, DataFree, Fidelity, InputSpec, Method
 from vitptq.bench.errors import BadInput, Unsupported, described
+from vitptq.bench.run import evaluation_audit
 from vitptq.bench.run.audit import audit
 from vitptq.bench.run.cell_run import fingerprint, out_of_reach, seed_everything
+from vitptq.bench.run.evaluation_audit import EvaluationAudit
 
 IMAGES = 8
 BIT_SPECS = ("W8A8", "W4A4", "W3A3")
@@ -141,15 +143,22 @@ def _quantises(method: Method, model: nn.Module, bits: BitSpec) -> Iterator[Find
         "the float model is untouched", "" if fingerprint(model) == before else "parameters, buffers or modules changed"
     )
     try:
-        yield from _outputs(method, model, quantised.eval(), bits)
-        example = torch.randn(1, *INPUT.shape)
-        macs = audit(model, FLOAT, example, given.forward).macs
-        audited = audit(quantised, bits, example, given.forward, float_macs=macs)
+        audits = _audits(method, model, quantised.eval(), bits, given)  # before anything runs: it notes the grids
+        yield from _outputs(method, model, quantised, bits)
+        audits.before(torch.randn(1, *INPUT.shape))
+        audited = audits.after(torch.randn(evaluation_audit.IMAGES, *INPUT.shape))
     except Exception as error:  # noqa: BLE001  whatever an adapter does is a finding
         yield Finding("the quantised model runs", f"it raised {_say(error, type(method))}")
         return
     more = f" (and {len(audited.violations) - 3} more)" if len(audited.violations) > 3 else ""
     yield Finding("the audit is clean", "; ".join(audited.violations[:3]) + more)
+
+
+def _audits(
+    method: Method, model: nn.Module, quantised: nn.Module, bits: BitSpec, given: RandomImages
+) -> EvaluationAudit:
+    float_audit = audit(model, FLOAT, torch.randn(1, *INPUT.shape), given.forward)
+    return EvaluationAudit(quantised, bits, given.forward, float_audit=float_audit, dynamic=method.dynamic)
 
 
 def _outputs(method: Method, model: nn.Module, quantised: nn.Module, bits: BitSpec) -> Iterator[Finding]:

@@ -39,9 +39,12 @@ from vitptq.bench.results.suites import float_cell
 from vitptq.bench.run import costs, float_gate, image_guard, provenance
 from vitptq.bench.run.audit import audit
 from vitptq.bench.run.costs import Stopwatch
+from vitptq.bench.run.evaluation_audit import IMAGES, EvaluationAudit
+from vitptq.bench.run.surroundings import Surroundings
 from vitptq.bench.source_hash import source_hash
 
 TRACEBACK_LINES = 25
+LISTED_CHANGES = 5
 OUT_OF_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 """How torch says it where it raises a plain RuntimeError."""
 Say = Callable[[str, int, int], None]
@@ -62,8 +65,12 @@ class Run:
     """The command that repeats the run; a record adds the filters for its cell."""
     gates: dict[str, Gate] = field(default_factory=dict)
     """Gates opened by this process for models whose float record comes from another environment."""
-    macs: dict[str, int] = field(default_factory=dict)
-    """Multiply-accumulates of float models, by checkpoint."""
+    surroundings: Surroundings | None = None
+    """What every cell must find in this process; None where nothing else runs in it."""
+    changes: list[str] = field(default_factory=list)
+    """What cells of this process changed in it: no other may run here."""
+    float_audits: dict[tuple[str, ...], Audit] = field(default_factory=dict)
+    """Audits of float models: the products that a quantised one must have, too."""
 
 
 def run_cell(cell: Cell, run: Run) -> Record | None:
@@ -82,6 +89,7 @@ def run_cell(cell: Cell, run: Run) -> Record | None:
             record = _measure(cell, run, started)
         except (Exception, SystemExit) as error:  # noqa: BLE001  whatever goes wrong becomes a record
             record = failed(cell, failure_of(error, started), started, run.device, cell_fidelity(cell))
+        record = _marked(record, run)
         if previous is not None:
             record = record.model_copy(update={"earlier": (*previous.earlier, _why_not_counted(previous))})
         run.store.add(record)
@@ -107,6 +115,21 @@ def _why_not_counted(record: Record) -> Failure:
         return record.failure
     reason = record.gate.reason if record.gate else ""
     return Failure(kind="gate", message=reason, started=record.provenance.started)
+
+
+def _marked(record: Record, run: Run) -> Record:
+    """Return the record with what its cell changed in this process: a note, and violations where it was functions."""
+    changed = run.surroundings.changed() if run.surroundings is not None else []
+    if not changed:
+        return record
+    run.changes.extend(changed)
+    listed = ", ".join(changed[:LISTED_CHANGES]) + (" and more" if len(changed) > LISTED_CHANGES else "")
+    notes = (*record.notes, f"the method changed its process, which was replaced afterwards: {listed}")
+    functions = [f"the method replaced {name}" for name in changed if "(" not in name]
+    audited = record.audit
+    if audited is not None and functions:
+        audited = audited.model_copy(update={"violations": (*audited.violations, *functions[:LISTED_CHANGES])})
+    return record.model_copy(update={"notes": notes, "audit": audited})
 
 
 def failed(cell: Cell, failure: Failure, started: str, device: torch.device, fidelity: str = "") -> Record:
@@ -166,7 +189,8 @@ def _measure(cell: Cell, run: Run, started: str) -> Record:
     costs.reset_peak_memory(run.device)
     model = task.load(cell.model, run.device)
     example = task.example(cell.model, run.device)
-    macs = _float_macs(cell, model, example, task, run)
+    float_audit = _float_audit(cell, model, example, task, run)
+    float_tensors = {name for name, _ in [*model.named_parameters(), *model.named_buffers()]}
     calibration = _calibration(cell, task, method, run.device)
     run.say("quantise", 0, 1)
     with listening(_reported(run), run.store.work_dir(cell), cell.method) as log:
@@ -181,10 +205,16 @@ def _measure(cell: Cell, run: Run, started: str) -> Record:
     if method.category == "data-free":  # the images were dropped while it worked
         with watch.paused():
             task.preload(cell.model)
-    audited = audit(quantised, cell.bit_spec, example, task.forward, float_macs=macs)
-    with watch("evaluate"), kept_weights():
-        evidence = task.evaluate(quantised, cell.model, run.device, _said(run, "evaluate"))
-        costs.finish(run.device)
+    audits = EvaluationAudit(
+        quantised, cell.bit_spec, task.forward,
+        float_audit=float_audit, float_tensors=float_tensors, dynamic=method.dynamic,
+    )  # fmt: skip
+    with kept_weights():
+        audits.before(example)
+        with watch("evaluate"), audits.during(_said(run, "evaluate")) as progress:
+            evidence = task.evaluate(quantised, cell.model, run.device, progress)
+            costs.finish(run.device)
+        audited = audits.after(None if cell.is_float else task.real_batch(cell.model, IMAGES, run.device))
     scores = task.score(evidence)
     card = task.models()[cell.model]
     return Record(
@@ -197,11 +227,12 @@ def _measure(cell: Cell, run: Run, started: str) -> Record:
     )  # fmt: skip
 
 
-def _float_macs(cell: Cell, model: nn.Module, example: object, task: Task, run: Run) -> int:
-    """Return the float model's multiply-accumulates for one image, counted once per process."""
-    if cell.checkpoint not in run.macs:
-        run.macs[cell.checkpoint] = audit(model, FLOAT, example, task.forward).macs
-    return run.macs[cell.checkpoint]
+def _float_audit(cell: Cell, model: nn.Module, example: object, task: Task, run: Run) -> Audit:
+    """Return the audit of the float model, made once per process."""
+    key = (cell.task, cell.edition, cell.model, cell.checkpoint)
+    if key not in run.float_audits:
+        run.float_audits[key] = audit(model, FLOAT, example, task.forward)
+    return run.float_audits[key]
 
 
 def _repetition(cell: Cell, run: Run, calibration: Calibration | DataFree) -> Repetition:
@@ -282,11 +313,10 @@ def quantise(
 
 @contextmanager
 def out_of_reach(method: Method) -> Iterator[None]:
-    """Let a data-free method reach no image of any task inside; others are not restricted."""
-    if method.category != "data-free":
-        yield
-        return
-    with image_guard.closed_images(registry.tasks().values()):
+    """Let a data-free method reach no image of any task inside, and any other no evaluation image."""
+    tasks = registry.tasks().values()
+    data_free = method.category == "data-free"
+    with image_guard.closed_images(tasks) if data_free else image_guard.closed_evaluation(tasks):
         yield
 
 

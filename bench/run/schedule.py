@@ -7,18 +7,20 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, TimeoutError, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from pebble import ProcessExpired, ProcessPool
 
+from vitptq.bench import registry
 from vitptq.bench.errors import BadInput
 from vitptq.bench.results.cell import Cell
 from vitptq.bench.results.record import Failure, FailureKind, Record
 from vitptq.bench.results.store import Store
+from vitptq.bench.results.suites import float_cell
 from vitptq.bench.run import leftovers, provenance, worker_notes
 from vitptq.bench.run.cell_run import cell_fidelity, failed
 from vitptq.bench.run.worker import POLL_S, Orders, start, work
@@ -46,7 +48,7 @@ class Plan:
     retry_failed: bool = False
     past_gate: bool = False
     adapters: tuple[Path, ...] = ()
-    """Files with methods or tasks that every worker must load."""
+    """Files with methods or tasks that the workers load: every one those with tasks, the others with their method."""
     again: str = ""
     """The command that repeats the run, to which a record adds the filters for its cell."""
 
@@ -60,11 +62,46 @@ def run_cells(cells: Sequence[Cell], plan: Plan, on_record: OnRecord, on_steps: 
 
     Returns when every cell has a record, also those that other processes work on in the same results folder.
     """
-    devices = choose_devices(plan.device)
-    workers = min(plan.workers or len(devices), max(1, len(cells)))
+    plan = replace(plan, results=plan.results.absolute())
     for name, value in WORKER_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     Store(plan.results).sweep()
+    asked = {cell.id for cell in cells}
+    for adapters, group in _groups(cells, plan):
+        _run_group(
+            group,
+            replace(plan, adapters=adapters),
+            lambda cell, record: on_record(cell, record) if cell.id in asked else None,
+            on_steps,
+        )
+
+
+def _groups(cells: Sequence[Cell], plan: Plan) -> Iterator[tuple[tuple[Path, ...], list[Cell]]]:
+    """Yield the cells that may share processes, with the files that these load: a method's own file is in no other's.
+
+    The float cells that such a method needs come with the first, so that nothing of the file is near them.
+    """
+    own = registry.own_files()
+    shared = tuple(path for path in plan.adapters if path not in own.values())
+    store = Store(plan.results)
+    first = {cell.id: cell for cell in cells if cell.method not in own}
+    for cell in cells:
+        if cell.method in own:
+            reference = float_cell(registry.task(cell.task, cell.edition), cell.model)
+            if reference.id not in first and store.record(reference) is None:
+                first[reference.id] = reference
+    if first:
+        yield shared, list(first.values())
+    for path in dict.fromkeys(own.values()):
+        group = [cell for cell in cells if own.get(cell.method) == path]
+        if group:
+            yield (*shared, path), group
+
+
+def _run_group(cells: Sequence[Cell], plan: Plan, on_record: OnRecord, on_steps: OnSteps) -> None:
+    """Measure cells in a pool of worker processes of their own."""
+    devices = choose_devices(plan.device)
+    workers = min(plan.workers or len(devices), len(cells))
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory(prefix="vitptq-") as name:
         folder = Path(name)

@@ -21,6 +21,7 @@ from vitptq.bench.results.record import Record
 from vitptq.bench.results.store import Store
 from vitptq.bench.run import leftovers
 from vitptq.bench.run.cell_run import Run, run_cell
+from vitptq.bench.run.surroundings import Surroundings
 from vitptq.bench.run.worker_notes import START_ERROR, Speaker
 
 PR_SET_PDEATHSIG = 1
@@ -56,8 +57,15 @@ class Worker:
         for adapter in orders.adapters:
             registry.add_file(adapter)
         self._speaker = Speaker(orders.folder)
+        self._surroundings = Surroundings()
         self._run = Run(
-            Store(orders.results), device, self._speaker.say, orders.retry_failed, orders.past_gate, orders.again
+            Store(orders.results),
+            device,
+            self._speaker.say,
+            orders.retry_failed,
+            orders.past_gate,
+            orders.again,
+            surroundings=self._surroundings,
         )
 
     def work(self, cell: Cell) -> Record | None:
@@ -70,6 +78,9 @@ class Worker:
             self._speaker.end()
         if record is not None and record.failure is not None and "CUDA error" in record.failure.message:
             os._exit(1)  # nothing works in this process any more; the record is written, and a new worker takes over
+        if self._run.changes:
+            os._exit(1)  # likewise: the record says what its method changed here
+        self._surroundings.take_in_new_modules()
         return record
 
 

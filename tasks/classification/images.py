@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vitptq.bench.contracts.method import InputSpec
 from vitptq.bench.errors import BadInput, Missing, VitptqError
-from vitptq.tasks.file_task import state_of
+from vitptq.tasks.file_task import set_aside, state_of
 from vitptq.tasks.foreign_files import is_system_name
 from vitptq.tasks.image_files import image_names, read_image
 
@@ -168,6 +169,11 @@ _DECODED: dict[str, Tensor] = {}
 def drop_decoded() -> None:
     """Drop what `decoded_once` keeps."""
     _DECODED.clear()
+
+
+def decoded_set_aside() -> AbstractContextManager[None]:
+    """Keep what `decoded_once` keeps out of this module inside."""
+    return set_aside(_DECODED)
 
 
 def _collate(items: list[Tensor | VitptqError]) -> Tensor | VitptqError:

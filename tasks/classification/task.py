@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -55,6 +56,10 @@ class ClassificationTask(FileTask):
         """Return the names of the class folders; empty where any names will do."""
         return ()
 
+    def evaluation_folders(self) -> Sequence[Path]:
+        """Return the evaluation split."""
+        return (self.folder / "val",)
+
     @abstractmethod
     def data_config(self, model: str) -> dict[str, Any]:
         """Return the checkpoint's own data config, as timm names its entries."""
@@ -94,6 +99,13 @@ class ClassificationTask(FileTask):
     def input(self, model: str) -> InputSpec:
         """Return shape and normalisation of the model's input."""
         return images.input_spec(self.data_config(self.card(model).name))
+
+    def real_batch(self, model: str, count: int, device: torch.device) -> Tensor:
+        """Return evaluation images of different classes."""
+        files, _ = self.evaluation_files()
+        spread = files[:: max(1, len(files) // count)][:count]
+        steps = images.transform(self.data_config(self.card(model).name))
+        return next(images.decoded(spread, steps, batch_size=count, workers=0)).to(device)
 
     def forward(self, model: nn.Module, batch: Any) -> Tensor:
         """Return the logits (images, classes)."""
@@ -149,6 +161,10 @@ class ClassificationTask(FileTask):
     def drop_images(self) -> None:
         """Drop the decoded evaluation images."""
         images.drop_decoded()
+
+    def images_set_aside(self) -> AbstractContextManager[None]:
+        """Keep the decoded evaluation images out of reach inside."""
+        return images.decoded_set_aside()
 
     def count(self, found: Evidence) -> int:
         """Return how many images the evidence covers."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,7 +24,7 @@ from vitptq.tasks.checkpoints import sha256_of
 from vitptq.tasks.detection import evidence, ground_truth, inference
 from vitptq.tasks.detection.evidence import Detections
 from vitptq.tasks.detection.ground_truth import Annotations
-from vitptq.tasks.file_task import plain, state_of
+from vitptq.tasks.file_task import plain, set_aside, state_of
 from vitptq.tasks.openmmlab import batches, images, libraries, models
 from vitptq.tasks.openmmlab.images import Item
 from vitptq.tasks.openmmlab.libraries import Scope
@@ -54,6 +55,10 @@ class DetectionTask(OpenMMLabTask):
     def needed(self) -> Sequence[Path]:
         """Return the two splits and the annotations."""
         return self.train, self.val, self.annotation_file
+
+    def evaluation_folders(self) -> Sequence[Path]:
+        """Return the evaluation images and their annotations."""
+        return self.val, self.annotation_file
 
     @property
     @abstractmethod
@@ -157,6 +162,10 @@ class DetectionTask(OpenMMLabTask):
     def drop_images(self) -> None:
         """Drop the decoded evaluation images."""
         _DECODED.clear()
+
+    def images_set_aside(self) -> AbstractContextManager[None]:
+        """Keep the decoded evaluation images out of this module inside."""
+        return set_aside(_DECODED)
 
     def evaluate(
         self, model: nn.Module, name: str, device: torch.device, progress: Progress

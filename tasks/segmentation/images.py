@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from vitptq.tasks.file_task import set_aside
 from vitptq.tasks.foreign_files import stat_of
 from vitptq.tasks.openmmlab import images
 from vitptq.tasks.openmmlab.images import Item
@@ -57,6 +59,11 @@ _KEPT: dict[str, list[Item]] = {}
 def drop_kept() -> None:
     """Drop the items that `keep` returned."""
     _KEPT.clear()
+
+
+def kept_set_aside() -> AbstractContextManager[None]:
+    """Keep the items that `keep` returned out of this module inside."""
+    return set_aside(_KEPT)
 
 
 def _key(source: Any, pairs: Sequence[Pair], budget: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -63,6 +64,10 @@ class SegmentationTask(OpenMMLabTask):
     def needed(self) -> Sequence[Path]:
         """Return the images of both splits and the label maps of the evaluation."""
         return [self.folder / name for name in ("images/training", "images/validation", "annotations/validation")]
+
+    def evaluation_folders(self) -> Sequence[Path]:
+        """Return the evaluation images and their label maps."""
+        return [self.folder / name / "validation" for name in ("images", "annotations")]
 
     @abstractmethod
     def dataset_config(self, model: str) -> Config:
@@ -144,6 +149,10 @@ class SegmentationTask(OpenMMLabTask):
     def drop_images(self) -> None:
         """Drop the decoded evaluation images."""
         images.drop_kept()
+
+    def images_set_aside(self) -> AbstractContextManager[None]:
+        """Keep the decoded evaluation images out of reach inside."""
+        return images.kept_set_aside()
 
     def evaluate(
         self, model: nn.Module, name: str, device: torch.device, progress: Progress

@@ -25,7 +25,9 @@ from vitptq.bench.contracts import reporting
 from vitptq.bench.contracts.method import Calibration, DataFree, Method
 from vitptq.bench.contracts.quantizer import Quantizer
 from vitptq.bench.contracts.reporting import keep_images
+from vitptq.bench.errors import Unsupported
 from vitptq.methods.core.model.prepare import PreparedModel, prepare
+from vitptq.methods.core.ranges.estimation import uniform
 from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
 
 
@@ -177,6 +179,189 @@ class LyingHuge(LyingGrid):
     """Has a grid of two values far apart."""
 
     lie: str = "huge"
+
+
+class Wrapped(Quantizer):
+    """Base of the quantizers that spoil an honest one."""
+
+    def __init__(self, inner: Quantizer) -> None:
+        super().__init__(inner.bits)
+        self.inner = inner
+
+    @property
+    def granularity(self) -> str:
+        """Say what the honest one says."""
+        return self.inner.granularity
+
+    def quantise(self, x: Tensor) -> Tensor:
+        """Quantise honestly."""
+        return self.inner.quantise(x)
+
+    def grid(self) -> Tensor:
+        """Return the honest grid."""
+        return self.inner.grid()
+
+    def groups(self, x: Tensor) -> Tensor:
+        """Arrange honestly."""
+        return self.inner.groups(x)
+
+
+class FloatForBatches(Wrapped):
+    """Lets through in float what comes in larger batches."""
+
+    def quantise(self, x: Tensor) -> Tensor:
+        """Quantise one image."""
+        return x.clone() if _is_batch(x) else super().quantise(x)
+
+
+class WideForBatches(Wrapped):
+    """Has a fine grid for larger batches."""
+
+    def quantise(self, x: Tensor) -> Tensor:
+        """Quantise one image at the nominal width."""
+        grid = self.inner.grid()
+        fine = uniform(grid[:, 0], grid[:, -1], 8)
+        return fine.quantise(x) if _is_batch(x) else super().quantise(x)
+
+
+class FloatLater(Wrapped):
+    """Gives way after two calls."""
+
+    calls = 0
+
+    def quantise(self, x: Tensor) -> Tensor:
+        """Quantise twice."""
+        self.calls += 1
+        return super().quantise(x) if self.calls <= 2 else x.clone()
+
+
+class Noisy(Wrapped):
+    """Adds noise before it rounds."""
+
+    def quantise(self, x: Tensor) -> Tensor:
+        """Draw, and quantise."""
+        return super().quantise(x + torch.rand_like(x) * 0.5)
+
+
+class RangePerBatch(Wrapped):
+    """Takes its range from what it is given."""
+
+    def quantise(self, x: Tensor) -> Tensor:
+        """Set the range, and quantise."""
+        self.inner = uniform(x.min().reshape(1), x.max().reshape(1), self.bits)
+        return super().quantise(x)
+
+
+class NotFrozen(Wrapped):
+    """Widens its range with all that it is given."""
+
+    def quantise(self, x: Tensor) -> Tensor:
+        """Widen the range, and quantise."""
+        grid = self.inner.grid()
+        low, high = x.min().minimum(grid.min()), x.max().maximum(grid.max())
+        self.inner = uniform(low.reshape(1), high.reshape(1), self.bits)
+        return super().quantise(x)
+
+
+class Lazy(Wrapped):
+    """Has no range until it is given something."""
+
+    def __init__(self, inner: Quantizer) -> None:
+        super().__init__(inner)
+        del self.inner
+
+    def quantise(self, x: Tensor) -> Tensor:
+        """Set the range once, and quantise."""
+        if not hasattr(self, "inner"):
+            self.inner = uniform(x.min().reshape(1), x.max().reshape(1), self.bits)
+        return super().quantise(x)
+
+    granularity = "tensor"  # type: ignore[assignment]
+
+
+class RangePerToken(Wrapped):
+    """Takes one range per image and token from what it is given."""
+
+    granularity = "token"  # type: ignore[assignment]
+
+    def quantise(self, x: Tensor) -> Tensor:
+        """Set the ranges, and quantise."""
+        rows = x.flatten(0, -2)
+        self.inner = uniform(rows.amin(1), rows.amax(1), self.bits, axis=0)
+        return self.inner.quantise(rows).reshape(x.shape)
+
+    def groups(self, x: Tensor) -> Tensor:
+        """Arrange as (images x tokens, channels)."""
+        return x.flatten(0, -2)
+
+
+class SharesStorage(Wrapped):
+    """Returns a quantised tensor that shares its storage with the float values, which are then within reach."""
+
+    def quantise(self, x: Tensor) -> Tensor:
+        """Put both side by side."""
+        self.both = torch.stack([super().quantise(x), x])
+        return self.both[0]
+
+
+class SortedGroups(Wrapped):
+    """Has fine grids for groups of neighbours in size, as many as there are rows."""
+
+    granularity = "channel"  # type: ignore[assignment]
+
+    def quantise(self, x: Tensor) -> Tensor:
+        """Sort, and quantise every group by itself."""
+        self.order = x.flatten().argsort()
+        rows = self.groups(x)
+        self.inner = uniform(rows.amin(1), rows.amax(1), self.bits, axis=0)
+        found = torch.empty_like(x).flatten()
+        found[self.order] = self.inner.quantise(rows).flatten()
+        return found.reshape(x.shape)
+
+    def groups(self, x: Tensor) -> Tensor:
+        """Arrange by size, in as many groups as the first axis has rows."""
+        return x.flatten()[self.order].reshape(x.shape[0], -1)
+
+
+def _is_batch(x: Tensor) -> bool:
+    return x.shape[0] > 1 and not isinstance(x, nn.Parameter)
+
+
+def _wrapping(wrapper: type[Wrapped], *, weights: bool = False, dynamic: bool = False) -> type[Planted]:
+    """Return an adapter whose linear layers' inputs (or weights) are quantised by `wrapper`."""
+
+    @dataclass(frozen=True)
+    class Spoilt(Planted):
+        def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
+            net = _minmax(model, calibration, bits)
+            for operand in (net.weights if weights else net.activations).values():
+                if operand.quantizer is not None and operand.name.split(".")[-2] in ("qkv", "fc1", "fc2"):
+                    operand.quantizer = wrapper(operand.quantizer)
+            return net.model
+
+    Spoilt.__doc__ = wrapper.__doc__
+    Spoilt.__name__ = wrapper.__name__
+    Spoilt.dynamic = dynamic
+    return Spoilt
+
+
+Dynamic = _wrapping(RangePerToken, dynamic=True)
+"""Not a fault: says that its ranges are found while the model runs."""
+
+
+@dataclass(frozen=True)
+class AnotherModel(Planted):
+    """Measures another model, padded to about as many multiply-accumulates."""
+
+    def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
+        """Quantise a ViT of half the depth and a wider MLP."""
+        from timm.models.vision_transformer import VisionTransformer
+
+        if not isinstance(model, VisionTransformer):
+            raise Unsupported("only a ViT is replaced")
+        sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "num_heads": 2, "num_classes": 10}
+        other = VisionTransformer(depth=1, mlp_ratio=10.0, **sizes)
+        return _minmax(other.eval(), calibration, bits).model
 
 
 @dataclass(frozen=True)
@@ -352,6 +537,19 @@ def _with_torchvision() -> Tensor:
     return torchvision.io.read_image(str(_any_image()))[None].float()
 
 
+def _with_torch() -> Tensor:
+    return torch.from_file(str(_any_image()), shared=False, size=12, dtype=torch.uint8)
+
+
+def _from_a_folder_above() -> Tensor:
+    folder = _any_image().parent
+    while not folder.is_dir():
+        folder = folder.parent
+    above = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY)
+    file = os.open(_any_image().relative_to(folder.parent), os.O_RDONLY, dir_fd=above)
+    return _as_tensor(Image.open(os.fdopen(file, "rb")))
+
+
 def _with_opencv() -> Tensor:
     cv2 = importlib.import_module("cv2")
     return torch.from_numpy(cv2.imread(str(_any_image()))).permute(2, 0, 1)[None].float()
@@ -376,7 +574,9 @@ CHEATS: dict[type[Planted], str] = {
     _cheat(_from_memory, "Looks for decoded images in memory."): "StopIteration",
     _cheat(_from_the_generator, "Generates embedded data."): _READ + "opened ",
     _cheat(_with_pillow, "Opens an image with Pillow."): _READ + "opened ",
-    _cheat(_with_torchvision, "Opens an image in C++."): _READ + "called torchvision.io.read_image",
+    _cheat(_with_torchvision, "Opens an image in C++."): _READ + "called torchvision.io.read_image with ",
+    _cheat(_with_torch, "Maps an image into memory in C++."): _READ + "called torch.from_file with ",
+    _cheat(_from_a_folder_above, "Opens an image relative to a folder."): _READ + "opened ",
     _cheat(_with_opencv, "Opens an image in C++."): _READ,
     _cheat(_with_a_process, "Lets a process read."): _READ + "started a process",
     _cheat(_in_silence, "Hides that it was refused."): _READ + "opened ",
@@ -433,6 +633,16 @@ EXPECTED: dict[type[Planted], str] = {
     LyingZeros: "values off the grid",
     LyingHuge: "values off the grid",
     NoProduct: "the audit cannot see",
+    _wrapping(FloatForBatches): "values off the grid of its quantizer (on several images)",
+    _wrapping(WideForBatches): "values off the grid of its quantizer (on several images)",
+    _wrapping(FloatLater): "values off the grid of its quantizer (on several images)",
+    _wrapping(Noisy): "two runs on the same images differ",
+    _wrapping(RangePerBatch): "its grid changed while the model ran",
+    _wrapping(RangePerToken): "its grid changed while the model ran",
+    _wrapping(NotFrozen): "its grid changed while the model ran",
+    _wrapping(Lazy): "its grid changed while the model ran",
+    _wrapping(SortedGroups, weights=True): "weight of linear has values off the grid",
+    AnotherModel: "another model was measured",
     FailsLater: "NotImplementedError",
     Undecorated: "its parameters are in no record",
     Mutates: "parameters, buffers or modules changed",

@@ -17,3 +17,9 @@ def test_notes_and_inferred_parts_are_badges():
 
     assert [b.text for b in only_row([record]).badges] == ["inferred", "reduced"]
     assert [b.text for b in only_row([make_record(notes=("odd",))]).badges] == ["note"]
+
+
+def test_ranges_that_are_found_while_the_model_runs_are_a_badge():
+    record = make_record()
+    audit = record.audit.model_copy(update={"dynamic": True})
+    assert [b.text for b in only_row([record.model_copy(update={"audit": audit})]).badges] == ["dynamic ranges"]

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vitptq.bench.bits import BitSpec
+from tests.bench.planted import SharesStorage, SortedGroups
+from vitptq.bench.bits import FLOAT, BitSpec
 from vitptq.bench.results.audit_rules import bit_operations
 from vitptq.bench.results.record import Audit
 from vitptq.bench.run.audit import audit
@@ -58,6 +59,32 @@ def test_both_sides_quantised_is_clean() -> None:
 )
 def test_views_of_what_a_quantizer_put_out_are_quantised(compute: Callable[[Tensor, Tensor], Tensor]) -> None:
     assert audited(compute).clean
+
+
+def test_values_that_share_a_storage_with_quantised_ones_are_float() -> None:
+    left = SharesStorage(quantizer())
+    assert audited(left=left).clean
+    assert not audited(lambda x, w: functional.linear(left.both[1], w), left=left).clean
+
+
+def test_groups_by_size_are_no_grid() -> None:
+    found = audited(right=SortedGroups(quantizer()))
+    assert found.violations == ("the model: weight of linear has values off the grid of its quantizer",)
+
+
+def test_product_of_a_matrix_and_a_vector_is_clean_where_both_are_quantised() -> None:
+    found = audited(lambda x, w: x @ w[0])
+    assert found.clean
+    assert found.macs == found.quantised_macs == 6 * 8
+
+
+def test_model_with_other_products_is_named() -> None:
+    x, given = torch.randn(1, 6, 8), lambda net, batch: net(*batch)
+    float_audit = audit(nn.Linear(8, 5), FLOAT, [x], given)
+    other = Product(functional.linear, quantizer(), quantizer())
+    other.weight = nn.Parameter(torch.randn(4, 8))
+    found = audit(other, W4A4, [x], given, float_audit=float_audit).violations
+    assert any("in the quantised model, not in the float one: another model was measured" in text for text in found)
 
 
 def test_float_side_is_named_and_its_macs_do_not_count() -> None:

@@ -23,6 +23,7 @@ from vitptq.bench.results.record import Record
 from vitptq.bench.results.store import LEFT_OVER_S, Store
 from vitptq.bench.results.verify import verify
 from vitptq.bench.run.cell_run import Run, run_cell
+from vitptq.bench.run.surroundings import Surroundings
 
 
 def cell(model: str = "vit", method: str = "minmax", bits: str = "W4A4", **parameters: JsonValue) -> Cell:
@@ -426,3 +427,32 @@ def test_kept_images_survive_copying_and_sweeping(tiny: None, run: Run, monkeypa
     merged = Store(run.store.root.parent / "merged")
     assert merged.evidence(kept)["painted"].shape == (1, 2, 4, 4, 3)
     assert not [problem for verdict in verify(merged) for problem in verdict.problems]
+
+
+def test_method_that_replaces_a_function_is_marked_and_the_process_with_it(
+    tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    softmax = torch.nn.functional.softmax
+
+    @planted.dataclass(frozen=True)
+    class Replaces(planted.Planted):
+        """Replaces a function of torch."""
+
+        def quantize(self, model, calibration, bits):  # type: ignore[no-untyped-def]
+            monkeypatch.setattr(torch.nn.functional, "softmax", lambda *args, **options: softmax(*args, **options))
+            return super().quantize(model, calibration, bits)
+
+    plant(monkeypatch, Replaces)
+    watched = replace(run, surroundings=Surroundings())
+    record = measured(cell(method="planted"), watched)
+    assert record.audit is not None
+    assert record.audit.violations == ("the method replaced torch.nn.functional.softmax",)
+    assert any("torch.nn.functional.softmax" in note for note in record.notes)
+    assert watched.changes == ["torch.nn.functional.softmax"]
+
+
+def test_method_that_leaves_its_process_alone_is_not_marked(tiny: None, run: Run) -> None:
+    watched = replace(run, surroundings=Surroundings())
+    record = measured(cell(), watched)
+    assert record.audit is not None and record.audit.clean
+    assert (record.notes, watched.changes) == ((), [])

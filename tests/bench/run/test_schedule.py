@@ -176,3 +176,44 @@ def test_a_worker_takes_its_share_of_the_cores_or_what_is_asked_for(
     monkeypatch.setattr(schedule, "_cores", lambda: 8)
     monkeypatch.setenv("OMP_NUM_THREADS", asked)
     assert schedule._threads(workers) == threads
+
+
+LEAVES_TRACES = """
+import os
+from dataclasses import dataclass
+from torch.nn import functional
+from vitptq.bench.contracts.method import Method
+from vitptq.methods.minmax import MinMax
+@dataclass(frozen=True)
+class {name}(Method):
+    "Planted: changes the process for whoever comes after it."
+    name, title, fidelity = "{name}", "Planted", "paper"
+    def quantize(self, model, calibration, bits):
+        softmax = functional.softmax
+        functional.softmax = lambda *args, **options: softmax(*args, **options) * 0.5
+        os.chdir("/")
+        return MinMax().quantize(model, calibration, bits)
+"""
+
+
+def test_what_a_method_of_a_file_changes_reaches_no_other_cell(undisturbed: Path, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / f"{name}.py").write_text(LEAVES_TRACES.format(name=name))
+    suite = tmp_path / "s.toml"
+    suite.write_text(
+        'title="t"\n[[cells]]\ntask="tiny"\nedition="test"\nmodels=["vit"]\n'
+        'methods=["first", "second", "minmax"]\nbits=["W8A8", "W4A4"]\n'
+    )
+    options = [word for name in ("first", "second") for word in ("--adapter", str(tmp_path / f"{name}.py"))]
+    assert "7 done" in finish(suite, tmp_path / "results", *options)
+    records = {(r.cell.method, r.cell.bits): r for r in Store(tmp_path / "results").records()}
+    honest = [r.result() for r in Store(undisturbed).records() if r.cell.method in ("float", "minmax")]
+    assert sorted(map(str, honest)) == sorted(
+        str(r.result()) for (method, _), r in records.items() if method in ("float", "minmax")
+    )
+    planted = [r for (method, _), r in records.items() if method in ("first", "second")]
+    assert len(planted) == 4
+    for record in planted:  # each in a process that no other had changed
+        assert record.audit is not None
+        assert record.audit.violations.count("the method replaced torch.nn.functional.softmax") == 1
+        assert any("the working directory" in note for note in record.notes)

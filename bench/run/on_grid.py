@@ -1,0 +1,119 @@
+"""Whether what a product read lies on the grid of the quantizer that put it out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from vitptq.bench.contracts.quantizer import Quantizer
+
+ON_GRID = 1e-3
+"""Largest accepted distance from the grid, as a share of the grid's smallest step."""
+ROUNDING = 8
+"""Largest accepted distance from the grid in units of the last place of the largest value: rounding, nothing more."""
+
+
+@dataclass(frozen=True)
+class Levels:
+    """What was found in a tensor: grid values used and available in one group, and whether a value is off the grid."""
+
+    used: int
+    available: int
+    off_grid: bool
+
+
+def levels(
+    output: Tensor, quantizer: Quantizer, grid: Tensor, *, dynamic: bool = False, sample: int | None = None
+) -> Levels:
+    """Look the values of `output` up in `grid`, shape (groups, levels), ascending: all, or about `sample` of them.
+
+    Groups are slices along one axis, or anything would be a grid; ranges that are found while the model runs
+    (`dynamic`) may also have one grid per position of several leading axes, such as image and token.
+    """
+    available = _distinct(grid)
+    values = output.reshape(1, -1) if len(grid) == 1 else _slices(output, quantizer, len(grid), dynamic=dynamic)
+    if values is None:
+        return Levels(0, available, off_grid=True)
+    if not output.numel():  # the heads of a detector that proposes nothing
+        return Levels(0, available, off_grid=False)
+    if sample is not None and output.numel() > sample:  # an odd step meets every channel
+        values = values[:, :: output.numel() // sample | 1]
+    used, off_grid = _look_up(values, grid)
+    return Levels(used, available, off_grid)
+
+
+def covers(output: Tensor, read: Tensor) -> bool:
+    """Tell whether every value of `read`, which shares the storage of `output`, is one of `output`'s."""
+    if read.dtype != output.dtype:
+        return False
+    storage = output.untyped_storage().nbytes() // output.element_size()
+    if output.is_contiguous() and output.numel() == storage:
+        return True
+    put_out = torch.zeros(storage, dtype=torch.bool, device=output.device)
+    put_out.as_strided(output.shape, output.stride(), output.storage_offset()).fill_(True)
+    return bool(put_out.as_strided(read.shape, read.stride(), read.storage_offset()).all())
+
+
+def _slices(output: Tensor, quantizer: Quantizer, groups: int, *, dynamic: bool) -> Tensor | None:
+    """Return (groups, values) as the quantizer arranges them; None where its groups are no slices."""
+    arranged = quantizer.groups(output)
+    if len(arranged) != groups:
+        return None
+    for axis in range(output.ndim):
+        if output.shape[axis] == groups:
+            found = output.movedim(axis, 0).flatten(1)
+            if _same_rows(arranged, found):
+                return found
+    leading = (k for k in range(2, output.ndim) if dynamic and prod(output.shape[:k]) == groups)
+    return next((found for k in leading if _same_rows(arranged, found := output.flatten(0, k - 1).flatten(1))), None)
+
+
+def _same_rows(arranged: Tensor, found: Tensor) -> bool:
+    """Tell whether both have the same values in each row, in whatever order."""
+    if arranged.shape != found.shape:
+        return False
+    return torch.equal(arranged, found) or torch.equal(arranged.sort(dim=1).values, found.sort(dim=1).values)
+
+
+def _distinct(rows: Tensor) -> int:
+    """Return the largest number of distinct values in an ascending row."""
+    return int((rows.diff(dim=1) != 0).sum(dim=1).max()) + 1
+
+
+def _look_up(values: Tensor, grid: Tensor) -> tuple[int, bool]:
+    """Return the largest number of grid values used by a group, and whether any value is off the grid.
+
+    `values` is (groups, n), `grid` (groups, levels) ascending. Looking the values up is much cheaper than sorting them.
+    """
+    last_place = torch.finfo(values.dtype).eps
+    exact = torch.promote_types(torch.promote_types(values.dtype, grid.dtype), torch.float32)
+    values, grid = values.to(exact), grid.to(exact)
+    steps = grid.diff(dim=1)
+    smallest = steps.where(steps > 0, torch.inf).amin(dim=1, keepdim=True) if steps.numel() else steps.new_tensor([[0]])
+    slack = ROUNDING * last_place * values.abs().amax(dim=1, keepdim=True)
+    places = _evenly(values, grid, steps) if _is_even(steps) else _searched(values, grid)
+    near = (grid.gather(1, places) - values).abs() <= torch.minimum(ON_GRID * smallest, slack)
+    used = torch.zeros(grid.shape, dtype=torch.bool, device=grid.device).scatter_(1, places, True)
+    return int(used.sum(dim=1).max()), not bool(near.all())  # a NaN is near nothing
+
+
+def _is_even(steps: Tensor) -> bool:
+    """Tell whether every grid has equal steps, to about the last place."""
+    if not steps.numel():
+        return False
+    least, largest = steps.aminmax(dim=1)
+    return bool(((least > 0) & (largest - least <= ON_GRID * least)).all())
+
+
+def _evenly(values: Tensor, grid: Tensor, steps: Tensor) -> Tensor:
+    """Return the place of the nearest grid value in a grid of equal steps: three times as fast as searching."""
+    places = (values - grid[:, :1]).div_(steps.mean(dim=1, keepdim=True)).round_()
+    return places.nan_to_num_(0).clamp_(0, grid.shape[1] - 1).long()
+
+
+def _searched(values: Tensor, grid: Tensor) -> Tensor:
+    middles = (grid[:, 1:] + grid[:, :-1]) / 2
+    return torch.searchsorted(middles, values.contiguous())  # (groups, n)

@@ -1,0 +1,80 @@
+"""Values on a grid: which groups are slices, what a sample sees, and what shares a storage."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.bench.planted import RangePerToken
+from vitptq.bench.run.on_grid import Levels, covers, levels
+from vitptq.methods.core.quantizers.log import LogSqrt2
+from vitptq.methods.core.quantizers.uniform import Uniform
+
+
+def per_channel(axis: int, channels: int) -> Uniform:
+    scale = torch.linspace(0.1, 0.3, channels)
+    return Uniform(4, scale, torch.full((channels,), 8.0), axis=axis, granularity="channel")
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_slices_along_any_axis_are_groups(axis: int) -> None:
+    quantizer = per_channel(axis, 6)
+    output = quantizer(torch.randn(6, 6, 6))
+    found = levels(output, quantizer, quantizer.grid())
+    assert not found.off_grid
+    assert 8 < found.used <= found.available == 16
+
+
+@pytest.mark.parametrize(
+    "quantizer", [Uniform(4, torch.tensor(0.2), torch.tensor(8.0)), LogSqrt2(4, torch.tensor(1.0))]
+)
+def test_one_value_beside_the_grid_is_found(quantizer: Uniform | LogSqrt2) -> None:
+    output = quantizer(torch.rand(4, 8))
+    assert not levels(output, quantizer, quantizer.grid()).off_grid
+    output[2, 3] += 0.01
+    assert levels(output, quantizer, quantizer.grid()).off_grid
+
+
+def test_value_that_is_no_number_is_off_the_grid() -> None:
+    quantizer = Uniform(4, torch.tensor(0.2), torch.tensor(8.0))
+    output = quantizer(torch.rand(4, 8))
+    output[0, 0] = torch.nan
+    assert levels(output, quantizer, quantizer.grid()).off_grid
+
+
+def test_grid_per_image_and_token_is_for_dynamic_ranges_alone() -> None:
+    quantizer = RangePerToken(Uniform(4, torch.tensor(0.2), torch.tensor(8.0)))
+    output = quantizer(torch.randn(2, 5, 64))
+    assert levels(output, quantizer, quantizer.grid()).off_grid
+    assert not levels(output, quantizer, quantizer.grid(), dynamic=True).off_grid
+
+
+def test_sample_meets_every_channel() -> None:
+    quantizer = Uniform(4, torch.tensor(0.2), torch.tensor(8.0))
+    output = quantizer(torch.randn(64, 32, 16))
+    output[:, :, 5] += 0.05  # one channel of 16
+    assert levels(output, quantizer, quantizer.grid(), sample=256).off_grid
+
+
+def test_empty_tensor_has_no_levels() -> None:
+    quantizer = Uniform(4, torch.tensor(0.2), torch.tensor(8.0))
+    assert levels(torch.zeros(0, 8), quantizer, quantizer.grid()) == Levels(0, 16, off_grid=False)
+
+
+@pytest.mark.parametrize(
+    ("read", "covered"),
+    [
+        (lambda both: both[0], True),
+        (lambda both: both[0].T, True),
+        (lambda both: both[0, 1:, ::2], True),
+        (lambda both: both[0, :1].expand(4, 8), True),
+        (lambda both: both[1], False),
+        (lambda both: both[:, 0], False),
+        (lambda both: both[0].view(torch.int32), False),
+    ],
+)
+def test_only_what_was_put_out_covers_what_is_read(read: object, covered: bool) -> None:
+    both: Tensor = torch.randn(2, 4, 8)
+    assert callable(read)
+    assert covers(both[0], read(both)) == covered
