@@ -15,7 +15,6 @@ from tests.bench import planted
 from tests.bench.run.test_cell_run import cell, measured, plant
 from tests.bench.tiny_task import TinyTask
 from vitptq.bench import registry
-from vitptq.bench.errors import BadInput
 from vitptq.bench.run import image_guard
 from vitptq.bench.run.cell_run import Run
 from vitptq.tasks.classification import images
@@ -34,7 +33,7 @@ def test_cell_of_a_cheater_fails_with_the_reason(
     assert planted.CHEATS[cls] in record.failure.message
 
 
-class _Filed(TinyTask):
+class Filed(TinyTask):
     """A task with files in `train/` and `val/`, and with decoded images in memory."""
 
     def __init__(self, folder: Path) -> None:
@@ -57,18 +56,18 @@ class _Filed(TinyTask):
 
 
 @pytest.fixture
-def filed(tmp_path: Path) -> _Filed:
+def filed(tmp_path: Path) -> Filed:
     for name in ("train", "val"):
         (tmp_path / "data" / name).mkdir(parents=True)
         (tmp_path / "data" / name / "a.bin").write_bytes(b"pixels")
-    return _Filed(tmp_path / "data")
+    return Filed(tmp_path / "data")
 
 
 def test_files_elsewhere_stay_readable(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     other = tmp_path / "images-of-the-method.txt"
     other.write_text("noise")
-    with image_guard.closed_images([_Filed(tmp_path / "images")]):
+    with image_guard.closed_images([Filed(tmp_path / "images")]):
         assert other.read_text() == "noise"
 
 
@@ -78,14 +77,14 @@ def test_link_into_the_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "harmless").symlink_to(tmp_path / "images")
     with (
         pytest.raises(image_guard.ReadsImages, match="opened"),
-        image_guard.closed_images([_Filed(tmp_path / "images")]),
+        image_guard.closed_images([Filed(tmp_path / "images")]),
     ):
         (tmp_path / "harmless" / "a.txt").read_text()
 
 
 def test_everything_is_open_again_afterwards(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("pixels")
-    with pytest.raises(image_guard.ReadsImages), image_guard.closed_images([_Filed(tmp_path)]):
+    with pytest.raises(image_guard.ReadsImages), image_guard.closed_images([Filed(tmp_path)]):
         (tmp_path / "a.txt").read_text()
     assert (tmp_path / "a.txt").read_text() == "pixels"
     assert registry.tasks()
@@ -102,7 +101,7 @@ READERS: list[Callable[[Path], object]] = [
 
 
 @pytest.mark.parametrize("read", READERS)
-def test_evaluation_split_is_closed_to_every_method(filed: _Filed, read: Callable[[Path], object]) -> None:
+def test_evaluation_split_is_closed_to_every_method(filed: Filed, read: Callable[[Path], object]) -> None:
     with (
         pytest.raises(image_guard.ReadsImages, match=r"a method may not read the evaluation's images: it .*val"),
         image_guard.closed_evaluation([filed]),
@@ -110,92 +109,28 @@ def test_evaluation_split_is_closed_to_every_method(filed: _Filed, read: Callabl
         read(filed.folder / "val" / "a.bin")
 
 
-def test_training_split_is_open_to_a_method_with_data(filed: _Filed) -> None:
+def test_training_split_is_open_to_a_method_with_data(filed: Filed) -> None:
     with image_guard.closed_evaluation([filed]):
         assert (filed.folder / "train" / "a.bin").read_bytes() == b"pixels"
         assert torch.from_file(str(filed.folder / "train" / "a.bin"), size=6, dtype=torch.uint8).numel() == 6
 
 
-def test_decoded_evaluation_images_are_put_away_while_a_method_works(filed: _Filed) -> None:
+def test_decoded_evaluation_images_are_put_away_while_a_method_works(filed: Filed) -> None:
     with image_guard.closed_evaluation([filed]):
         assert filed.decoded == []
     assert filed.decoded == ["pixels"]
 
 
 @pytest.mark.parametrize("how", ["from cv2 import imread", "imread = importlib.import_module('cv2').imread"])
-def test_native_reader_is_watched_also_where_it_is_imported_inside(filed: _Filed, how: str) -> None:
+def test_native_reader_is_watched_also_where_it_is_imported_inside(filed: Filed, how: str) -> None:
     program = f"""
 import importlib
 from pathlib import Path
-from tests.bench.run.test_image_guard import _Filed
+from tests.bench.run.test_image_guard import Filed
 from vitptq.bench.run import image_guard
-with image_guard.closed_evaluation([_Filed(Path({str(filed.folder)!r}))]):
+with image_guard.closed_evaluation([Filed(Path({str(filed.folder)!r}))]):
     {how}
     imread({str(filed.folder / "val" / "a.bin")!r})
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
     assert "a method may not read the evaluation's images: it called cv2.imread with" in done.stderr
-
-
-ADAPTER = """
-import os, subprocess
-from dataclasses import dataclass
-from pathlib import Path
-import torch
-from vitptq.bench.contracts.method import Method
-{reads}
-@dataclass(frozen=True)
-class Early(Method):
-    "Planted."
-    name, title, fidelity, category = "early", "Early", "paper", "{category}"
-    def quantize(self, model, calibration, bits):
-        return model
-"""
-
-
-@pytest.mark.parametrize("category", ["ptq", "data-free"])
-@pytest.mark.parametrize(
-    "reads", ["FOUND = {}.read_bytes()", "FOUND = open({}, 'rb')", "FOUND = os.listdir({}.parent)"]
-)
-def test_images_are_closed_to_an_adapter_while_it_is_imported(
-    filed: _Filed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: str, category: str
-) -> None:
-    path = filed.folder / "train" / "a.bin"
-    read = reads.format(f"Path({str(path)!r})")
-    with pytest.raises(BadInput, match=r"may not read images while it is imported: it (opened|looked at)"):
-        _imported(read, category, filed, tmp_path, monkeypatch)
-
-
-def test_process_started_by_a_data_free_adapter_while_it_is_imported_is_refused(
-    filed: _Filed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = "FOUND = subprocess.run(['echo', 'pixels'], capture_output=True).stdout"
-    with pytest.raises(BadInput, match=r"it started a process \(subprocess.Popen\)"):
-        _imported(run, "data-free", filed, tmp_path, monkeypatch)
-    _imported(run, "ptq", filed, tmp_path, monkeypatch)
-
-
-def test_process_that_an_adapter_leaves_running_when_it_is_imported_is_refused(
-    filed: _Filed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(BadInput, match="it left a process running"):
-        _imported("LEFT = os.posix_spawnp('sleep', ['sleep', '2'], os.environ)", "ptq", filed, tmp_path, monkeypatch)
-
-
-def _imported(statement: str, category: str, filed: _Filed, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Load an adapter that runs `statement` when it is imported."""
-    monkeypatch.setattr(registry, "_tasks", _Cached({("tiny", "test"): filed}))
-    adapter = folder / "early.py"
-    adapter.write_text(ADAPTER.format(reads=statement, category=category))
-    with registry.temporary():
-        registry.add_file(adapter)
-
-
-class _Cached(dict):  # type: ignore[type-arg]
-    """Tasks in place of the registry's own, which keeps them until it is told to forget."""
-
-    def __call__(self) -> _Cached:
-        return self
-
-    def cache_clear(self) -> None:
-        """Keep them."""

@@ -13,8 +13,6 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.modules.module import register_module_forward_hook
 
-from vitptq.bench import registry
-from vitptq.bench.errors import BadInput
 from vitptq.bench.results import audit_rules
 from vitptq.bench.run.audit import Inspector
 from vitptq.bench.run.surroundings import Surroundings
@@ -73,12 +71,3 @@ def test_module_that_was_imported_later_is_watched_from_then_on(monkeypatch: pyt
     before.take_in_new_modules()
     late.function = max  # type: ignore[attr-defined]
     assert before.changed() == ["timm.late.function"]
-
-
-def test_adapter_that_changes_the_process_while_it_is_imported_is_refused(
-    tmp_path: Path, kept: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    adapter = tmp_path / "adapter.py"
-    adapter.write_text("import torch\ntorch.set_default_dtype(torch.float64)\n")
-    with registry.temporary(), pytest.raises(BadInput, match="it changed torch's default dtype .* in this process"):
-        registry.add_file(adapter)
