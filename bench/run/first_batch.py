@@ -18,7 +18,7 @@ from vitptq.bench.results.record import OperandAudit
 from vitptq.bench.run import on_grid
 from vitptq.bench.run.products import Interception, hooked
 
-SAMPLE = 2**12
+SAMPLE = 2**10
 """How many values of what a quantizer puts out are looked up."""
 
 
