@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from vitptq.bench.contracts.reporting import MethodTable
 from vitptq.bench.contracts.task import Metric
-from vitptq.bench.results.cell import Cell
+from vitptq.bench.results.cell import Cell, canonical_json, sha256
 from vitptq.bench.results.upgrade import upgraded
 
 SCHEMA_VERSION = 2
@@ -134,6 +134,11 @@ class Provenance(_Part):
     started: str
     finished: str
     host: str
+
+    @property
+    def environment_hash(self) -> str:
+        """Return what `environment` must be: the hash of versions and kind of device."""
+        return sha256(canonical_json({"versions": self.versions, "device": self.device}).encode())[:16]
 
     @property
     def official(self) -> bool:

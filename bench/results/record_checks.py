@@ -9,14 +9,18 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from vitptq.bench import registry
+from vitptq.bench.bits import FLOAT_BITS
 from vitptq.bench.contracts.task import Task
 from vitptq.bench.errors import UnknownName, VitptqError, brief
 from vitptq.bench.results import audit_rules
 from vitptq.bench.results.cell import canonical_json, sha256
 from vitptq.bench.results.record import Audit, Costs, Record
+from vitptq.bench.source_hash import source_hash
 
 BEGUN = datetime(2026, 11, 22, tzinfo=UTC)
 """The day of the project's first commit: no record is older."""
+SLACK = 0.99
+"""A prepared model may have a few values less than the float one."""
 CLOCKS = timedelta(hours=1)
 """How far the clocks of two machines may be apart."""
 
@@ -123,10 +127,37 @@ def audit_problems(record: Record, float_record: Record | None) -> Iterator[str]
     )
 
 
-def cost_problems(record: Record) -> Iterator[str]:
+def provenance_problems(record: Record) -> Iterator[str]:
+    """Check the hash by which float gates tell environments apart."""
+    if record.provenance.environment != record.provenance.environment_hash:
+        yield (
+            f"the environment is {brief(record.provenance.environment)}, its versions and device give "
+            f"{record.provenance.environment_hash}"
+        )
+
+
+def parameter_problems(record: Record) -> Iterator[str]:
+    """Check that the adapter takes the parameters, where it is the one that was measured."""
+    try:
+        method = registry.method(record.cell.method) if not record.cell.method.endswith(".py") else None
+    except UnknownName:
+        return  # `fidelity_problems` says so
+    if method is not None and source_hash(method) == record.cell.source:
+        try:
+            method.configured(record.cell.parameters | record.cell.run_time)
+        except VitptqError as error:
+            yield str(error)
+
+
+def cost_problems(record: Record, float_record: Record | None) -> Iterator[str]:
     """Check what one cost says about another. That none is negative or endless is the schema's."""
     costs: Costs | None = record.costs
     assert costs is not None
+    if float_record is not None and float_record.costs is not None:
+        smallest = float_record.costs.model_mib * record.cell.bit_spec.weights / FLOAT_BITS
+        if costs.model_mib < SLACK * smallest:
+            bits = record.cell.bit_spec.weights
+            yield f"{costs.model_mib} MiB is less than every weight at {bits} bits ({smallest:.4f})"
     if costs.quantise_s + costs.evaluate_s > costs.total_s + 0.01:
         parts = f"quantising ({costs.quantise_s} s) and evaluating ({costs.evaluate_s} s)"
         yield f"{costs.total_s} s in all is less than {parts}"

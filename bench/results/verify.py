@@ -18,6 +18,8 @@ from vitptq.bench.results.store import Store
 
 FEW_IMAGES = 200
 """Predictions for fewer images than this may agree by chance under two seeds."""
+FEW_BITS = 6
+"""From here on no model was seen that predicts for every one of so many images what the float model does."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class _Folder:
     records: dict[str, Record]
     truths: dict[tuple[str, ...], tuple[str, str]] = field(default_factory=dict)
     """First record and hash of the labels, by data."""
+    predictions: dict[str, str] = field(default_factory=dict)
+    """Content of the float records' evidence, by id."""
     evidence: dict[tuple[str, ...], Record] = field(default_factory=dict)
     """First record by its cell but for the seed, and the content of its evidence."""
 
@@ -54,9 +58,11 @@ def verify(store: Store, records: Iterable[Record] | None = None) -> Iterator[Ve
 def _problems(record: Record, folder: _Folder) -> Iterator[str]:
     float_record = record if record.cell.is_float else folder.records.get(record.gate.float_cell if record.gate else "")
     yield from _told("dates", record_checks.date_problems(record))
-    yield from _told("costs", record_checks.cost_problems(record))
+    yield from _told("provenance", record_checks.provenance_problems(record))
+    yield from _told("costs", record_checks.cost_problems(record, float_record))
     yield from _told("audit", record_checks.audit_problems(record, float_record))
     yield from _told("fidelity", record_checks.fidelity_problems(record))
+    yield from _told("parameters", record_checks.parameter_problems(record))
     yield from _told("images", _image_problems(record, folder.store))
     try:
         task = registry.task(record.cell.task, record.cell.edition)
@@ -88,6 +94,7 @@ def _evidence_problems(record: Record, folder: _Folder, task: Task) -> Iterator[
     yield from _told("scores", _score_problems(record, task, evidence))
     yield from _told("labels", _label_problems(record, folder, task, evidence))
     yield from _told("seeds", _seed_problems(record, folder, evidence))
+    yield from _told("predictions", _prediction_problems(record, folder, evidence))
 
 
 def _score_problems(record: Record, task: Task, evidence: Evidence) -> Iterator[str]:
@@ -126,6 +133,20 @@ def _seed_problems(record: Record, folder: _Folder, evidence: Evidence) -> Itera
         yield f"the evidence is the same as that of seed {first.cell.seed} (record {first.id[:12]}): seeds draw anew"
 
 
+def _prediction_problems(record: Record, folder: _Folder, evidence: Evidence) -> Iterator[str]:
+    """Check that a model of few bits does not predict just what the float model does."""
+    bits = record.cell.bit_spec
+    reference = folder.records.get(record.gate.float_cell) if record.gate else None
+    if min(bits.weights, bits.activations) > FEW_BITS or record.images < FEW_IMAGES:
+        return
+    if reference is None or reference is record or reference.evidence is None:
+        return
+    if reference.id not in folder.predictions:
+        folder.predictions[reference.id] = _content(folder.store.evidence(reference.evidence))
+    if folder.predictions[reference.id] == _content(evidence):
+        yield f"the evidence is that of the float model (record {reference.id[:12]}), at {record.cell.bits}"
+
+
 def _content(evidence: Evidence) -> str:
     """Return a hash of the arrays, however their file is packed."""
     digest = hashlib.sha256()
@@ -159,6 +180,8 @@ def _gate_problems(record: Record, folder: _Folder, task: Task) -> Iterator[str]
         and gate.reference is not None
         and abs(gate.measured - gate.reference) <= gate.tolerance
     )
+    if gate.passed == bool(gate.reason):
+        yield f'the float gate is {"passed" if gate.passed else "shut"} and gives the reason "{brief(gate.reason)}"'
     if gate.passed != inside:
         state = "passed, but" if gate.passed else "shut, although"
         isnt = "is not" if gate.passed else "is"

@@ -253,7 +253,11 @@ FORGERIES: dict[str, Forgery] = {
     "ends before it starts": Forgery(_set("provenance", "finished", value="2026-11-22T00:00:00Z"), "before it started"),
     "no date": Forgery(_set("provenance", "started", value="yesterday"), "is no date"),
     "date of 10 kB": Forgery(_set("provenance", "started", value=LONG), "is no date"),
+    "other versions": Forgery(_set("provenance", "versions", value={"torch": "9.9"}), "its versions and device give"),
+    "other device": Forgery(_set("provenance", "device", value="NVIDIA H100"), "its versions and device give"),
+    "parameters of no adapter": Forgery(_cell(parameters={"magic": 1}), "has no parameter magic"),
     # costs
+    "smaller model": Forgery(_set("costs", "model_mib", value=0.001), "is less than every weight at 4 bits"),
     "negative cost": Forgery(_set("costs", "quantise_s", value=-1.0), "costs.quantise_s"),
     "endless cost": Forgery(_set("costs", "model_mib", value=1e308), "costs.model_mib"),
     "negative memory": Forgery(_set("costs", "peak_host_mib", value=-5), "costs.peak_host_mib"),
@@ -292,6 +296,7 @@ FORGERIES: dict[str, Forgery] = {
     "own reference": Forgery(_set("gate", "reference", value=12.5), "the model's card"),
     "own float score": Forgery(_set("gate", "measured", value=99.99), "its evidence"),
     "gate opened by force": Forgery(_set("gate", "passed", value=False), "the float gate is shut, although"),
+    "gate open with a reason": Forgery(_set("gate", "reason", value="why not"), "and gives the reason"),
     "gate on a cell that is not here": Forgery(_set("gate", "float_cell", value="a" * 64), "not in this folder"),
     "gate on itself": Forgery(
         lambda c: _set("gate", "float_cell", value=c.content["id"])(c), "which has no float model"

@@ -122,3 +122,14 @@ def test_a_record_is_no_older_than_the_project_and_not_from_the_future(tiny: Non
     found = list(date_problems(record, now=datetime(2026, 11, 22, tzinfo=UTC)))
     assert len(found) == 2
     assert all("which is in the future" in problem for problem in found)
+
+
+def test_float_models_evidence_under_few_bits_is_named(
+    tiny: None, honest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vitptq.bench.results.verify.FEW_IMAGES", 1)
+    case = case_of(honest, tmp_path / "forged")
+    case.content["scores"] = {"top1": 100.0}
+    case.replace_evidence((case.root / "evidence" / f"{case.content['gate']['float_cell']}.npz").read_bytes())
+    (problem,) = problems(case.root)
+    assert "the evidence is that of the float model" in problem
