@@ -70,7 +70,7 @@ class Table:
 
     def sections(self) -> tuple[tuple[str, tuple[Row, ...]], ...]:
         """Return the counted rows by bit spec with its name: the float reference, then more bits first."""
-        return ("Float", self.floats), *((str(bits), self.at(bits)) for bits in self.bit_specs)
+        return ("Float, not quantised", self.floats), *((self.bits_text(b), self.at(b)) for b in self.bit_specs)
 
     def at(self, bits: BitSpec) -> tuple[Row, ...]:
         """Return the counted rows at one bit spec, higher scores first."""
@@ -119,7 +119,7 @@ class Table:
 
     def group(self, row: Row) -> str:
         """Return the letter of the row's tie group (`tie_groups`); empty where it has no rank."""
-        return self.groups(row.bits).letters().get(row.id, "")
+        return self.groups(row.bits).letters.get(row.id, "")
 
     def winners(self, bits: BitSpec) -> tuple[Row, ...]:
         """Return the rows of group A: the highest with all that are not shown to be worse. Empty without evidence."""

@@ -49,6 +49,7 @@ class TieGroups:
         worse = sum((row, other) in self._better for other in self.rows)
         return RankInterval(1 + better, len(self.rows) - worse)
 
+    @cached_property
     def letters(self) -> dict[str, str]:
         """Return the letter of each row's group."""
         found: dict[str, str] = {}

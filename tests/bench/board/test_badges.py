@@ -1,5 +1,5 @@
 from tests.bench.board_factory import only_row, row_of
-from tests.bench.record_factory import make_cards, make_cell, make_record
+from tests.bench.record_factory import make_card, make_cards, make_cell, make_record
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.board.board import Board
 
@@ -17,3 +17,10 @@ def test_notes_and_inferred_parts_are_badges():
 
     assert [b.text for b in only_row([record]).badges] == ["inferred", "reduced"]
     assert [b.text for b in only_row([make_record(notes=("odd",))]).badges] == ["note"]
+
+
+def test_parts_that_an_adapter_from_a_paper_had_to_infer_are_a_badge():
+    (badge,) = only_row([make_record()], {"minmax": make_card("minmax", inferred=("the grid", "the order"))}).badges
+
+    assert badge.text == "2 parts inferred"
+    assert badge.meaning == "fidelity paper, but the paper leaves something open; inferred: the grid; the order"
