@@ -22,6 +22,7 @@ from vitptq.bench.errors import BadInput, UnknownName, VitptqError, brief
 
 if TYPE_CHECKING:  # torch takes seconds to import, so commands import what they need
     from vitptq.bench.board.board import Board
+    from vitptq.bench.board.stored_noise import StoredNoise
     from vitptq.bench.results.cell import Cell
     from vitptq.bench.results.record import Record
 
@@ -340,14 +341,19 @@ def verify(results: Results = DEFAULT_RESULTS, adapter: Adapters = None) -> None
 def board(
     results: Results = DEFAULT_RESULTS,
     format: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.TABLE,
+    only: Only = None,
+    metric: Annotated[
+        str, typer.Option("--metric", metavar="NAME", help="Rank by this metric, for example mask_ap.")
+    ] = "",
     adapter: Adapters = None,
 ) -> None:
-    """Print the aggregated results."""
+    """Print the aggregated results; rows that are left out take part in no comparison."""
     from vitptq.bench.board.exports.formats import render
 
     _load(adapter)
-    board, left_out = _board(results)
+    board, noises, left_out = _board(results, only, metric)
     print(render(board, format.value), end="")
+    _not_compared(noises)
     _leave(left_out)
 
 
@@ -362,14 +368,12 @@ def compare(
 ) -> None:
     """Print every method's difference to one of them, on the same images and calibration draws."""
     from vitptq.bench.board.paired_comparison import Reference, as_markdown
-    from vitptq.bench.results.store import Store
 
     _load(adapter)
-    board, left_out = _board(results)
-    unusable: list[str] = []
-    print(as_markdown(board, Store(results), Reference.parse(reference), unusable), end="")
-    _left_out(unusable)
-    _leave(left_out + len(unusable))
+    board, noises, left_out = _board(results)
+    print(as_markdown(board, Reference.parse(reference)), end="")
+    _left_out(noises.left_out)
+    _leave(left_out + len(noises.left_out))
 
 
 @command
@@ -385,9 +389,10 @@ def site(
     _load(adapter)
     head, dirty = provenance.commit()
     version = head[:12] + ("+changes" if dirty else "")
-    board, left_out = _board(results)
+    board, noises, left_out = _board(results)
     index = build(board, out, templates=_templates(), version=version, evidence_dir=results / "evidence")
     print(f"leaderboard: {index.resolve()}")
+    _not_compared(noises)
     _leave(left_out)
 
 
@@ -463,11 +468,13 @@ def _suites() -> list[str]:
     return [f"{name:<10} {title}" for name, title in suites.names().items()]
 
 
-def _board(results: Path) -> tuple[Board, int]:
-    """Return the board, and how many records are not on it because they cannot be read."""
+def _board(results: Path, only: list[str] | None = None, metric: str = "") -> tuple[Board, StoredNoise, int]:
+    """Return the board, its evidence, and how many records are not on it because they cannot be read."""
     from vitptq.bench import catalogue
     from vitptq.bench.board.board import Board
     from vitptq.bench.board.metrics import needs_tasks
+    from vitptq.bench.board.stored_noise import StoredNoise
+    from vitptq.bench.results import suites
     from vitptq.bench.results.store import Store
 
     store = Store(results)
@@ -476,8 +483,21 @@ def _board(results: Path) -> tuple[Board, int]:
     _left_out(problems)
     if not records:
         raise BadInput(f"none of the {len(problems)} records in {results} can be read, so there is no board")
-    metrics = catalogue.metrics() if needs_tasks(records) else {}
-    return Board.from_records(records, catalogue.method_cards(), metrics), len(problems)
+    if only:
+        kept = {cell.id for cell in suites.select([record.cell for record in records], only, "these results")}
+        records = [record for record in records if record.id in kept]
+    metrics, noises = catalogue.metrics() if needs_tasks(records) else {}, StoredNoise(store)
+    return Board.from_records(records, catalogue.method_cards(), metrics, noises, metric), noises, len(problems)
+
+
+def _not_compared(noises: StoredNoise) -> None:
+    """Say how many records have a score and no comparison; the tables say whose."""
+    if noises.left_out:
+        print(
+            f"vitptq: {len(noises.left_out)} records are not compared, because their evidence cannot be used; "
+            "vitptq verify names every problem",
+            file=sys.stderr,
+        )
 
 
 def _left_out(problems: list[str]) -> None:

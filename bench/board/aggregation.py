@@ -6,44 +6,73 @@ records ──> newest per cell ──> rows (a cell but for its seed) ──> t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from vitptq.bench.board.image_noise import ImageNoises
 from vitptq.bench.board.method_card import MethodCard
-from vitptq.bench.board.metrics import Declared, table_metrics
+from vitptq.bench.board.metrics import Declared, ranked_by, table_metrics
 from vitptq.bench.board.rows import Row
 from vitptq.bench.board.tables import Table, reading_order
 from vitptq.bench.contracts.task import Metric
+from vitptq.bench.errors import UnknownName
 from vitptq.bench.results.cell import STANDARD, Cell, canonical_json, told_apart
 from vitptq.bench.results.record import Record
 
 Records = Sequence[Record]
 
 
-def tables(records: Records, cards: Mapping[str, MethodCard], declared: Declared) -> tuple[Table, ...]:
-    """Return one table per task, edition and model, ordered by these."""
+@dataclass(frozen=True)
+class Sources:
+    """What rows are made from beside the records."""
+
+    cards: Mapping[str, MethodCard]
+    declared: Declared
+    noises: ImageNoises
+    metric: str = ""
+    """The metric to rank by; empty: each task's own."""
+
+
+def tables(records: Records, sources: Sources) -> tuple[Table, ...]:
+    """Return one table per task, edition and model, ordered by these; only those with the metric where one is named.
+
+    Raises UnknownName where no table has it.
+    """
     newest_first = sorted(records, key=lambda r: (r.provenance.finished, r.id), reverse=True)
-    return tuple(_table(group, cards, declared) for group in _grouped(newest_first, _table_key))
+    found = [_table(group, sources) for group in _grouped(newest_first, _table_key)]
+    if not sources.metric:
+        return tuple(found)
+    kept = tuple(table for table in found if table.metric.name == sources.metric)
+    if not kept:
+        known = {metric.name for table in found for metric in table.metrics}
+        raise UnknownName("metric in these results", sources.metric, known)
+    return kept
 
 
-def _table(newest_first: Records, cards: Mapping[str, MethodCard], declared: Declared) -> Table:
+def _table(newest_first: Records, sources: Sources) -> Table:
     newest = newest_first[0].cell
     groups = _grouped(newest_first, _row_key)
     seeds = sorted({r.cell.seed for r in newest_first if not r.cell.is_float})
-    metrics = table_metrics(newest_first, declared.get((newest.task, newest.edition), ()))
+    metrics = table_metrics(newest_first, sources.declared.get((newest.task, newest.edition), ()))
     floats = {r.id: r for r in newest_first if r.cell.is_float}
-    rows = [_row(group, newest, groups, tuple(seeds), cards, metrics, floats) for group in groups]
-    return Table(newest.task, newest.edition, newest.model, tuple(sorted(rows, key=reading_order)), metrics)
+    shown = _TableView(newest, groups, tuple(seeds), ranked_by(metrics, sources.metric), metrics[0], floats)
+    rows = [_row(group, shown, sources) for group in groups]
+    return Table(newest.task, newest.edition, newest.model, tuple(sorted(rows, key=reading_order)), shown.metrics)
 
 
-def _row(
-    newest_first: Records,
-    table_newest: Cell,
-    groups: Sequence[Records],
-    seeds: tuple[int, ...],
-    cards: Mapping[str, MethodCard],
-    metrics: tuple[Metric, ...],
-    floats: Mapping[str, Record],
-) -> Row:
+@dataclass(frozen=True)
+class _TableView:
+    """What the rows of one table share."""
+
+    newest: Cell
+    groups: Sequence[Records]
+    seeds: tuple[int, ...]
+    metrics: tuple[Metric, ...]
+    gate_metric: Metric
+    floats: Mapping[str, Record]
+
+
+def _row(newest_first: Records, table: _TableView, sources: Sources) -> Row:
     per_seed: dict[int, Record] = {}
     for record in newest_first:
         per_seed.setdefault(record.cell.seed, record)
@@ -54,12 +83,14 @@ def _row(
         records=tuple(r for r in by_seed if _version(r) == version),
         outdated=tuple(r for r in by_seed if _version(r) != version),
         superseded=len(newest_first) - len(per_seed),
-        expected_seeds=tuple(sorted(per_seed)) if cell.is_float else seeds,
-        variant=_variant(cell, [group[0].cell for group in groups]),
-        current=(cell.data, cell.checkpoint) == (table_newest.data, table_newest.checkpoint),
-        card=cards[cell.method],
-        metrics=metrics,
-        float_records=floats,
+        expected_seeds=tuple(sorted(per_seed)) if cell.is_float else table.seeds,
+        variant=_variant(cell, [group[0].cell for group in table.groups]),
+        current=(cell.data, cell.checkpoint) == (table.newest.data, table.newest.checkpoint),
+        card=sources.cards[cell.method],
+        metrics=table.metrics,
+        gate_metric=table.gate_metric,
+        float_records=table.floats,
+        noises=sources.noises,
     )
 
 

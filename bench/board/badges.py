@@ -56,6 +56,10 @@ def _method(row: Row) -> Iterator[Badge]:
         yield Badge("data-free", meaning, "info", "cell")
     if row.fidelity == "inferred":
         yield Badge("inferred", "parts of the method had to be inferred; the method page lists them", "info", "cell")
+    elif row.card.inferred and row.fidelity == "paper":
+        inferred = "; ".join(row.card.inferred)
+        meaning = f"fidelity paper, but the paper leaves something open; inferred: {inferred}"
+        yield Badge(f"{_count(len(row.card.inferred), 'part')} inferred", meaning, "info", "cell")
 
 
 def _notes(row: Row) -> Iterator[Badge]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from vitptq.bench.board import aggregation
+from vitptq.bench.board.image_noise import ImageNoises, NoImageNoise
 from vitptq.bench.board.method_card import MethodCard, method_cards
 from vitptq.bench.board.metrics import Declared
 from vitptq.bench.board.rows import Row
@@ -26,15 +27,23 @@ class Board:
 
     @classmethod
     def from_records(
-        cls, records: Iterable[Record], methods: Mapping[str, MethodCard], declared: Declared | None = None
+        cls,
+        records: Iterable[Record],
+        methods: Mapping[str, MethodCard],
+        declared: Declared | None = None,
+        noises: ImageNoises | None = None,
+        metric: str = "",
     ) -> Board:
         """Aggregate records; `methods` tells about the adapters that are installed here.
 
         `declared` holds what the installed tasks say of their scores, for records that do not hold it themselves.
+        `noises` finds how scores vary with the images: without it no two rows are compared. `metric` ranks instead of
+        each task's own, and leaves out the tables that do not have it.
         """
         unique = sorted({r.id: r for r in records}.values(), key=lambda r: r.id)
         cards = method_cards(unique, methods)
-        return cls(aggregation.tables(unique, cards, declared or {}), cards, len(unique))
+        sources = aggregation.Sources(cards, declared or {}, noises or NoImageNoise(), metric)
+        return cls(aggregation.tables(unique, sources), cards, len(unique))
 
     @property
     def rows(self) -> tuple[Row, ...]:

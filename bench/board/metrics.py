@@ -37,6 +37,11 @@ def table_metrics(newest_first: Sequence[Record], declared: Sequence[Metric] = (
     return (first, *(metric for metric in (*known, *unknown) if metric.name in names and metric is not first))
 
 
+def ranked_by(metrics: Sequence[Metric], name: str) -> tuple[Metric, ...]:
+    """Return a table's metrics with the one called `name` first; as they are where it is empty or not there."""
+    return tuple(sorted(metrics, key=lambda metric: metric.name != name))
+
+
 def secondary(metrics: Sequence[Metric]) -> tuple[Metric, ...]:
     """Return those of a table's metrics that every table and export shows beside the first, which ranks."""
     return tuple(metric for metric in metrics[1:] if not metric.detail)

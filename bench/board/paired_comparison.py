@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from vitptq.bench import registry
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.board.board import Board
-from vitptq.bench.board.exports.markdown import markdown, mean
-from vitptq.bench.board.paired_difference import Difference, Right, difference
+from vitptq.bench.board.exports.markdown import markdown, mean, seeds
+from vitptq.bench.board.paired_difference import ONE_DRAW, Difference, difference, verdict
 from vitptq.bench.board.rows import Row
 from vitptq.bench.board.tables import Table
-from vitptq.bench.errors import BadInput, UnknownName, VitptqError, brief
-from vitptq.bench.results.record import Record
-from vitptq.bench.results.store import Store
+from vitptq.bench.board.tie_groups import holm
+from vitptq.bench.contracts.task import Metric
+from vitptq.bench.errors import BadInput, UnknownName
 
 
 @dataclass(frozen=True)
@@ -45,100 +44,90 @@ class Reference:
         return row.cell.method == self.method and all(k in given and given[k] == v for k, v in self.parameters)
 
 
-def as_markdown(board: Board, store: Store, reference: Reference, left_out: list[str] | None = None) -> str:
-    """Return a table per model and bit spec: each row's score and its paired difference to the reference.
+def as_markdown(board: Board, reference: Reference) -> str:
+    """Return a table per model and bit width: each row's score and its paired difference to the reference.
 
-    `left_out` gets one sentence for each record whose evidence cannot be used; the others are compared without it.
     Raises UnknownName where no row is of the reference's method, BadInput where its parameters fit none or several.
     """
     known = {row.cell.method for table in board.tables for row in table.quantised}
     if reference.method not in known:
         raise UnknownName("method in these results", reference.method, sorted(known))
-    comparer = _Comparer(store, reference, [] if left_out is None else left_out)
-    lines = [line for table in board.tables for bits in table.bit_specs for line in comparer.table(table, bits)]
+    lines = [line for table in board.tables for bits in table.bit_specs for line in _section(table, bits, reference)]
     if not lines:
         raise BadInput(
-            f"no row fits {_text(reference)}, or none beside it is scored image by image; see the rows with: "
-            "vitptq board"
+            f"no row fits {_text(reference)}, or its evidence is not in these results; see the rows with: vitptq board"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, EXPLANATION]) + "\n"
 
 
-class _Comparer:
-    def __init__(self, store: Store, reference: Reference, left_out: list[str]) -> None:
-        self.store, self.reference, self.left_out = store, reference, left_out
-        self._right: dict[str, dict[int, Right] | None] = {}
-
-    def table(self, table: Table, bits: BitSpec) -> Iterator[str]:
-        """Yield the lines of one table; none where the reference is missing or the task has no right or wrong."""
-        rows = [row for row in table.at(bits) if row.comparable]  # as ranks: one data version, one protocol
-        fitting = [row for row in rows if self.reference.fits(row)]
-        if not fitting or self.right(fitting[0]) is None:
-            return
-        place = f"{markdown(table.task)}/{markdown(table.edition)}"
-        yield f"**{markdown(table.model)}** ({place}), {bits}, {markdown(table.metric.title)}"
-        yield ""
-        more = "".join(f" {markdown(metric.title)} |" for metric in table.secondary)
-        yield f"| method | score | against {markdown(fitting[0].card.title)} | |{more}"
-        yield f"|---|---:|---:|---|{'---:|' * len(table.secondary)}"
-        for row in rows:
-            yield _line(row, self.against(row, fitting))
-        yield ""
-
-    def against(self, row: Row, fitting: Sequence[Row]) -> Difference | None:
-        """Return the difference of a row to the reference; None for the reference itself and without common seeds."""
-        other = self.beside(row, fitting)
-        ours, theirs = self.right(row), self.right(other)
-        return None if row is other or ours is None or theirs is None else difference(ours, theirs)
-
-    def beside(self, row: Row, fitting: Sequence[Row]) -> Row:
-        """Return the one reference row: where there are several, that with as many calibration images."""
-        same = [r for r in fitting if r.cell.calibration_size == row.cell.calibration_size] or list(fitting)
-        if len(same) > 1:
-            raise BadInput(
-                f"{_text(self.reference)} fits {len(same)} rows at {row.bits}: {'; '.join(r.label for r in same)}; "
-                "name parameters: METHOD:KEY=VALUE,KEY=VALUE"
-            )
-        return same[0]
-
-    def right(self, row: Row) -> dict[int, Right] | None:
-        """Return by seed which images a row has right, read once; None for a task that scores no single image."""
-        if row.id not in self._right:
-            self._right[row.id] = self._read(row)
-        return self._right[row.id]
-
-    def _read(self, row: Row) -> dict[int, Right] | None:
-        found = {}
-        for record in row.counted:
-            try:
-                right = self._right_images(record)
-            except Exception as error:  # noqa: BLE001  a task's own code on evidence of any origin
-                why = str(error) if isinstance(error, VitptqError) else f"{type(error).__name__}: {brief(error)}"
-                self.left_out.append(f"{brief(record.cell.label(), 200)}: {why}")
-                continue
-            if right is None:
-                return None
-            found[record.cell.seed] = right
-        return found
-
-    def _right_images(self, record: Record) -> Right | None:
-        assert record.evidence is not None  # the schema demands it of a record with status ok
-        task = registry.task(record.cell.task, record.cell.edition)
-        right = task.correct(self.store.evidence(record.evidence))
-        if right is not None and len(right) != record.images:
-            raise BadInput(f"the evidence covers {len(right)} images, the record says {record.images}")
-        return right
+EXPLANATION = (
+    "Differences in points with 95 % intervals, each read alone. The verdicts of one table and score are corrected "
+    f'together (Holm), so an interval that leaves zero out may still be "not separated". {ONE_DRAW.capitalize()}: '
+    "nothing is said about another draw."
+)
 
 
-def _line(row: Row, apart: Difference | None) -> str:
-    found = f"{apart.points:+.2f} ± {apart.half_width:.2f} | {_verdict(apart, row)}" if apart else "– |"
-    more = "".join(f" {mean(row, metric)} |" for metric in row.secondary)
-    return f"| {markdown(row.label)} | {mean(row, row.metric)} ({len(row.seeds)}) | {found} |{more}"
+def _section(table: Table, bits: BitSpec, reference: Reference) -> Iterator[str]:
+    """Yield the lines of one table; none where the reference is missing, or nothing tells how its scores vary."""
+    rows = [row for row in table.at(bits) if row.comparable]  # as ranks: one data version, one protocol
+    fitting = [row for row in rows if reference.fits(row)]
+    if not fitting or not fitting[0].draws(table.metric):
+        return
+    beside = {row.id: _beside(row, fitting, reference) for row in rows}
+    columns = [_Column(metric, rows, beside, table) for metric in (table.metric, *table.secondary)]
+    title = markdown(fitting[0].card.title)
+    place = f"{markdown(table.task)}/{markdown(table.edition)}"
+    yield f"**{markdown(table.model)}** ({place}), {table.bits_text(bits)}"
+    yield ""
+    yield "| method |" + "".join(f" {markdown(c.metric.title)} | against {title} | |" for c in columns)
+    yield "|---|" + "---:|---:|---|" * len(columns)
+    for row in rows:
+        yield f"| {markdown(row.label)} |" + "".join(column.cells(row) for column in columns)
+    yield ""
 
 
-def _verdict(apart: Difference, row: Row) -> str:
-    """Say also on how many draws, where the reference lacks some of the row's."""
-    return apart.verdict + (f" (draws of both: {apart.seeds})" if apart.seeds < len(row.seeds) else "")
+def _beside(row: Row, fitting: Sequence[Row], reference: Reference) -> Row:
+    """Return the one reference row: where there are several, that with as many calibration images."""
+    same = [r for r in fitting if r.cell.calibration_size == row.cell.calibration_size] or list(fitting)
+    if len(same) > 1:
+        raise BadInput(
+            f"{_text(reference)} fits {len(same)} rows at {row.bits}: {'; '.join(r.label for r in same)}; "
+            "name parameters: METHOD:KEY=VALUE,KEY=VALUE"
+        )
+    return same[0]
+
+
+class _Column:
+    """One score of every row, beside that of its reference row."""
+
+    def __init__(self, metric: Metric, rows: Sequence[Row], beside: Mapping[str, Row], table: Table) -> None:
+        self.metric = metric
+        others = [row for row in rows if row is not beside[row.id]]
+        found = {row.id: _difference(row, beside[row.id], metric, table) for row in others}
+        self._apart = {row: apart for row, apart in found.items() if apart is not None}
+        self._p = dict(zip(self._apart, holm([apart.p for apart in self._apart.values()]), strict=True))
+
+    def cells(self, row: Row) -> str:
+        """Return the row's three cells: score, difference, verdict."""
+        score, apart = f"{mean(row, self.metric)} ({seeds(row)})", self._apart.get(row.id)
+        if apart is None:
+            return f" {score} | – | |"
+        interval = f"{apart.points:+.2f} ({apart.low:+.2f} to {apart.high:+.2f})"
+        return f" {score} | {interval} | {_verdict(apart, self._p[row.id], row)} |"
+
+
+def _difference(row: Row, other: Row, metric: Metric, table: Table) -> Difference | None:
+    """Return the difference of a row to another; the draws' spread is pooled as for the ranks."""
+    spread = table.groups(row.bits).spread if metric is table.metric else None
+    pooled = spread if spread and spread.covers(row.id, other.id) else None
+    return difference(row.draws(metric), other.draws(metric), pooled)
+
+
+def _verdict(apart: Difference, p: float, row: Row) -> str:
+    """Say also on how many draws, where that is one or fewer than the row has."""
+    if apart.seeds == 1:
+        return f"{verdict(apart.points, p)} ({ONE_DRAW})"
+    return verdict(apart.points, p) + (f" (draws of both: {apart.seeds})" if apart.seeds < len(row.seeds) else "")
 
 
 def _value(text: str) -> JsonValue:

@@ -6,21 +6,27 @@ older version or that were never run stay visible beside it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
+
+import numpy as np
 
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.board import statistics
 from vitptq.bench.board.badges import Badge, badges
+from vitptq.bench.board.image_noise import ImageNoises
 from vitptq.bench.board.method_card import MethodCard
 from vitptq.bench.board.metrics import secondary
+from vitptq.bench.board.paired_difference import Draw
 from vitptq.bench.board.statistics import Interval
 from vitptq.bench.contracts.task import Metric
 from vitptq.bench.results.cell import STANDARD, Cell, canonical_json, sha256
 from vitptq.bench.results.record import Costs, Record
 
-"""The track whose rows may be compared."""
+NEARLY_ALL = 99.0
+"""Percent of the multiply-accumulates. From here on the share that is quantised need not be said beside the bits."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +48,12 @@ class Row:
     card: MethodCard
     metrics: tuple[Metric, ...]
     """What its table has scores of, the ranking one first. Never empty."""
+    gate_metric: Metric
+    """What the float gate compared: the metric that ranks by the task's own word."""
     float_records: Mapping[str, Record]
     """The float records of its table, by id."""
+    noises: ImageNoises = field(compare=False)
+    """How its scores vary with the images."""
 
     @cached_property
     def id(self) -> str:
@@ -139,15 +149,23 @@ class Row:
 
     @property
     def float_score(self) -> float | None:
-        """Return the mean float score that the gate measured for the counted seeds."""
-        return self._mean(lambda r: r.gate.measured if r.gate else None)
+        """Return the mean float score of the environments in which the counted seeds were measured."""
+        return self._mean(lambda r: self._float_score(r, self.metric.name))
 
-    @property
+    @cached_property
     def quantised_share(self) -> float | None:
-        """Return the percentage of multiply-accumulates with both operands quantised: the lowest of the seeds."""
+        """Return the percentage of multiply-accumulates with both operands quantised: the lowest of the seeds.
+
+        None for the float model.
+        """
         shares = [share_of(r) for r in self.counted]
         known = [s for s in shares if s is not None]
         return min(known) if known and len(known) == len(shares) else None
+
+    @property
+    def widths(self) -> str:
+        """Name what is quantised: "W4A4", "W4A4 on 17.4 % of MACs" where much is not, or "not quantised"."""
+        return "not quantised" if self.is_float else f"{self.bits}{share_text([self.quantised_share])}"
 
     @property
     def violations(self) -> tuple[str, ...]:
@@ -199,10 +217,36 @@ class Row:
 
     def interval_of(self, metric: Metric) -> Interval | None:
         """Return the 95 % interval of one score."""
+        if metric.name not in self._intervals:
+            self._intervals[metric.name] = self._interval_of(metric)
+        return self._intervals[metric.name]
+
+    @cached_property
+    def _intervals(self) -> dict[str, Interval | None]:
+        return {}
+
+    def _interval_of(self, metric: Metric) -> Interval | None:
         scores = [r.scores[metric.name] for r in self.counted if metric.name in r.scores]
-        if len(scores) != len(self.counted):
+        if len(scores) != len(self.counted) or not scores:
             return None
-        return statistics.interval(scores, self.images, proportion=metric.proportion)
+        if metric.proportion and self.images:
+            return statistics.interval(scores, statistics.wilson(statistics.mean(scores), self.images))
+        return statistics.interval(scores, self._resampled(metric))
+
+    def _resampled(self, metric: Metric) -> tuple[float, float] | None:
+        """Return the interval of a mean score from resampled images; None where the evidence does not tell."""
+        draws = self.draws(metric)
+        noises = [draw.noise for draw in draws.values()]
+        if len(draws) != len(self.counted) or not all(noises[0].matches(noise) for noise in noises):
+            return None
+        together = np.mean([noise.percent for noise in noises], axis=0)
+        centre = statistics.mean([draw.score for draw in draws.values()])
+        return statistics.around(centre, math.sqrt(noises[0].variance_of(together)))
+
+    def draws(self, metric: Metric) -> dict[int, Draw]:
+        """Return the counted scores by seed with how they vary with the images; those without evidence are missing."""
+        found = {r.cell.seed: (r, self.noises.of(r).get(metric.name)) for r in self.counted if metric.name in r.scores}
+        return {s: Draw(r.scores[metric.name], noise) for s, (r, noise) in found.items() if noise is not None}
 
     def mean_drop(self, metric: Metric) -> float | None:
         """Return the mean over the counted seeds of one score's difference to float; None for the float model."""
@@ -216,11 +260,13 @@ class Row:
         name = (metric or self.metric).name
         if record.gate is None or name not in record.scores:
             return None
-        measured = record.gate.measured if name == self.metric.name else self._float_score(record, name)
+        measured = self._float_score(record, name)
         return None if measured is None else record.scores[name] - measured
 
     def _float_score(self, record: Record, name: str) -> float | None:
-        reference = self.float_records.get(record.gate.float_cell) if record.gate else None
+        if record.gate is None or name == self.gate_metric.name:
+            return record.gate.measured if record.gate else None
+        reference = self.float_records.get(record.gate.float_cell)
         same = reference is not None and reference.provenance.environment == record.provenance.environment
         return reference.scores.get(name) if reference is not None and same else None
 
@@ -237,9 +283,22 @@ class Row:
         return statistics.mean(known) if known and len(known) == len(values) else None
 
 
+def share_text(shares: Iterable[float | None]) -> str:
+    """Return what to say behind a bit width of the share of multiply-accumulates that has it: nothing where all has.
+
+    >>> share_text([17.4, 17.4]), share_text([17.4, 36.0]), share_text([99.8])
+    (' on 17.4 % of MACs', ' on 17.4 to 36.0 % of MACs', '')
+    """
+    known = [share for share in shares if share is not None]
+    if not known or min(known) >= NEARLY_ALL:
+        return ""
+    ends = dict.fromkeys(f"{end:.1f}" for end in (min(known), max(known)))
+    return f" on {' to '.join(ends)} % of MACs"
+
+
 def share_of(record: Record) -> float | None:
-    """Return the share of multiply-accumulates with both operands quantised, in percent."""
-    if record.audit is None or record.audit.macs <= 0:
+    """Return the share of multiply-accumulates with both operands quantised, in percent; None for the float model."""
+    if record.cell.is_float or record.audit is None or record.audit.macs <= 0:
         return None
     return 100 * record.audit.quantised_macs / record.audit.macs
 

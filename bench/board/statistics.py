@@ -1,11 +1,12 @@
 """Intervals at 95 %: which images were drawn, and which calibration sets were.
 
-The test images are a sample, so one top-1 score carries the Wilson interval of a proportion. The calibration draw is a
-second source of noise, so a mean over S seeds also carries Student's interval of a mean. The seeds are scored on the
-same images, so averaging them does not shrink the first part: the two are added in quadrature, each side on its own.
+The test images are a sample, so one top-1 score carries the Wilson interval of a proportion, and a score that is no
+share of the images the spread over resampled image sets (`image_noise`). The calibration draw is a second source of
+noise, so a mean over S seeds also carries Student's interval of a mean. The seeds are scored on the same images, so
+averaging them does not shrink the first part: the two are added in quadrature, each side on its own.
 
-    low  = mean - sqrt((mean - wilson_low)^2  + (t * sd / sqrt(S))^2)        t: Student, S - 1 degrees of freedom
-    high = mean + sqrt((wilson_high - mean)^2 + (t * sd / sqrt(S))^2)
+    low  = mean - sqrt((mean - images_low)^2  + (t * sd / sqrt(S))^2)        t: Student, S - 1 degrees of freedom
+    high = mean + sqrt((images_high - mean)^2 + (t * sd / sqrt(S))^2)
 
 This says how far one score can be trusted on its own. It is not a test of the difference between two methods: they are
 scored on the same images, and a paired comparison is much sharper.
@@ -39,10 +40,6 @@ class Interval:
     def half_width(self) -> float:
         """Return half of the interval's length, in points."""
         return (self.high - self.low) / 2
-
-    def overlaps(self, other: Interval) -> bool:
-        """Tell whether the two intervals share a value."""
-        return self.low <= other.high and other.low <= self.high
 
 
 def mean(scores: Sequence[float]) -> float:
@@ -80,20 +77,23 @@ def student(freedom: float) -> float:
     return float(stdtrit(freedom, 0.5 + LEVEL / 2))
 
 
-def interval(scores: Sequence[float], images: int, *, proportion: bool) -> Interval | None:
-    """Return the interval of the mean of `scores` (one per seed), or None where the record does not tell.
+def around(percent: float, error: float) -> tuple[float, float]:
+    """Return the interval of a score with this standard error, both in percent."""
+    return percent - _Z * error, percent + _Z * error
 
-    `proportion` says whether a score is a share of the images, as top-1 is and average precision is not. With one seed
-    the interval covers the images only; for a score that is no share, one seed gives nothing to go by.
+
+def interval(scores: Sequence[float], by_images: tuple[float, float] | None) -> Interval | None:
+    """Return the interval of the mean of `scores` (one per seed), or None where nothing tells how it varies.
+
+    `by_images` is the interval of that mean from the choice of images alone, where it is known.
     """
-    covers_images = proportion and images > 0
     covers_seeds = len(scores) > 1
-    if not scores or not (covers_images or covers_seeds):
+    if not scores or not (by_images or covers_seeds):
         return None
     centre = mean(scores)
-    low, high = wilson(centre, images) if covers_images else (centre, centre)
+    low, high = by_images or (centre, centre)
     seeds = seed_half_width(scores) if covers_seeds else 0.0
-    covers: Source = "images and seeds" if covers_images and covers_seeds else "images" if covers_images else "seeds"
+    covers: Source = "images and seeds" if by_images and covers_seeds else "images" if by_images else "seeds"
     # Wilson's centre is pulled towards 50 %, so at 0 or 100 % one edge may lie beyond the score by rounding alone.
     below, above = max(centre - low, 0.0), max(high - centre, 0.0)
     return Interval(

@@ -1,4 +1,4 @@
-"""A table: all rows of one task, edition and model, their order, and the ranks that the intervals allow."""
+"""A table: all rows of one task, edition and model, their order, and the ranks that paired tests allow."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from functools import cached_property
 
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.board.metrics import secondary
-from vitptq.bench.board.rows import Row
+from vitptq.bench.board.rows import Row, share_text
+from vitptq.bench.board.tie_groups import RankInterval, TieGroups, tie_groups, within
 from vitptq.bench.contracts.task import Metric
 from vitptq.bench.results.cell import canonical_json, sha256
 
@@ -69,7 +70,7 @@ class Table:
 
     def sections(self) -> tuple[tuple[str, tuple[Row, ...]], ...]:
         """Return the counted rows by bit spec with its name: the float reference, then more bits first."""
-        return ("Float", self.floats), *((str(bits), self.at(bits)) for bits in self.bit_specs)
+        return ("Float, not quantised", self.floats), *((self.bits_text(b), self.at(b)) for b in self.bit_specs)
 
     def at(self, bits: BitSpec) -> tuple[Row, ...]:
         """Return the counted rows at one bit spec, higher scores first."""
@@ -79,24 +80,78 @@ class Table:
         """Return the comparable row with the highest mean at one bit spec. No claim that it is the best method."""
         return next((row for row in self.at(bits) if row.comparable), None)
 
-    def rank(self, row: Row, category: str | None = None) -> int | None:
-        """Return 1 + the number of comparable rows of the same bits whose intervals lie wholly above the row's.
+    def bits_text(self, bits: BitSpec) -> str:
+        """Name a bit width with the share of multiply-accumulates that has it, where that is not nearly all."""
+        return f"{bits}{share_text(row.quantised_share for row in self.at(bits))}"
 
-        Rows that the data cannot separate share a rank. With `category`, only its rows are counted. None for a row that
-        is not comparable, not of the category, or without an interval.
+    def absence(self, bits: BitSpec, method: str | None = None) -> str:
+        """Say why nothing stands at a bit width: it was not run, or nothing that was run counts beside others."""
+        tried = (row for row in self.rows if row.bits == bits and method in (None, row.cell.method))
+        return "none counts" if any(tried) else "not run"
+
+    def groups(self, bits: BitSpec, category: str | None = None) -> TieGroups:
+        """Return what paired tests say of the comparable rows of one bit width that have evidence.
+
+        With `category`, of its rows among themselves.
         """
-        rivals = [other for other in self.at(row.bits) if other.comparable and category in (None, other.card.category)]
-        if row not in rivals or row.interval is None:
-            return None
-        top = row.interval.high
-        return 1 + sum(other.interval is not None and other.interval.low > top for other in rivals)
+        key = bits, category
+        if key not in self._groups:
+            self._groups[key] = self._compared(bits, category)
+        return self._groups[key]
+
+    @cached_property
+    def _groups(self) -> dict[tuple[BitSpec, str | None], TieGroups]:
+        return {}
+
+    def _compared(self, bits: BitSpec, category: str | None) -> TieGroups:
+        rows = [row for row in self.at(bits) if row.comparable]
+        if category is not None:
+            return within(self.groups(bits), [row.id for row in rows if row.card.category == category])
+        draws = [(row.id, row.draws(self.metric)) for row in rows]
+        return tie_groups([(row, found) for row, found in draws if found])
+
+    def rank(self, row: Row, category: str | None = None) -> RankInterval | None:
+        """Return the ranks that the data allow a row among the comparable rows of its bit width.
+
+        None for a row that is not comparable, not of the category, or without evidence.
+        """
+        return self.groups(row.bits, category).rank(row.id)
+
+    def group(self, row: Row) -> str:
+        """Return the letter of the row's tie group (`tie_groups`); empty where it has no rank."""
+        return self.groups(row.bits).letters.get(row.id, "")
+
+    def winners(self, bits: BitSpec) -> tuple[Row, ...]:
+        """Return the rows of group A: the highest with all that are not shown to be worse. Empty without evidence."""
+        return tuple(row for row in self.at(bits) if row.comparable and self.group(row) == "A")
 
     def stands_out(self, row: Row) -> bool:
-        """Tell whether a row is the highest of its bit spec and no other comparable row's interval overlaps its own."""
-        others = [other for other in self.at(row.bits) if other.comparable and other is not row]
-        if row is not self.highest(row.bits) or not others or row.interval is None:
-            return False
-        return all(other.interval is not None and not row.interval.overlaps(other.interval) for other in others)
+        """Tell whether a row alone is group A, of several comparable rows which all have evidence."""
+        rivals = [other for other in self.at(row.bits) if other.comparable]
+        known = len(self.groups(row.bits).rows) == len(rivals) > 1
+        return known and self.winners(row.bits) == (row,)
+
+    def uncompared(self, bits: BitSpec) -> tuple[Row, ...]:
+        """Return the comparable rows that have no rank because their evidence is not here."""
+        return tuple(row for row in self.at(bits) if row.comparable and self.rank(row) is None)
+
+    @cached_property
+    def comparison_notes(self) -> tuple[str, ...]:
+        """Say what the ranks rest on: draws, pooled spreads, missing evidence. One sentence each."""
+        groups = {bits: self.groups(bits) for bits in self.bit_specs}
+        one_draw = any(found.one_draw for found in groups.values())
+        pooled = [str(bits) for bits, found in groups.items() if found.spread]
+        uncompared = sum(len(self.uncompared(bits)) for bits in self.bit_specs)
+        test = "McNemar's exact test" if self.metric.proportion else "a paired bootstrap over the images"
+        notes = [f"With one calibration draw: {test}, which says nothing about another draw."] if one_draw else []
+        if pooled:
+            notes.append(
+                f"At {', '.join(pooled)} the spread over draws is pooled over the methods that vary, which vary alike."
+            )
+        if uncompared:
+            rows = "1 row has" if uncompared == 1 else f"{uncompared} rows have"
+            notes.append(f"{rows} no rank: without evidence there is no comparison.")
+        return tuple(notes)
 
 
 def more_bits_first(bits: BitSpec) -> tuple[int, int, int, int]:

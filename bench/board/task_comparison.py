@@ -46,3 +46,14 @@ class TaskComparison:
             tuple(next((row for row in rows if row.cell.method == method), None) for rows in at)
             for _, method in methods
         )
+
+    def top_groups(self, line: tuple[Row | None, ...]) -> str:
+        """Say in how many models a line's method is in the first tie group, of those in which it has a score."""
+        there = [(table, row) for table, row in zip(self.tables, line, strict=True) if row is not None]
+        first = sum(table.group(row) == "A" for table, row in there)
+        missing = len(self.tables) - len(there)
+        return f"{first} of {len(there)}" + (f", {missing} missing" if missing else "")
+
+    def absence(self, table: Table, method: str) -> str:
+        """Say why a method has no row in a table."""
+        return table.absence(self.bits, method) if self.bits else "not run"

@@ -22,6 +22,11 @@ Evidence = Mapping[str, NDArray[Any]]
 """Named arrays from which a task recomputes its scores without the model."""
 
 
+Resampler = Callable[[NDArray[np.int64]], Mapping[str, NDArray[np.float64]]]
+"""From how often each image is drawn, (resamples, images), to the scores of each resample: (resamples,) by metric name,
+in percent. Drawing every image once gives the scores of the evidence."""
+
+
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all)."""
 
@@ -200,6 +205,14 @@ class Task(ABC):
 
     def correct(self, evidence: Evidence) -> NDArray[np.bool_] | None:
         """Return per image whether the prediction is right; None where a score is not a share of the images."""
+        return None
+
+    def resampler(self, evidence: Evidence) -> Resampler | None:
+        """Return what scores resampled image sets; None where all scores are shares of the images (`correct`).
+
+        What does not depend on the resample (matching detections, say) is done here, once. Scores that are details may
+        be left out. With this or `correct` the board knows how scores vary with the images, and compares methods.
+        """
         return None
 
     def truth(self, evidence: Evidence) -> str:

@@ -149,10 +149,11 @@ def cell_of(task: Task, model: str, method: Method, bits: BitSpec, group: Group,
     )  # fmt: skip
 
 
-def select(cells: Iterable[Cell], only: Sequence[str]) -> list[Cell]:
+def select(cells: Iterable[Cell], only: Sequence[str], place: str = "this suite") -> list[Cell]:
     """Return the cells that match every KEY=VALUE; several values of one key are separated by commas.
 
-    The float cell of a selected quantised cell is selected with it: the gate needs it.
+    The float cell of a selected quantised cell is selected with it: the gate needs it. `place` says in an error what
+    the cells are of.
     """
     wanted = [_parse_filter(text) for text in only]
     cells = list(cells)
@@ -160,10 +161,10 @@ def select(cells: Iterable[Cell], only: Sequence[str]) -> list[Cell]:
         for value in sorted(values):
             if not any(_matches(cell, key, {value}) for cell in cells):
                 known = {name for cell in cells for name in _values(cell, key)}
-                raise UnknownName(f"{key} in this suite", value, known)
+                raise UnknownName(f"{key} in {place}", value, known)
     kept = [cell for cell in cells if all(_matches(cell, key, values) for key, values in wanted)]
     if not kept:
-        raise BadInput(f"no cell of the suite matches {' '.join(only)}; see them with: vitptq plan SUITE")
+        raise BadInput(f"no cell of {place} matches {' '.join(only)}; leave a filter out to see them")
     models = {(cell.task, cell.edition, cell.model) for cell in kept}
     ids = {cell.id for cell in kept}
     return [c for c in cells if c.id in ids or (c.is_float and (c.task, c.edition, c.model) in models)]

@@ -194,7 +194,7 @@ def _by_column(scale: _Scale) -> Callable[[Row], float]:
 def _point(row: Row, scale: _Scale, shift: float) -> Point:
     score = row.score if row.score is not None else scale.low
     interval = row.interval
-    text = f"{row.label}, {row.bits}: {score:.2f}"
+    text = f"{row.label}, {row.widths}: {score:.2f}"
     if interval is not None:
         text += f" (95 % interval {interval.low:.2f} to {interval.high:.2f})"
     low, high = (interval.low, interval.high) if interval else (score, score)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 NOT_KNOWN = "–"
 _MINUS = "−"
@@ -49,6 +50,18 @@ def loss_class(drop: float | None) -> str:
     """Return the class that tints a cell by how much was lost against float: loss-0 (under a point) to loss-4."""
     loss = 0.0 if drop is None else -drop
     return f"loss-{sum(loss >= limit for limit in _LOSSES)}"
+
+
+def named(labels: Sequence[str], most: int = 3) -> str:
+    """Return a few names in words, and how many more there are.
+
+    >>> named(["a", "b"]), named(["a", "b", "c", "d", "e"])
+    ('a and b', 'a, b, c and 2 more')
+    """
+    shown, rest = list(labels[:most]), len(labels) - most
+    if rest > 0:
+        shown.append(f"{rest} more")
+    return " and ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:])))
 
 
 def giga(value: float | None) -> str:

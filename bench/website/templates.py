@@ -33,6 +33,7 @@ def environment(templates: Path) -> Environment:
         "signed": formatting.signed,
         "short": formatting.short,
         "giga": formatting.giga,
+        "named": formatting.named,
         "tail": formatting.tail,
         "paragraphs": formatting.paragraphs,
     }

@@ -224,7 +224,7 @@ def pycocotools_precision(kind: Kind, found: Arrays) -> NDArray[np.float64]:
     except ImportError as error:
         raise Missing(f"pycocotools cannot be imported ({error}): pip install pycocotools") from error
     with redirect_stdout(StringIO()):  # it prints its progress
-        evaluator = COCOeval(*_both(kind, found, COCO), kind)
+        evaluator = COCOeval(*truth_and_found(kind, found, COCO), kind)
         return _precision(evaluator)
 
 
@@ -233,7 +233,7 @@ def faster_precision(kind: Kind, found: Arrays) -> NDArray[np.float64]:
     from faster_coco_eval import COCO, COCOeval_faster
 
     with redirect_stdout(StringIO()):
-        evaluator = COCOeval_faster(*_both(kind, found, COCO), kind)
+        evaluator = COCOeval_faster(*truth_and_found(kind, found, COCO), kind)
         return _precision(evaluator)
 
 
@@ -245,8 +245,8 @@ def _precision(evaluator: Any) -> NDArray[np.float64]:
     return table
 
 
-def _both(kind: Kind, found: Arrays, coco: type[Any]) -> tuple[Any, Any]:
-    """Return ground truth and detections as the evaluator wants them."""
+def truth_and_found(kind: Kind, found: Arrays, coco: type[Any]) -> tuple[Any, Any]:
+    """Return ground truth and detections as an evaluator wants them; `coco` is its class COCO."""
     sizes = found["image_sizes"].tolist()
     images = [{"id": i, "height": height, "width": width} for i, (height, width) in enumerate(sizes)]
     # a class without ground truth has no precision, so it takes no part in the averages

@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vitptq.bench.contracts.task import Evidence, Metric, Progress
+from vitptq.bench.contracts.task import Evidence, Metric, Progress, Resampler
 from vitptq.bench.errors import BadInput, Missing, VitptqError
 from vitptq.tasks.calibration import TensorCalibration, files_digest, refuse_leak
 from vitptq.tasks.checkpoints import sha256_of
-from vitptq.tasks.detection import evidence, ground_truth, inference
+from vitptq.tasks.detection import evidence, ground_truth, inference, resampling
 from vitptq.tasks.detection.evidence import Detections
 from vitptq.tasks.detection.ground_truth import Annotations
 from vitptq.tasks.file_task import plain, set_aside, state_of
@@ -196,6 +196,11 @@ class DetectionTask(OpenMMLabTask):
         """Recompute box and mask AP (percent) from evidence alone; one that is not defined is left out."""
         self._check(found)
         return evidence.scores(dict(found))
+
+    def resampler(self, found: Evidence) -> Resampler:
+        """Return box and mask AP of resampled image sets; every match is made here, once."""
+        self._check(found)
+        return resampling.resampler(dict(found))
 
     def truth(self, found: Evidence) -> str:
         """Return the hash of images and ground truth."""

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitptq.bench.contracts.task import Evidence
+from vitptq.bench.contracts.task import Evidence, Resampler
 from vitptq.bench.errors import BadInput
 
 IGNORED = 255
@@ -67,6 +67,30 @@ def scores(evidence: Evidence) -> dict[str, float]:
 def _mean_share(parts: NDArray[np.int64], wholes: NDArray[np.int64]) -> float:
     there = wholes > 0
     return float(np.mean(parts[there] / wholes[there]))
+
+
+def resampler(evidence: Evidence) -> Resampler:
+    """Return a function from image counts (resamples, images) to mIoU, mAcc and aAcc in percent, each (resamples,)."""
+    tables = [evidence[name].astype(np.float64) for name in TABLES]  # pixel sums stay whole numbers below 2^53
+
+    def resampled(counts: NDArray[np.integer]) -> dict[str, NDArray[np.float64]]:
+        draws = counts.astype(np.float64)
+        intersection, labelled, predicted = (draws @ table for table in tables)  # (resamples, classes)
+        return {
+            "miou": 100.0 * _mean_shares(intersection, labelled + predicted - intersection),
+            "macc": 100.0 * _mean_shares(intersection, labelled),
+            "aacc": 100.0 * _mean_shares(*(part.sum(axis=1, keepdims=True) for part in (intersection, labelled))),
+        }
+
+    return resampled
+
+
+def _mean_shares(parts: NDArray[np.float64], wholes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean over the classes that are there, of each resample; NaN where none is."""
+    there = wholes > 0
+    sums = np.divide(parts, wholes, out=np.zeros_like(parts), where=there).sum(axis=1)
+    count = there.sum(axis=1)
+    return np.divide(sums, count, out=np.full_like(sums, np.nan), where=count > 0)
 
 
 def check(evidence: Evidence, *, classes: int, images: int | None, pictures: int = 0) -> None:

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vitptq.bench.contracts.task import Evidence, Metric, Progress, Scene
+from vitptq.bench.contracts.task import Evidence, Metric, Progress, Resampler, Scene
 from vitptq.bench.errors import BadInput, VitptqError
 from vitptq.tasks.calibration import TensorCalibration, files_digest
 from vitptq.tasks.checkpoints import sha256_of
@@ -190,6 +190,11 @@ class SegmentationTask(OpenMMLabTask):
         """Recompute mIoU, mAcc and aAcc (percent) from evidence alone."""
         self._check(found)
         return evidence.scores(found)
+
+    def resampler(self, found: Evidence) -> Resampler:
+        """Return mIoU, mAcc and aAcc of resampled image sets."""
+        self._check(found)
+        return evidence.resampler(found)
 
     def truth(self, found: Evidence) -> str:
         """Return the hash of the labelled areas."""

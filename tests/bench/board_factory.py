@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tests.bench.noise_factory import PlantedNoise
 from tests.bench.record_factory import make_cards, make_cell, make_provenance, make_record
 from vitptq.bench.board.board import Board
+from vitptq.bench.board.image_noise import ImageNoises
 from vitptq.bench.board.method_card import MethodCard
 from vitptq.bench.board.rows import Row
 from vitptq.bench.board.tables import Table
@@ -19,14 +21,16 @@ def only_row(records: Iterable[Record], cards: Mapping[str, MethodCard] | None =
     return row
 
 
-def board_of(*records: Record, cards: Mapping[str, MethodCard] | None = None) -> Board:
-    """Return the board of some records."""
-    return Board.from_records(records, make_cards() if cards is None else cards)
+def board_of(
+    *records: Record, cards: Mapping[str, MethodCard] | None = None, noises: ImageNoises | None = None
+) -> Board:
+    """Return the board of some records; their images are as hard for one method as for another."""
+    return Board.from_records(records, make_cards() if cards is None else cards, noises=noises or PlantedNoise())
 
 
-def only_table(records: Iterable[Record]) -> Table:
+def only_table(records: Iterable[Record], noises: ImageNoises | None = None) -> Table:
     """Return the one table that the records make."""
-    (table,) = Board.from_records(records, make_cards()).tables
+    (table,) = Board.from_records(records, make_cards(), noises=noises or PlantedNoise()).tables
     return table
 
 

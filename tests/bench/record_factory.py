@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterable
 from typing import Any
 
+from tests.bench.noise_factory import PlantedNoise
 from vitptq.bench.board.board import Board
 from vitptq.bench.board.method_card import MethodCard
 from vitptq.bench.contracts.task import Metric
@@ -215,7 +216,7 @@ def realistic_records() -> list[Record]:
 
 def realistic_board() -> Board:
     """Return the board of `realistic_records`."""
-    return Board.from_records(realistic_records(), make_cards())
+    return Board.from_records(realistic_records(), make_cards(), noises=PlantedNoise())
 
 
 def _outcome(cell: Cell, reference: float) -> Record:

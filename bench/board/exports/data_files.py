@@ -10,6 +10,7 @@ from pydantic import JsonValue
 
 from vitptq.bench.board.board import Board
 from vitptq.bench.board.rows import Row, share_of, why_apart
+from vitptq.bench.board.tables import Table
 from vitptq.bench.contracts.task import Metric
 from vitptq.bench.results.cell import canonical_json
 from vitptq.bench.results.record import Record
@@ -35,7 +36,7 @@ def as_frame(board: Board) -> pd.DataFrame:
     import pandas as pd  # takes half a second, which a command that prints a table need not wait for
 
     more = _secondary_names(board.rows)
-    lines = [columns(row) | _scores_in_columns(row, more) for row in board.rows]
+    lines = [columns(row, table) | _scores_in_columns(row, more) for table in board.tables for row in table.rows]
     return pd.DataFrame(lines, columns=[*_COLUMNS, *_score_columns(more)], dtype=object)
 
 
@@ -43,19 +44,20 @@ def as_json(board: Board) -> str:
     """Return every row with every seed behind it; a value that is not known is null."""
     rows = [
         {
-            **columns(row),
+            **columns(row, table),
             "scores": {metric.name: _score(row, metric) for metric in row.scored},
             "runs": [_run(row, r) for r in (*row.records, *row.outdated)],
         }
-        for row in board.rows
+        for table in board.tables
+        for row in table.rows
     ]
     document = {"schema_version": SCHEMA_VERSION, "records": board.records, "rows": rows}
     return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def columns(row: Row) -> dict[str, JsonValue]:
+def columns(row: Row, table: Table) -> dict[str, JsonValue]:
     """Return one row's values by column name: what CSV and JSON hold. A score is there only if it counts."""
-    cell, interval = row.cell, row.interval
+    cell, interval, rank = row.cell, row.interval, table.rank(row)
     return {
         "task": cell.task,
         "edition": cell.edition,
@@ -76,6 +78,9 @@ def columns(row: Row) -> dict[str, JsonValue]:
         "interval_low": number(interval.low if interval else None),
         "interval_high": number(interval.high if interval else None),
         "interval_covers": interval.covers if interval else None,
+        "rank_best": rank.best if rank else None,
+        "rank_worst": rank.worst if rank else None,
+        "tie_group": table.group(row) or None,
         "n_images": row.images or None,
         "n_seeds": len(row.seeds),
         "seeds": _listed(row.seeds),
@@ -102,7 +107,8 @@ def columns(row: Row) -> dict[str, JsonValue]:
 _COLUMNS = [
     "task", "edition", "model", "method", "title", "category", "fidelity", "parameters", "bits", "weight_bits",
     "activation_bits", "track", "calibration_size", "status", "metric", "score", "interval_low", "interval_high",
-    "interval_covers", "n_images", "n_seeds", "seeds", "missing_seeds", "float_score", "drop", "quantised_macs_percent",
+    "interval_covers", "rank_best", "rank_worst", "tie_group", "n_images", "n_seeds", "seeds", "missing_seeds",
+    "float_score", "drop", "quantised_macs_percent",
     "audit_violations", "quantise_s", "evaluate_s", "peak_host_mib", "peak_device_mib", "model_mib", "bit_operations",
     "remarks", "reason", "data", "checkpoint", "source", "records",
 ]  # fmt: skip

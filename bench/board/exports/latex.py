@@ -29,6 +29,9 @@ _ESCAPES = {
 }
 
 
+_TIED = r"$^{\ast}$"
+
+
 def as_latex(board: Board) -> str:
     """Return one complete booktabs table per task and model; needs the package booktabs."""
     return "\n".join(latex_table(table) for table in board.tables if table.counted)
@@ -72,11 +75,17 @@ def _caption(table: Table, metrics: Sequence[Metric]) -> str:
     how = "mean over seeds, with half of the 95\\,\\% interval; n = " + ", ".join(map(str, images)) + " images"
     highest = "highest" if len(metrics) == 1 else f"highest {latex_escape(table.metric.title)}"
     remarks = [
-        f"Bold: {highest} of its column, where no other interval overlaps its own. The intervals are those of each "
-        "score alone, not of paired differences."
+        f"Bold: {highest} of its column, shown to be better than every other by paired tests that are corrected "
+        "together (Holm). The intervals are those of each score alone, not of paired differences."
     ]
+    parts = [text for bits in table.bit_specs if (text := table.bits_text(bits)) != str(bits)]
+    if parts:
+        remarks.append(latex_escape(f"Quantised: {', '.join(parts)}.").replace("MACs", "multiply-accumulates"))
+    if any(len(table.winners(bits)) > 1 for bits in table.bit_specs):
+        remarks.append(f"{_TIED}: not shown to be worse than the highest of its column.")
     if any(_has_one_seed(row) for row in table.quantised):
         remarks.append("$^{1}$: one seed; the interval covers the images only.")
+    remarks += [latex_escape(note) for note in table.comparison_notes]
     if any(_is_marked(row) for row in table.quantised):
         remarks.append(r"$^{\dagger}$: the board carries a remark (missing seeds, audit, data).")
     return f"{what} ({latex_escape(table.edition)} edition): {how}. {' '.join(remarks)}"
@@ -110,7 +119,8 @@ def _cells(row: Row | None, table: Table, metrics: Sequence[Metric]) -> list[str
     """Return a row's scores, the ranking one with its marks, bold where it stands out."""
     if row is None:
         return ["--"] * len(metrics)
-    first = _score(row, metrics[0]) + _marks(row)
+    tied = len(table.winners(row.bits)) > 1 and row in table.winners(row.bits)
+    first = _score(row, metrics[0]) + (_TIED if tied else "") + _marks(row)
     return [rf"\textbf{{{first}}}" if table.stands_out(row) else first, *(_score(row, m) for m in metrics[1:])]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from vitptq.bench.bits import BitSpec
 from vitptq.bench.board.board import Board
 from vitptq.bench.board.exports.words import BETWEEN, plain, titles
 from vitptq.bench.board.rows import Row
@@ -13,7 +14,7 @@ from vitptq.bench.contracts.task import Metric
 
 
 def as_markdown(board: Board) -> str:
-    """Return methods x bit specs of each model as Markdown: scores, half of their 95 % intervals, number of seeds."""
+    """Return methods x bit widths of each model as Markdown: scores, half of their 95 % intervals, groups, seeds."""
     return "\n".join("\n".join(_table(table)) for table in board.tables if table.counted)
 
 
@@ -29,18 +30,29 @@ def _table(table: Table) -> Iterable[str]:
     floats = ", ".join(BETWEEN.join(mean(row, m) for m in metrics) for row in table.floats) or "not measured"
     yield f"**{markdown(table.model)}** ({markdown(table.task)}/{markdown(table.edition)}){named}, float {floats}"
     yield ""
-    yield "| " + " | ".join(["method", *map(str, bits)]) + " |"
+    yield "| " + " | ".join(["method", *map(table.bits_text, bits)]) + " |"
     yield "|---|" + "---:|" * len(bits)
     for line in table.lines:
         by_bits = {row.bits: row for row in line if row.counted}
         if by_bits:
-            cells = [_cell(by_bits[b], metrics) if b in by_bits else "–" for b in bits]
+            cells = [_cell(by_bits[b], table) if b in by_bits else _absence(line, b) for b in bits]
             yield "| " + " | ".join([markdown(line[0].label), *cells]) + " |"
     yield ""
 
 
-def _cell(row: Row, metrics: Iterable[Metric]) -> str:
-    return BETWEEN.join(_score(row, metric) for metric in metrics) + f" ({len(row.seeds)})"
+def _cell(row: Row, table: Table) -> str:
+    scores = BETWEEN.join(_score(row, metric) for metric in (table.metric, *table.secondary))
+    return " ".join(filter(None, (scores, table.group(row), f"({seeds(row)})")))
+
+
+def _absence(line: Iterable[Row], bits: BitSpec) -> str:
+    return next((row.status for row in line if row.bits == bits), "not run")
+
+
+def seeds(row: Row) -> str:
+    """Return how many seeds a score is the mean of, and of how many where some are missing."""
+    count = len(row.seeds)
+    return f"{count} of {count + len(row.missing_seeds)}" if row.missing_seeds else str(count)
 
 
 def _score(row: Row, metric: Metric) -> str:

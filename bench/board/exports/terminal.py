@@ -10,7 +10,7 @@ from vitptq.bench.board.rows import Row, why_apart
 from vitptq.bench.board.statistics import Interval
 from vitptq.bench.board.tables import Table
 
-LEFT_ALIGNED = ("method", "bits", "remarks")
+LEFT_ALIGNED = ("method", "bits", "group", "remarks")
 
 
 def as_table(board: Board) -> str:
@@ -22,7 +22,8 @@ def as_table(board: Board) -> str:
 
 def _table(table: Table) -> Iterable[str]:
     yield plain(f"{table.task}/{table.edition} · {table.model} · {table.metric.title}, percent")
-    yield from _aligned(_header(table), [_line(row) for row in table.counted])
+    yield from _aligned(_header(table), [_line(row, table) for row in table.counted])
+    yield from (f"  {note}" for note in table.comparison_notes)
     for row in table.rows:
         for record in row.apart:
             yield "  " + plain(f"not counted: {row.label} {row.bits} {record.cell.draw}: {why_apart(record)}")
@@ -33,19 +34,22 @@ def _table(table: Table) -> Iterable[str]:
 
 
 def _header(table: Table) -> tuple[str, ...]:
-    scores = ("score", "95 % interval", "drop", *(plain(metric.title) for metric in table.secondary))
-    return "method", "bits", *scores, "seeds", "quantise s", "evaluate s", "MiB", "remarks"
+    scores = ("score", "95 % interval", "rank", "group", "drop", *(plain(metric.title) for metric in table.secondary))
+    return "method", "bits", *scores, "seeds", "MACs %", "quantise s", "evaluate s", "MiB", "remarks"
 
 
-def _line(row: Row) -> tuple[str, ...]:
+def _line(row: Row, table: Table) -> tuple[str, ...]:
     return (
         plain(row.label),
-        str(row.bits) if not row.is_float else "float",
+        str(row.bits) if not row.is_float else "not quantised",
         _fixed(row.score, 2),
         _range(row.interval),
+        str(table.rank(row) or "-"),
+        table.group(row) or "-",
         _fixed(row.drop, 2, sign=True),
         *(_fixed(row.mean(metric), 2) for metric in row.secondary),
         f"{len(row.seeds)}/{len(row.expected_seeds)}",
+        _fixed(row.quantised_share, 1),
         _fixed(row.cost("quantise_s"), 1),
         _fixed(row.cost("evaluate_s"), 1),
         _fixed(row.cost("model_mib"), 2),

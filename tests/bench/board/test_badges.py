@@ -1,5 +1,5 @@
 from tests.bench.board_factory import only_row, row_of
-from tests.bench.record_factory import make_cards, make_cell, make_record
+from tests.bench.record_factory import make_card, make_cards, make_cell, make_record
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.board.board import Board
 
@@ -23,3 +23,10 @@ def test_ranges_that_are_found_while_the_model_runs_are_a_badge():
     record = make_record()
     audit = record.audit.model_copy(update={"dynamic": True})
     assert [b.text for b in only_row([record.model_copy(update={"audit": audit})]).badges] == ["dynamic ranges"]
+
+
+def test_parts_that_an_adapter_from_a_paper_had_to_infer_are_a_badge():
+    (badge,) = only_row([make_record()], {"minmax": make_card("minmax", inferred=("the grid", "the order"))}).badges
+
+    assert badge.text == "2 parts inferred"
+    assert badge.meaning == "fidelity paper, but the paper leaves something open; inferred: the grid; the order"

@@ -15,7 +15,7 @@ def test_a_third_partys_share_of_images_has_its_title_an_interval_and_a_rank():
 
     assert table.metric.title == "Accuracy of theirs"
     assert row.interval is not None and row.interval.covers == "images"
-    assert table.rank(row) == 1
+    assert str(table.rank(row)) == "1"
 
 
 def test_the_marked_metric_ranks_wherever_it_stands():

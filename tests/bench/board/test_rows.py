@@ -1,6 +1,7 @@
 import pytest
 
 from tests.bench.board_factory import board_of, only_row, row_of, seeds
+from tests.bench.noise_factory import PlantedNoise
 from tests.bench.record_factory import (
     TOP1,
     make_cards,
@@ -112,3 +113,23 @@ def test_a_score_without_its_ranking_part_has_no_drop():
 
     assert (row.score, row.drop) == (None, None)
     assert [metric.title for metric in row.secondary] == ["top5"]
+
+
+def test_a_score_that_is_no_share_of_images_has_an_interval_from_one_seed_where_evidence_tells():
+    row = row_of(board_of(*make_detection_records()), method="minmax")
+
+    for metric in (row.metric, *row.secondary):
+        interval = row.interval_of(metric)
+        assert interval.covers == "images"
+        assert interval.half_width == pytest.approx(1.96, rel=0.1)
+        assert interval.low < row.mean(metric) < interval.high
+
+
+def test_draws_without_evidence_are_missing_and_give_no_interval():
+    class First(PlantedNoise):
+        def of(self, record):
+            return super().of(record) if record.cell.seed == 0 else {}
+
+    row = row_of(board_of(*make_detection_records(seeds=2), noises=First()), method="minmax")
+    assert list(row.draws(row.metric)) == [0]
+    assert row.interval.covers == "seeds"

@@ -1,3 +1,4 @@
+from tests.bench.board_factory import board_of
 from tests.bench.record_factory import make_cards, make_cell, make_record
 from vitptq.bench.board.board import Board
 
@@ -24,3 +25,16 @@ def test_tasks_stand_side_by_side_at_the_bits_that_most_models_share():
 
 def test_one_task_alone_is_no_comparison():
     assert Board.from_records([make_record(make_cell())], make_cards()).comparisons() == ()
+
+
+def test_a_count_over_models_says_of_how_many_and_what_is_missing():
+    scores = {("vit", "omse"): 90.0, ("vit", "minmax"): 80.0, ("deit", "omse"): 80.0, ("deit", "minmax"): 80.1}
+    records = [make_record(make_cell(model=model, method=name), score=s) for (model, name), s in scores.items()]
+    records += [make_record(make_cell(task="coco", model="mask_rcnn", method="omse"))]
+    records += [make_record(make_cell(model="deit", method="ema"), failure="raised")]
+    (comparison,) = board_of(*records).comparisons()
+    counts = {next(filter(None, line)).cell.method: comparison.top_groups(line) for line in comparison.lines}
+    assert counts == {"minmax": "1 of 2, 1 missing", "omse": "3 of 3"}
+    tables = {table.model: table for table in comparison.tables}
+    assert comparison.absence(tables["mask_rcnn"], "minmax") == "not run"
+    assert comparison.absence(tables["deit"], "ema") == "none counts"

@@ -57,7 +57,7 @@ def test_unknown_filter_key_names_the_nearest(cells: list[Cell]) -> None:
 
 
 def test_filter_without_a_match_says_so(cells: list[Cell]) -> None:
-    with pytest.raises(BadInput, match="no cell of the suite matches"):
+    with pytest.raises(BadInput, match="no cell of this suite matches"):
         suites.select(cells, ["method=float", "bits=W4A4"])
     with pytest.raises(UnknownName, match='unknown method in this suite "minmux"; known: .*did you mean "minmax"'):
         suites.select(cells, ["method=minmax,minmux"])

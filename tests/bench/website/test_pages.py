@@ -3,7 +3,9 @@ import re
 
 import pytest
 
+from tests.bench.board_factory import board_of
 from tests.bench.record_factory import (
+    make_card,
     make_cards,
     make_cell,
     make_detection_records,
@@ -13,6 +15,7 @@ from tests.bench.record_factory import (
 )
 from tests.bench.site_reader import TEMPLATES, build_site, pages, section
 from vitptq.bench.board.board import Board
+from vitptq.bench.board.image_noise import NoImageNoise
 from vitptq.bench.results.cell import sha256
 from vitptq.bench.website import templates
 from vitptq.bench.website.build import build
@@ -247,3 +250,67 @@ def test_a_score_apart_shows_its_secondary_scores_too(tmp_path):
     html = section(build_site(board, tmp_path / "out")[table_path(board.tables[0])].html, "apart")
 
     assert "42.00" in html and "38.00" in html
+
+
+def words(page):
+    return " ".join(page.text.split())
+
+
+def test_the_overview_names_every_method_that_is_not_shown_to_be_worse(tmp_path):
+    scores = {"omse": 90.0, "ema": 89.9, "minmax": 80.0}
+    board = board_of(*(make_record(make_cell(method=name), score=score) for name, score in scores.items()))
+    overview = words(build_site(board, tmp_path / "out")["index.html"])
+
+    assert "90.00−4.10 · OMSE and EMA tie" in overview
+
+
+def test_the_overview_claims_no_winner_without_evidence(tmp_path):
+    board = board_of(make_record(), make_record(make_cell(method="omse"), score=70.0), noises=NoImageNoise())
+
+    assert "· MinMax, not compared" in words(build_site(board, tmp_path / "out")["index.html"])
+
+
+def test_the_overview_tells_what_was_not_run_from_what_does_not_count(tmp_path):
+    other = {"model": "swin_mini"}
+    records = [make_record(), make_record(make_cell(bits="W8A8"), failure="raised"), make_record(make_cell(**other))]
+    site = build_site(board_of(*records, make_record(make_cell(bits="W8A8", method="omse", **other))), tmp_path / "out")
+    first, second = (re.search(rf"{name}.*?</tr>", site["index.html"].html, re.DOTALL)[0] for name in ("vit_", "swin_"))
+
+    assert "none counts" in first and "not run" not in first.split("</td>", 1)[1]
+    assert "none counts" not in second
+
+
+def test_a_detectors_bits_never_stand_without_their_share_of_macs(tmp_path):
+    records = make_detection_records()
+    audit = records[1].audit.model_copy(update={"quantised_macs": round(0.174 * records[1].audit.macs)})
+    whole = records[0].audit.model_copy(update={"quantised_macs": records[0].audit.macs})
+    board = board_of(*(r.model_copy(update={"audit": a}) for r, a in zip(records, (whole, audit), strict=True)))
+    site = build_site(board, tmp_path / "out")
+    (table,) = board.tables
+    quantised, reference = row_of(board, method="minmax"), row_of(board, method="float")
+
+    for path in ("index.html", table_path(table), run_path(quantised), method_path("minmax")):
+        assert "on 17.4 % of MACs" in words(site[path]), path
+    assert "not quantised" in words(site[table_path(table)])
+    assert "100.0" not in site[table_path(table)].text
+    assert "of the multiply-accumulates" not in words(site[run_path(reference)])
+
+
+def test_ranks_are_intervals_with_their_group_and_say_what_they_rest_on(tmp_path):
+    scores = {"omse": 90.0, "ema": 89.9, "minmax": 80.0}
+    board = board_of(*(make_record(make_cell(method=name), score=score) for name, score in scores.items()))
+    site = build_site(board, tmp_path / "out")
+    (table,) = board.tables
+
+    details = " ".join(section(site[table_path(table)].html, "details").split())
+    assert details.count("1–2") == 2 and '<td class="n" data-value="3">3</td> <td>B</td>' in details
+    assert "With one calibration draw: McNemar" in details
+    assert "1–2 of 3, group A" in words(site[run_path(row_of(board, method="ema"))])
+
+
+def test_an_adapter_from_a_paper_that_left_something_open_says_so(tmp_path):
+    cards = {"minmax": make_card("minmax", inferred=("the grid",))}
+    site = build_site(board_of(make_record(), cards=cards), tmp_path / "out")
+
+    assert "paper, 1 part inferred" in words(site["index.html"])
+    assert "1 part inferred" in words(site[table_path(board_of(make_record(), cards=cards).tables[0])])

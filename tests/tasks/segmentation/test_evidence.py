@@ -48,6 +48,20 @@ def test_scores_equal_mmsegs_metric() -> None:
     assert 30 < found["miou"] < found["aacc"] < 80
 
 
+def test_every_resample_has_the_scores_of_its_images() -> None:
+    found = counted()
+    counts = np.array([[1, 1, 1, 1], [2, 0, 1, 1], [0, 0, 0, 4]])
+    resampled = evidence.resampler(found)(counts)
+    for row, one in enumerate(counts):
+        expected = evidence.scores({name: np.repeat(table, one, axis=0) for name, table in found.items()})
+        assert {name: values[row] for name, values in resampled.items()} == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_resample_without_a_labelled_pixel_has_no_score() -> None:
+    empty = {name: table * np.uint32(0) for name, table in counted().items()}
+    assert all(np.isnan(values).all() for values in evidence.resampler(empty)(np.ones((2, 4), np.int64)).values())
+
+
 def test_scores_worked_out_by_hand() -> None:
     # class 0: 3 of 4 found and 2 claimed wrongly; class 1: 2 of 4 found, 1 claimed wrongly
     table = {"intersection": [[3, 2, 0]], "labelled": [[4, 4, 0]], "predicted": [[5, 3, 0]]}

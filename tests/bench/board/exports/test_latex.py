@@ -6,6 +6,7 @@ from tests.bench.board_factory import board_of
 from tests.bench.record_factory import make_cell, make_detection_records, make_record, realistic_board
 from vitptq.bench.board.exports.formats import render
 from vitptq.bench.board.exports.latex import latex_escape
+from vitptq.bench.board.image_noise import NoImageNoise
 from vitptq.bench.contracts.task import Metric
 
 
@@ -38,12 +39,13 @@ def test_latex_rows_have_as_many_cells_as_columns(board):
             assert line.replace(r"\&", "").count("&") == 4
 
 
-def test_latex_is_bold_only_where_no_interval_overlaps():
+def test_latex_is_bold_where_one_row_is_better_than_all_and_marks_ties():
     far = board_of(make_record(make_cell(method="omse"), score=90.0), make_record(score=80.0))
     near = board_of(make_record(make_cell(method="omse"), score=80.1), make_record(score=80.0))
 
     assert render(far, "latex").count(r"\textbf") == 1
     assert r"\textbf" not in render(near, "latex")
+    assert render(near, "latex").count(r"$^{\ast}$") == 3  # both rows, and what it means
 
 
 def test_latex_says_when_an_interval_rests_on_one_seed():
@@ -71,7 +73,7 @@ def test_escaped_latex_has_balanced_braces_and_no_bare_specials(text):
 
 
 def test_latex_has_a_column_for_every_secondary_score():
-    text = render(board_of(*make_detection_records()), "latex")
+    text = render(board_of(*make_detection_records(), noises=NoImageNoise()), "latex")
 
     assert r"Method & Box AP & Mask AP \\" in text
     assert r"& \multicolumn{2}{c}{W4A4} \\" in text
