@@ -70,7 +70,7 @@ MODELS: Mapping[str, ModelCard] = {
         _card("swin_tiny_patch4_window7_224.ms_in1k", "swin", 81.376, "papers print 81.35 to 81.39"),
         _card("swin_small_patch4_window7_224.ms_in1k", "swin", 83.208, "papers print 83.23"),
         _card("swin_base_patch4_window7_224.ms_in22k_ft_in1k", "swin", 85.272),
-        _card("swin_base_patch4_window7_224.ms_in1k", "swin", 83.606, "trained on ImageNet-1k alone, as in FQ-ViT's table"),
+        _card("swin_base_patch4_window7_224.ms_in1k", "swin", 83.606, "ImageNet-1k alone, as in FQ-ViT's table"),
         _at_384("swin_base_patch4_window12_384.ms_in22k_ft_in1k", "swin", 86.438),
         _mobilevit("mobilevit_xxs", 68.932, "Q-HyViT's table prints 69.0"),
         _mobilevit("mobilevit_xs", 74.636),
