@@ -78,6 +78,13 @@ class Claim(BaseModel):
         widths = (self.w_bits, self.a_bits)
         return "W{}A{}".format(*widths) if all(width.isdigit() for width in widths) else None
 
+    def __str__(self) -> str:
+        """Say the claim in one line."""
+        where = f"{self.head} {self.model}".strip()
+        bits = f"W{self.w_bits}A{self.a_bits}" + (f" softmax {self.softmax_bits}" if self.softmax_bits else "")
+        source = f"{self.reported_in}, {self.table} ({self.kind})"
+        return f"{self.task} {where} {self.method} {bits} {self.metric} {self.value:.2f}  {source} {self.url}".strip()
+
 
 def read(folder: Path = FOLDER) -> list[Claim]:
     """Return the claims, every row checked; the first wrong one is an error that names its line."""
@@ -96,6 +103,8 @@ def _rows(path: Path) -> Iterator[Claim]:
         if tuple(rows.fieldnames or ()) != tuple(Claim.model_fields):
             raise BadInput(f"{path}, line 1: the columns must be {','.join(Claim.model_fields)}")
         for row in rows:
+            if None in row:
+                raise BadInput(f"{path}, line {rows.line_num}: more columns than the header; quote what holds a comma")
             try:
                 yield Claim.model_validate(row)
             except ValidationError as error:

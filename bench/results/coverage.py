@@ -10,7 +10,7 @@ from vitptq.bench import registry
 from vitptq.bench.contracts.task import ModelCard
 from vitptq.bench.errors import VitptqError
 from vitptq.bench.results import suites
-from vitptq.bench.results.cell import Cell
+from vitptq.bench.results.cell import Cell, canonical_json
 from vitptq.bench.results.claim_names import Adapter, Names
 from vitptq.bench.results.claims import Claim
 
@@ -56,8 +56,10 @@ def _covered(
     cells = asked.get((claim.task, model, adapter.method, claim.bits), [])
     if any(_is(cell, adapter) for cell in cells):
         return Covered(claim, True)
-    why = "" if cells else _why_not_bits(claim)
-    return Covered(claim, True, f"bits {claim.bits} of {adapter.method} on {model}{why}: no suite has this cell")
+    asked_as = ", ".join(f"{name}={canonical_json(value)}" for name, value in adapter.parameters.items())
+    note = " (activations in float)" if claim.a_bits == "32" else ""
+    what = f"bits {claim.bits} of {adapter.method} on {model}{note}"
+    return Covered(claim, True, f"{what}: no suite has it" + (f" with {asked_as}" if cells else ""))
 
 
 def _is(cell: Cell, adapter: Adapter) -> bool:
@@ -66,10 +68,6 @@ def _is(cell: Cell, adapter: Adapter) -> bool:
 
 def _why(names: Names, claim: Claim) -> str:
     return names.not_implemented.get(claim.method, "unknown word")
-
-
-def _why_not_bits(claim: Claim) -> str:
-    return " (activations in float)" if claim.a_bits == "32" else ""
 
 
 def report(covered: Sequence[Covered]) -> list[str]:
@@ -93,7 +91,7 @@ def share(covered: Sequence[Covered]) -> float:
 
 
 def problems(claims: Sequence[Claim], names: Names) -> list[str]:
-    """Return what is wrong with the names: words without a meaning, adapters, parameters and models that are not here."""
+    """Return what is wrong with the names: words without a meaning, adapters, parameters and models not here."""
     found = names.unknown_words(claims)
     for word, adapter in names.methods.items():
         try:

@@ -64,6 +64,6 @@ def settings(paper: str, task: str, method: str, bits: str) -> Settings:
         if method in block.methods and task in block.tasks and spec in (block.bits or [spec]):
             return block
     raise BadInput(
-        f"the settings of {paper} say nothing about {method} on {task} at {bits}: add a block to {FOLDER / paper}.toml, "
-        "or leave the cells out"
+        f"the settings of {paper} say nothing about {method} on {task} at {bits}: leave these cells out, or add a "
+        f"block to {FOLDER / paper}.toml"
     )

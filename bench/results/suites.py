@@ -89,7 +89,7 @@ def load(name: str, methods: Sequence[str] = ()) -> list[Cell]:
 
     `methods`, names or files, replace the methods that the suite lists.
     """
-    groups = _groups(name)
+    groups = [group for path in files_of(name) for group in _read(path).cells]
     if methods:
         # parameters belong to the methods that their group lists, and so do a paper's settings
         plain = [g for g in groups if not (g.parameters or g.paper) or set(methods) <= set(g.methods)]
@@ -98,12 +98,12 @@ def load(name: str, methods: Sequence[str] = ()) -> list[Cell]:
     return sorted(_unique(cells, name), key=lambda cell: not cell.is_float)
 
 
-def _groups(name: str, within: tuple[str, ...] = ()) -> list[Group]:
-    """Return the groups of a suite and of those that it includes."""
-    if name in within:
-        raise BadInput(f"suite {name} includes itself ({' includes '.join([*within, name])}): take one of them out")
-    suite = _read(path_of(name))
-    return [*suite.cells, *(group for other in suite.include for group in _groups(other, (*within, name)))]
+def files_of(name: str, within: tuple[Path, ...] = ()) -> list[Path]:
+    """Return the file of a suite, and those of the suites that it includes."""
+    path = path_of(name)
+    if path in within:
+        raise BadInput(f"suite {path} includes itself, by way of {within[-1]}: take it out of one of the two")
+    return [path, *(file for other in _read(path).include for file in files_of(other, (*within, path)))]
 
 
 def _unique(cells: Sequence[Cell], suite: str) -> list[Cell]:
