@@ -7,11 +7,23 @@ from pathlib import Path
 import pytest
 
 from tests.bench.results.test_claims import ROW, written
+from vitptq.bench import registry
 from vitptq.bench.results import claim_names, claims, coverage, suites
 from vitptq.bench.results.cell import Cell
 from vitptq.bench.results.claim_names import Adapter, Names
 
 FOLDER = Path(__file__).parents[3] / "results" / "claims"
+
+TABLES = {
+    "aphq-vit-imagenet": ("APHQ-ViT (CVPR25)", {"T1", "README Results"}),
+    "aphq-vit-coco": ("APHQ-ViT (CVPR25)", {"T2", "Det README Results"}),
+    "repq-vit-imagenet": ("RepQ-ViT (ICCV23)", {"cls README"}),
+    "repq-vit-coco": ("RepQ-ViT (ICCV23)", {"det README"}),
+    "fq-vit-imagenet": ("FQ-ViT (IJCAI22)", {"README Results (W/A/Attn 8/8/8)", "README Results (W/A/Attn 8/8/4)"}),
+    "is-vit-coco": ("I&S-ViT (TPAMI25)", {"T2"}),
+    "adalog-imagenet": ("AdaLog (ECCV24)", {"README Results"}),
+}
+"""Suites of papers whose tables the claims hold completely."""
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +97,16 @@ def test_every_paper_suite_belongs_to_a_full_suite() -> None:
     full = {path for name in coverage.SUITES for path in suites.files_of(name)}
     papers = {suites.path_of(name) for name in suites.names() if name.startswith("papers/")}
     assert papers and papers <= full
+
+
+@pytest.mark.parametrize("suite", TABLES)
+def test_a_papers_suite_measures_exactly_what_its_table_prints(suite: str, names: Names) -> None:
+    source, tables = TABLES[suite]
+    rows = [c for c in claims.read(FOLDER) if c.reported_in == source and c.table in tables]
+    asked = [cell for cell in suites.load(f"papers/{suite}") if not cell.is_float]
+    found = [c for c in coverage.coverage(rows, names, asked) if c.implemented]
+    assert found and not [c.missing for c in found if c.missing]
+    cards = registry.task(asked[0].task, "full").models()
+    printed = {(names.model(c.claim, cards), names.adapter(c.claim).method, c.claim.bits) for c in found}  # type: ignore[union-attr]
+    assert {(cell.model, cell.method, cell.bits) for cell in asked} == printed
+    assert {cell.track for cell in asked} == {"published"}
