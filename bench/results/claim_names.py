@@ -24,6 +24,16 @@ class Adapter(BaseModel):
     parameters: dict[str, JsonValue] = {}
 
 
+class Limit(BaseModel):
+    """What adapters cannot do yet, although a suite asks for it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    methods: list[str]
+    tasks: list[str]
+    why: str
+
+
 class Names(BaseModel):
     """The file: words with a meaning here, and words without one, each with its reason."""
 
@@ -34,6 +44,7 @@ class Names(BaseModel):
     models: dict[str, dict[str, list[str]]]
     """By task: the cards that a word may mean."""
     no_model: dict[str, str]
+    unsupported: list[Limit] = []
 
     def adapter(self, claim: Claim) -> Adapter | None:
         """Return the adapter of a claim's method, or None where there is none."""
@@ -47,6 +58,10 @@ class Names(BaseModel):
             return names[0] if names else None
         float_score = claim.fp_value
         return min(names, key=lambda name: abs(cards[name].reference[claim.metric] - float_score))
+
+    def limit(self, method: str, task: str) -> str:
+        """Return why an adapter cannot be measured on a task yet; empty where it can."""
+        return next((each.why for each in self.unsupported if method in each.methods and task in each.tasks), "")
 
     def unknown_words(self, claims: Sequence[Claim]) -> list[str]:
         """Return the methods and models that the file says nothing about, as sentences."""

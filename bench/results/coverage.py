@@ -53,12 +53,14 @@ def _covered(
         return Covered(claim, True, f"model {claim.model}: {names.no_model.get(claim.model, 'no model card')}")
     if claim.bits is None:
         return Covered(claim, True, f"bits {claim.w_bits}/{claim.a_bits}: mixed precision")
+    if limit := names.limit(adapter.method, claim.task):
+        return Covered(claim, True, f"method {adapter.method} on {claim.task}: {limit}")
     cells = asked.get((claim.task, model, adapter.method, claim.bits), [])
     if any(_is(cell, adapter) for cell in cells):
         return Covered(claim, True)
     asked_as = ", ".join(f"{name}={canonical_json(value)}" for name, value in adapter.parameters.items())
     note = " (activations in float)" if claim.a_bits == "32" else ""
-    what = f"bits {claim.bits} of {adapter.method} on {model}{note}"
+    what = f"bits {claim.bits} of {adapter.method}{note}"
     return Covered(claim, True, f"{what}: no suite has it" + (f" with {asked_as}" if cells else ""))
 
 

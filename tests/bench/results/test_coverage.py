@@ -14,6 +14,7 @@ from vitptq.bench.results.claim_names import Adapter, Names
 
 FOLDER = Path(__file__).parents[3] / "results" / "claims"
 
+COCO_ROW = "PTQ4ViT,swin_tiny_patch4_window7_224,coco,mask-rcnn,4,4,,box_ap,6.9,46.0,reprint,Some paper,,Table 2,https://a.org/b"
 TABLES = {
     "aphq-vit-imagenet": ("APHQ-ViT (CVPR25)", {"T1", "README Results"}),
     "aphq-vit-coco": ("APHQ-ViT (CVPR25)", {"T2", "Det README Results"}),
@@ -39,10 +40,11 @@ def names() -> Names:
 def test_full_suites_measure_what_the_methods_here_claim(cells: list[Cell], names: Names) -> None:
     found = coverage.coverage(claims.read(FOLDER), names, cells)
     implemented = [c for c in found if c.implemented]
-    assert coverage.share(implemented) > 0.95
+    able = [c for c in implemented if "differ in size" not in c.missing]  # searches on COCO
+    assert coverage.share(able) > 0.95
     assert coverage.share(found) > 0.5  # the rest has no adapter
     for task in ("coco", "ade20k"):
-        assert coverage.share([c for c in implemented if c.claim.task == task]) == 1.0
+        assert coverage.share([c for c in able if c.claim.task == task]) == 1.0
 
 
 def test_names_are_those_of_adapters_parameters_and_models(names: Names) -> None:
@@ -64,8 +66,9 @@ def test_wrong_names_are_found(names: Names) -> None:
         ("RepQ-ViT,", "ERQ,", "method ERQ: no adapter"),
         ("deit_tiny_patch16_224", "mobile_former_26m", "model mobile_former_26m: no checkpoint in timm"),
         (",4,4,", ",4.7,5.9,", "bits 4.7/5.9: mixed precision"),
-        (",4,4,", ",2,32,", "bits W2A32 of repq-vit"),
+        (",4,4,", ",2,32,", "bits W2A32 of repq-vit (activations in float): no suite has it"),
         ("RepQ-ViT,", "AdaLog (calib),", ""),
+        (ROW, COCO_ROW, "method ptq4vit on coco: its search joins the calibration images"),
         ("RepQ-ViT,", '"Brevitas PTQ best of sweep, backend=generic",', "the best of a sweep"),
     ],
 )
@@ -104,7 +107,8 @@ def test_a_papers_suite_measures_exactly_what_its_table_prints(suite: str, names
     source, tables = TABLES[suite]
     rows = [c for c in claims.read(FOLDER) if c.reported_in == source and c.table in tables]
     asked = [cell for cell in suites.load(f"papers/{suite}") if not cell.is_float]
-    found = [c for c in coverage.coverage(rows, names, asked) if c.implemented]
+    able = names.model_copy(update={"unsupported": []})
+    found = [c for c in coverage.coverage(rows, able, asked) if c.implemented]
     assert found and not [c.missing for c in found if c.missing]
     cards = registry.task(asked[0].task, "full").models()
     printed = {(names.model(c.claim, cards), names.adapter(c.claim).method, c.claim.bits) for c in found}  # type: ignore[union-attr]
