@@ -31,7 +31,14 @@ class Limit(BaseModel):
 
     methods: list[str]
     tasks: list[str]
+    families: list[str] = []
+    """Of models, or wider groups of them; empty for all."""
     why: str
+
+    def holds(self, method: str, task: str, card: ModelCard) -> bool:
+        """Tell whether it concerns a method on a model of a task."""
+        concerned = not self.families or not {card.family, *card.groups}.isdisjoint(self.families)
+        return method in self.methods and task in self.tasks and concerned
 
 
 class Names(BaseModel):
@@ -59,9 +66,9 @@ class Names(BaseModel):
         float_score = claim.fp_value
         return min(names, key=lambda name: abs(cards[name].reference[claim.metric] - float_score))
 
-    def limit(self, method: str, task: str) -> str:
-        """Return why an adapter cannot be measured on a task yet; empty where it can."""
-        return next((each.why for each in self.unsupported if method in each.methods and task in each.tasks), "")
+    def limit(self, method: str, task: str, card: ModelCard) -> str:
+        """Return why an adapter cannot be measured on a model yet; empty where it can."""
+        return next((each.why for each in self.unsupported if each.holds(method, task, card)), "")
 
     def unknown_words(self, claims: Sequence[Claim]) -> list[str]:
         """Return the methods and models that the file says nothing about, as sentences."""

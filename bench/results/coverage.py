@@ -53,8 +53,8 @@ def _covered(
         return Covered(claim, True, f"model {claim.model}: {names.no_model.get(claim.model, 'no model card')}")
     if claim.bits is None:
         return Covered(claim, True, f"bits {claim.w_bits}/{claim.a_bits}: mixed precision")
-    if limit := names.limit(adapter.method, claim.task):
-        return Covered(claim, True, f"method {adapter.method} on {claim.task}: {limit}")
+    if limit := names.limit(adapter.method, claim.task, cards[model]):
+        return Covered(claim, True, f"method {adapter.method} cannot do it yet: {limit}")
     cells = asked.get((claim.task, model, adapter.method, claim.bits), [])
     if any(_is(cell, adapter) for cell in cells):
         return Covered(claim, True)

@@ -51,6 +51,14 @@ def test_of_several_checkpoints_the_nearest_float_score_counts(names: claim_name
     assert names.model(claim(tmp_path), {"far": card("far", 74.0)}) == "far"
 
 
+def test_a_limit_may_concern_one_family_of_models() -> None:
+    limit = claim_names.Limit(methods=["fq-vit"], tasks=["imagenet"], families=["hybrid"], why="no form")
+    hybrid = ModelCard("m", "mobilevit", "m", {"top1": 70.0}, 0.1, groups=("hybrid",))
+    assert limit.holds("fq-vit", "imagenet", hybrid)
+    assert not limit.holds("fq-vit", "imagenet", card("v", 70.0))
+    assert not limit.holds("fq-vit", "coco", hybrid)
+
+
 def test_words_without_a_meaning_are_named(names: claim_names.Names, tmp_path: Path) -> None:
     known = claim(tmp_path, "RepQ-ViT", "ERQ")
     found = names.unknown_words([known, claim(tmp_path, "RepQ-ViT", "NewQ"), claim(tmp_path, "deit_tiny", "deit_huge")])
