@@ -40,7 +40,7 @@ MOST_ENTRIES = 64
 
 def cells(suite: str, methods: Sequence[str] = ()) -> list[Cell]:
     """Return the cells of a suite as `suites.load` does; `methods` replace those that the suite lists."""
-    content = sha256(suites.path_of(suite).read_bytes())
+    content = sha256(b"\0".join(path.read_bytes() for path in suites.files_of(suite)))
     kind = canonical_json(["cells", content, list(methods)])
     added = any(name.endswith(".py") for name in methods)
     made = _remembered(kind, lambda: [c.model_dump(mode="json") for c in suites.load(suite, methods)], added=added)

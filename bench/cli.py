@@ -71,6 +71,14 @@ class Listed(enum.StrEnum):
     SUITES = "suites"
 
 
+class OfClaims(enum.StrEnum):
+    """What `claims` does."""
+
+    LIST = "list"
+    CHECK = "check"
+    COVERAGE = "coverage"
+
+
 class Format(enum.StrEnum):
     """How `board` prints."""
 
@@ -210,10 +218,11 @@ def plan(
     method: Methods = None,
     adapter: Adapters = None,
 ) -> None:
-    """Show a suite's cells, which are done, and how long the rest will take."""
+    """Show a suite's cells, which are done, how long the rest will take and how much room on disk."""
     from vitptq.bench import catalogue
     from vitptq.bench.results.cell import labels
     from vitptq.bench.results.store import Store
+    from vitptq.bench.run.disk_estimate import DiskEstimates, size
     from vitptq.bench.run.time_estimate import Estimates, clock
 
     cells = _cells(suite, only, method, adapter)
@@ -235,6 +244,8 @@ def plan(
         + (f" ({rough} of them by rough figures, as nothing like them was measured here)" if rough else "")
         + (f" and {unknown} cells like none known" if unknown else "")
     )
+    room = DiskEstimates(readable, results / "evidence", catalogue.families())
+    print(f"they need about {size(sum(room.of(cell) for cell in cells if cell.id in expected))} on disk")
 
 
 @command
@@ -405,6 +416,31 @@ def list_(what: Annotated[Listed, typer.Argument(help="What to list.")]) -> None
         print(line)
 
 
+@command
+def claims(
+    what: Annotated[OfClaims, typer.Argument(help="list, check the file, or the coverage by the full suites.")],
+    folder: Annotated[
+        Path, typer.Option("--claims", metavar="DIR", help="Folder of claims.csv and names.toml.")
+    ] = DEFAULT_RESULTS / "claims",
+) -> None:
+    """List the published numbers, check their file, or tell which of them the full suites measure and why not."""
+    from vitptq.bench.results import claim_names, claims, coverage
+
+    rows = claims.read(folder)
+    if what is OfClaims.LIST:
+        print(*map(str, rows), sep="\n")
+        return
+    names = claim_names.read(folder)
+    if what is OfClaims.COVERAGE:
+        print(*coverage.report(coverage.coverage(rows, names)), sep="\n")
+        return
+    found = [*coverage.problems(rows, names), *(f"said twice: {claim}" for claim in claims.repeated(rows))]
+    print(*found, sep="\n", end="\n" if found else "")
+    print(f"{len(rows)} claims, {sum(not c.url for c in rows)} without an address, {len(found)} problems")
+    if found:
+        raise typer.Exit(1)
+
+
 def _advance(bars: Progress, bar: TaskID, done: int, total: int) -> None:
     bars.update(bar, completed=done, total=total)
 
@@ -465,7 +501,7 @@ def _models() -> list[str]:
 def _suites() -> list[str]:
     from vitptq.bench.results import suites
 
-    return [f"{name:<10} {title}" for name, title in suites.names().items()]
+    return [f"{name:<28} {title}" for name, title in suites.names().items()]
 
 
 def _board(results: Path, only: list[str] | None = None, metric: str = "") -> tuple[Board, StoredNoise, int]:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import itertools
 import tomllib
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
 from vitptq.bench import registry
 from vitptq.bench.bits import FLOAT, BitSpec
 from vitptq.bench.contracts.method import Method
 from vitptq.bench.contracts.task import Task
 from vitptq.bench.errors import BadInput, UnknownName, VitptqError, brief
+from vitptq.bench.results import paper_settings
 from vitptq.bench.results.cell import STANDARD, Cell, Seed, SetSize, canonical_json, sha256
+from vitptq.bench.results.paper_settings import PUBLISHED
 from vitptq.bench.source_hash import source_hash
 
 FOLDER = Path(__file__).resolve().parents[1] / "suites"
@@ -37,6 +40,8 @@ class Group(BaseModel):
     track: str = STANDARD
     calibration_size: SetSize = 32
     parameters: dict[str, JsonValue] = {}
+    paper: str = ""
+    """The paper whose own settings the cells have, on the track "published"; what the group says beside it stays."""
 
     @field_validator("parameters")
     @classmethod
@@ -50,17 +55,25 @@ class Group(BaseModel):
 
 
 class Suite(BaseModel):
-    """A suite file: what it is for, and its groups."""
+    """A suite file: what it is for, its groups, and the suites whose cells belong to it."""
 
     model_config = ConfigDict(extra="forbid")
 
     title: str
-    cells: Annotated[list[Group], Field(min_length=1)]
+    include: list[str] = []
+    cells: list[Group] = []
+
+    @model_validator(mode="after")
+    def _has_cells(self) -> Suite:
+        if not self.cells and not self.include:
+            raise ValueError("no [[cells]] and nothing to include")
+        return self
 
 
 def names() -> dict[str, str]:
-    """Return the suites that ship with the project, with their titles."""
-    return {path.stem: _read(path).title for path in sorted(FOLDER.glob("*.toml"))}
+    """Return the suites that ship with the project, with their titles; those of papers are called papers/NAME."""
+    paths = [*sorted(FOLDER.glob("*.toml")), *sorted((FOLDER / "papers").glob("*.toml"))]
+    return {path.relative_to(FOLDER).with_suffix("").as_posix(): _read(path).title for path in paths}
 
 
 def path_of(name: str) -> Path:
@@ -76,13 +89,21 @@ def load(name: str, methods: Sequence[str] = ()) -> list[Cell]:
 
     `methods`, names or files, replace the methods that the suite lists.
     """
-    groups = _read(path_of(name)).cells
+    groups = [group for path in files_of(name) for group in _read(path).cells]
     if methods:
-        # parameters belong to the methods that their group lists
-        plain = [group for group in groups if not group.parameters or set(methods) <= set(group.methods)]
+        # parameters belong to the methods that their group lists, and so do a paper's settings
+        plain = [g for g in groups if not (g.parameters or g.paper) or set(methods) <= set(g.methods)]
         groups = [_with_methods(group, methods) for group in plain]
     cells = [cell for group in groups for cell in expand(group)]
     return sorted(_unique(cells, name), key=lambda cell: not cell.is_float)
+
+
+def files_of(name: str, within: tuple[Path, ...] = ()) -> list[Path]:
+    """Return the file of a suite, and those of the suites that it includes."""
+    path = path_of(name)
+    if path in within:
+        raise BadInput(f"suite {path} includes itself, by way of {within[-1]}: take it out of one of the two")
+    return [path, *(file for other in _read(path).include for file in files_of(other, (*within, path)))]
 
 
 def _unique(cells: Sequence[Cell], suite: str) -> list[Cell]:
@@ -121,8 +142,20 @@ def expand(group: Group) -> list[Cell]:
                 continue
             if BitSpec.parse(bits).is_float:
                 raise BadInput(f'{bits} quantises nothing; the float model is the method "float"')
-            cells.append(cell_of(task, model, cls.configured(group.parameters), BitSpec.parse(bits), group, seed))
+            asked = _with_paper(group, method, bits)
+            cells.append(cell_of(task, model, cls.configured(asked.parameters), BitSpec.parse(bits), asked, seed))
     return cells
+
+
+def _with_paper(group: Group, method: str, bits: str) -> Group:
+    """Return the group with what its paper says about one method at one width; what the group says itself stays."""
+    if not group.paper:
+        return group
+    published = paper_settings.settings(group.paper, group.task, method, bits)
+    changes: dict[str, object] = {"track": PUBLISHED, "parameters": published.parameters | group.parameters}
+    if "calibration_size" not in group.model_fields_set:
+        changes["calibration_size"] = published.calibration_size
+    return group.model_copy(update=changes)
 
 
 def float_cell(task: Task, model: str) -> Cell:
@@ -144,9 +177,14 @@ def cell_of(task: Task, model: str, method: Method, bits: BitSpec, group: Group,
         task=task.name, edition=task.edition, data=task.data_version, model=model,
         checkpoint=task.models()[model].checkpoint, method=method.name, source=source_hash(type(method)),
         parameters=identity, bits=str(bits), track=group.track, seed=seed, calibration_size=size,
-        calibration_list=sha256(canonical_json(list(listed)).encode()) if size else "",
+        calibration_list=_hash_of(tuple(listed)) if size else "",
         run_time={name: value for name, value in method.parameters().items() if name not in identity},
     )  # fmt: skip
+
+
+@lru_cache
+def _hash_of(names: tuple[str, ...]) -> str:
+    return sha256(canonical_json(list(names)).encode())
 
 
 def select(cells: Iterable[Cell], only: Sequence[str], place: str = "this suite") -> list[Cell]:

@@ -11,6 +11,9 @@ TOLERANCE = 0.1
 SOURCE = "https://github.com/huggingface/pytorch-image-models/blob/main/results/results-imagenet.csv"
 
 
+DISTILLED = "two heads, whose logits are averaged"
+
+
 def _card(tag: str, family: str, top1: float, note: str = "", *, read: str = "crop 0.9") -> ModelCard:
     full = f"{read}, bicubic, as in the checkpoint's data config"
     return ModelCard(
@@ -23,6 +26,10 @@ def _card(tag: str, family: str, top1: float, note: str = "", *, read: str = "cr
         note=f"{full}; {note}" if note else full,
         groups=family_groups(family),
     )
+
+
+def _at_384(tag: str, family: str, top1: float, note: str = "") -> ModelCard:
+    return _card(tag, family, top1, note, read="384 pixels, crop 1.0")
 
 
 def _mobilevit(tag: str, top1: float, note: str = "") -> ModelCard:
@@ -46,14 +53,25 @@ def _efficientformer(size: str, top1: float, note: str = "") -> ModelCard:
 MODELS: Mapping[str, ModelCard] = {
     card.name: card
     for card in (
+        _card("vit_tiny_patch16_224.augreg_in21k_ft_in1k", "vit", 75.454, "papers print 75.47"),
         _card("vit_small_patch16_224.augreg_in21k_ft_in1k", "vit", 81.384),
         _card("vit_base_patch16_224.augreg_in21k_ft_in1k", "vit", 84.532),
+        _card("vit_large_patch16_224.augreg_in21k_ft_in1k", "vit", 85.834, "FQ-ViT's table prints 85.81"),
+        _card("vit_small_patch32_224.augreg_in21k_ft_in1k", "vit", 75.994),
+        _card("vit_base_patch32_224.augreg_in21k_ft_in1k", "vit", 80.716),
+        _at_384("vit_base_patch16_384.augreg_in21k_ft_in1k", "vit", 85.996),
         _card("deit_tiny_patch16_224.fb_in1k", "vit", 72.172, "papers print 72.21, which is crop 0.875"),
         _card("deit_small_patch16_224.fb_in1k", "vit", 79.844, "papers print 79.85, which is crop 0.875"),
         _card("deit_base_patch16_224.fb_in1k", "vit", 81.992, "papers print 81.80, or 81.85, which is crop 0.875"),
+        _at_384("deit_base_patch16_384.fb_in1k", "vit", 83.106),
+        _card("deit_tiny_distilled_patch16_224.fb_in1k", "vit", 74.500, DISTILLED),
+        _card("deit_small_distilled_patch16_224.fb_in1k", "vit", 81.218, DISTILLED),
+        _card("deit_base_distilled_patch16_224.fb_in1k", "vit", 83.386, DISTILLED),
         _card("swin_tiny_patch4_window7_224.ms_in1k", "swin", 81.376, "papers print 81.35 to 81.39"),
         _card("swin_small_patch4_window7_224.ms_in1k", "swin", 83.208, "papers print 83.23"),
         _card("swin_base_patch4_window7_224.ms_in22k_ft_in1k", "swin", 85.272),
+        _card("swin_base_patch4_window7_224.ms_in1k", "swin", 83.606, "ImageNet-1k alone, as in FQ-ViT's table"),
+        _at_384("swin_base_patch4_window12_384.ms_in22k_ft_in1k", "swin", 86.438),
         _mobilevit("mobilevit_xxs", 68.932, "Q-HyViT's table prints 69.0"),
         _mobilevit("mobilevit_xs", 74.636),
         _mobilevit("mobilevit_s", 78.312, "Q-HyViT's table prints 78.4"),

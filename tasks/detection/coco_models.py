@@ -54,6 +54,8 @@ class Published:
     digest: str | None
     """The first hex digits of the checkpoint's sha256, as far as they are published."""
     cascade: bool = False
+    width: int | None = None
+    """Channels of the first stage, where they are not the configuration's."""
 
     @property
     def file(self) -> str:
@@ -76,7 +78,10 @@ def _mask_rcnn(size: str, path: str, box: float, mask: float, others: str) -> Pu
     return Published(card, _MASK.format(size), url, digest=name.removesuffix(".pth").rpartition("-")[2])
 
 
-def _cascade(size: str, word: str, box: float, mask: float) -> Published:
+def _cascade(
+    size: str, word: str, box: float, mask: float, *, like: str | None = None, width: int | None = None
+) -> Published:
+    """Return a cascade; `like` is the size whose configuration it shares but for its `width`."""
     url = f"{_RELEASE}/cascade_mask_rcnn_swin_{word}_patch4_window7.pth"
     card = ModelCard(
         name=f"cascade_mask_rcnn_swin_{size}",
@@ -87,7 +92,7 @@ def _cascade(size: str, word: str, box: float, mask: float) -> Published:
         source=AUTHORS,
         note=_UNVERIFIED,
     )
-    return Published(card, _MASK.format(size), url, digest=None, cascade=True)
+    return Published(card, _MASK.format(like or size), url, digest=None, cascade=True, width=width)
 
 
 PUBLISHED: Mapping[str, Published] = {
@@ -111,6 +116,7 @@ PUBLISHED: Mapping[str, Published] = {
         ),
         _cascade("t", "tiny", 50.4, 43.7),
         _cascade("s", "small", 51.9, 45.0),
+        _cascade("b", "base", 51.9, 45.0, like="s", width=128),
     )
 }
 
@@ -118,8 +124,10 @@ PUBLISHED: Mapping[str, Published] = {
 @cache
 def config(model: str) -> Any:
     """Return a published model's config as plain dicts."""
-    whole = _mmdet_config(PUBLISHED[model].config)
-    return _as_cascade(whole) if PUBLISHED[model].cascade else whole
+    entry = PUBLISHED[model]
+    whole = _mmdet_config(entry.config)
+    whole = _widened(whole, entry.width) if entry.width else whole
+    return _as_cascade(whole) if entry.cascade else whole
 
 
 def _mmdet_config(path: str) -> Any:
@@ -128,6 +136,13 @@ def _mmdet_config(path: str) -> Any:
         from mmengine.config import Config
 
         return Config.fromfile(Path(mmdet.__file__).parent / ".mim" / "configs" / path).model.to_dict()
+
+
+def _widened(mask_rcnn: Any, width: int) -> Any:
+    """Return the config with `width` channels in the first stage, twice as many in each next, and 32 per head."""
+    channels = [width * 2**stage for stage in range(4)]
+    backbone = mask_rcnn["backbone"] | {"embed_dims": width, "num_heads": [count // 32 for count in channels]}
+    return mask_rcnn | {"backbone": backbone, "neck": mask_rcnn["neck"] | {"in_channels": channels}}
 
 
 def _as_cascade(mask_rcnn: Any) -> Any:

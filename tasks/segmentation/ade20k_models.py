@@ -54,6 +54,7 @@ def _swin(size: str, stamp: str, miou: float) -> Published:
 MODELS: Mapping[str, Published] = {
     "upernet_swin_tiny": _swin("tiny", "20210531_112542-e380ad3e", 44.41),
     "upernet_swin_small": _swin("small", "20210526_192015-ee2fff1c", 47.72),
+    "upernet_swin_base": _swin("base", "20210526_192340-593b0e13", 47.99),
     "upernet_deit_small": Published(
         "vit",
         "vit/vit_deit-s16_upernet_8xb2-160k_ade20k-512x512",

@@ -41,7 +41,7 @@ def test_plan_estimates_where_nothing_was_measured(tmp_path: Path) -> None:
 
 def test_help_names_every_command() -> None:
     text = vitptq("--help")
-    for name in ("doctor", "list", "plan", "run", "status", "check", "verify", "board", "site", "data"):
+    for name in ("doctor", "list", "plan", "run", "status", "check", "verify", "board", "site", "data", "claims"):
         assert name in text
 
 

@@ -110,6 +110,32 @@ def test_methods_of_a_row_share_their_calibration_lists() -> None:
     assert len(lists) == len(draws)
 
 
+GROUP = '[[cells]]\ntask = "tiny"\nedition = "test"\nmodels = ["vit"]\nmethods = ["minmax"]\nbits = ["{}"]\n'
+
+
+def test_a_suite_takes_in_others_and_each_cell_once(tiny: None, tmp_path: Path) -> None:
+    inner, outer = tmp_path / "inner.toml", tmp_path / "outer.toml"
+    inner.write_text('title = "i"\n' + GROUP.format("W8A8"))
+    outer.write_text(f'title = "o"\ninclude = ["{inner}"]\n' + GROUP.format("W8A8") + GROUP.format("W4A4"))
+    assert [cell.bits for cell in suites.load(str(outer))] == ["W32A32", "W8A8", "W4A4"]
+    assert suites.files_of(str(outer)) == [outer, inner]
+
+
+def test_a_suite_that_includes_itself_or_nothing_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text(f'title = "s"\ninclude = ["{path}"]\n')
+    with pytest.raises(BadInput, match=r"includes itself, by way of .*s.toml"):
+        suites.load(str(path))
+    path.write_text('title = "s"\n')
+    with pytest.raises(BadInput, match="nothing to include"):
+        suites.load(str(path))
+
+
+def test_suites_of_papers_are_listed_under_papers_and_settings_are_no_suites() -> None:
+    assert "papers/aphq-vit-imagenet" in suites.names()
+    assert not any("settings" in name for name in suites.names())
+
+
 def test_another_method_does_not_inherit_the_parameters_of_a_group(tiny: None, tmp_path: Path) -> None:
     path = tmp_path / "parameters.toml"
     group = '[[cells]]\ntask = "tiny"\nedition = "test"\nmodels = ["vit"]\nbits = ["W4A4"]\n'

@@ -56,6 +56,11 @@ def test_cascade_checkpoint_of_the_swin_authors_loads(tmp_path: Path) -> None:
         task.load("cascade_mask_rcnn_swin_t", CPU)
 
 
+def test_widened_cascade_has_the_authors_parameters() -> None:
+    model = models.build(coco_models.config("cascade_mask_rcnn_swin_b"), "mmdet")
+    assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6) == 145
+
+
 def _authors_name(key: str) -> str:
     if not key.startswith("backbone."):
         return key
