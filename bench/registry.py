@@ -47,7 +47,7 @@ def _methods(added: tuple[ModuleType, ...]) -> dict[str, type[Method]]:
 
 def tasks() -> dict[tuple[str, str], Task]:
     """Return every task by (name, edition), from the same three places; closed to data-free methods."""
-    sys.audit("vitptq.tasks")  # refused while a data-free method works: bench/run/image_guard.py
+    sys.audit("vitptq.tasks")  # refused while a data-free method works: bench/isolation/image_guard.py
     return _tasks(_added)
 
 
@@ -88,7 +88,7 @@ def task(name: str, edition: str) -> Task:
 
 def add_file(path: Path) -> ModuleType:
     """Load a Python file that defines methods or tasks, and register them for this process."""
-    from vitptq.bench.run.adapter_import import watched  # here, because it imports torch
+    from vitptq.bench.isolation.adapter_import import watched  # here, because it imports torch
 
     global _added
     path = path.resolve()

@@ -21,6 +21,8 @@ from vitptq.bench.contracts.quantizer import kept_weights
 from vitptq.bench.contracts.reporting import MethodLog, Report, listening
 from vitptq.bench.contracts.task import Progress, Task
 from vitptq.bench.errors import BadInput, GateShut, Missing, Unsupported, VitptqError
+from vitptq.bench.isolation import image_guard
+from vitptq.bench.isolation.surroundings import Surroundings
 from vitptq.bench.results.audit_rules import bit_operations
 from vitptq.bench.results.cell import Cell
 from vitptq.bench.results.record import (
@@ -36,11 +38,10 @@ from vitptq.bench.results.record import (
 )
 from vitptq.bench.results.store import Store
 from vitptq.bench.results.suites import float_cell
-from vitptq.bench.run import costs, float_gate, image_guard, provenance
+from vitptq.bench.run import costs, float_gate, provenance
 from vitptq.bench.run.audit import audit
 from vitptq.bench.run.costs import Stopwatch
 from vitptq.bench.run.evaluation_audit import IMAGES, EvaluationAudit
-from vitptq.bench.run.surroundings import Surroundings
 from vitptq.bench.source_hash import source_hash
 
 TRACEBACK_LINES = 25

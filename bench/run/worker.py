@@ -16,12 +16,12 @@ import torch
 from filelock import FileLock, Timeout
 
 from vitptq.bench import registry
+from vitptq.bench.isolation.surroundings import Surroundings
 from vitptq.bench.results.cell import Cell
 from vitptq.bench.results.record import Record
 from vitptq.bench.results.store import Store
 from vitptq.bench.run import leftovers
 from vitptq.bench.run.cell_run import Run, run_cell
-from vitptq.bench.run.surroundings import Surroundings
 from vitptq.bench.run.worker_notes import START_ERROR, Speaker
 
 PR_SET_PDEATHSIG = 1

@@ -17,13 +17,13 @@ from tests.bench import planted
 from vitptq.bench import registry
 from vitptq.bench.contracts.method import run_time
 from vitptq.bench.contracts.reporting import note_details
+from vitptq.bench.isolation.surroundings import Surroundings
 from vitptq.bench.results import suites
 from vitptq.bench.results.cell import Cell
 from vitptq.bench.results.record import Record
 from vitptq.bench.results.store import LEFT_OVER_S, Store
 from vitptq.bench.results.verify import verify
 from vitptq.bench.run.cell_run import Run, run_cell
-from vitptq.bench.run.surroundings import Surroundings
 
 
 def cell(model: str = "vit", method: str = "minmax", bits: str = "W4A4", **parameters: JsonValue) -> Cell:

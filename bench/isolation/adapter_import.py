@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 
 from vitptq.bench.contracts.task import Task
 from vitptq.bench.errors import BadInput
-from vitptq.bench.run import image_guard
-from vitptq.bench.run.surroundings import Surroundings
+from vitptq.bench.isolation import image_guard
+from vitptq.bench.isolation.surroundings import Surroundings
 
 
 def watched(execute: Callable[[], None], tasks: Iterable[Task], data_free: Callable[[], bool]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.bench.run.test_image_guard import Filed, filed
+from tests.bench.isolation.test_image_guard import Filed, filed
 from vitptq.bench import registry
 from vitptq.bench.errors import BadInput
 

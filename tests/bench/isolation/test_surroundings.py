@@ -13,9 +13,9 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.modules.module import register_module_forward_hook
 
+from vitptq.bench.isolation.surroundings import Surroundings
 from vitptq.bench.results import audit_rules
 from vitptq.bench.run.audit import Inspector
-from vitptq.bench.run.surroundings import Surroundings
 
 Change = Callable[[pytest.MonkeyPatch], object]
 

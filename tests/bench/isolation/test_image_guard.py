@@ -15,7 +15,7 @@ from tests.bench import planted
 from tests.bench.run.test_cell_run import cell, measured, plant
 from tests.bench.tiny_task import TinyTask
 from vitptq.bench import registry
-from vitptq.bench.run import image_guard
+from vitptq.bench.isolation import image_guard
 from vitptq.bench.run.cell_run import Run
 from vitptq.tasks.classification import images
 
@@ -126,8 +126,8 @@ def test_native_reader_is_watched_also_where_it_is_imported_inside(filed: Filed,
     program = f"""
 import importlib
 from pathlib import Path
-from tests.bench.run.test_image_guard import Filed
-from vitptq.bench.run import image_guard
+from tests.bench.isolation.test_image_guard import Filed
+from vitptq.bench.isolation import image_guard
 with image_guard.closed_evaluation([Filed(Path({str(filed.folder)!r}))]):
     {how}
     imread({str(filed.folder / "val" / "a.bin")!r})
