@@ -269,6 +269,7 @@ def run(
 ) -> None:
     """Measure a suite's cells. Kill it when you like: the same command goes on where it was."""
     from vitptq.bench import catalogue, registry
+    from vitptq.bench.contracts.task import ranking
     from vitptq.bench.results import suites
     from vitptq.bench.results.store import Store
     from vitptq.bench.run import provenance
@@ -294,7 +295,8 @@ def run(
     todo.sort(key=lambda cell: -seconds.get(cell.id, float("inf")))  # longest first, so that workers end together
     print(f"{suite}: {_count(cells, known)} before; results in {results}", flush=True)
     again = _command("run", suite, methods=method, adapters=adapter)
-    metric = {key: task.ranking_metric.name for key, task in registry.tasks().items()}
+    metric = {key: ranking(declared).name for key, declared in catalogue.metrics().items()}
+    catalogue.method_cards()  # torch is loaded here, so the board after the run need not load it
     if todo:
         store.probe()
         if problem := provenance.commit_problem():
