@@ -105,7 +105,7 @@ def test_float_record_of_another_environment_does_not_open_the_gate(
     tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured(cell(), run)
-    monkeypatch.setattr("vitptq.bench.run.provenance.environment", lambda device: "elsewhere")
+    monkeypatch.setattr("vitptq.bench.run.provenance.device_name", lambda device: "elsewhere")
     record = measured(cell(bits="W8A8"), run)
     assert record.counts  # measured again here, and within tolerance
     assert record.gate is not None

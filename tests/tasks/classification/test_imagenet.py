@@ -255,7 +255,7 @@ def test_planning_touches_no_data(tmp_path: Path) -> None:
     imagenet = ImageNet(root=tmp_path / "nothing")
     assert imagenet.data_version == "ilsvrc2012-val-50000"
     assert len(imagenet.calibration_names(32, 4)) == 32
-    assert len(imagenet.models()) == 25
+    assert len(imagenet.models()) == 36
 
 
 def test_labels_of_the_validation_set_are_known_without_it() -> None:

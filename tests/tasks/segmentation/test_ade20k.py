@@ -104,4 +104,4 @@ def test_planning_touches_no_data(tmp_path: Path) -> None:
     ade20k = Ade20k(root=tmp_path / "nothing")
     assert ade20k.data_version == "ade20k-challenge2016-val-2000"
     assert len(ade20k.calibration_names(32, 4)) == 32
-    assert [len(ade20k.problems(name)) for name in ade20k.models()] == [2, 2, 2]
+    assert all(len(ade20k.problems(name)) == 2 for name in ade20k.models())
