@@ -16,6 +16,8 @@ from vitptq.bench.run.time_estimate import clock
 from vitptq.bench.run.worker_notes import Step
 
 HEARTBEAT_S = 30.0
+BELIEF = 0.1
+"""Share of the whole run for which the estimates are believed as they stand."""
 
 
 class RunProgress:
@@ -36,7 +38,7 @@ class RunProgress:
         self._passed = 0.0
         """Seconds that the finished cells were expected to take."""
         self.console = console or Console()
-        self.started = self._last_line = time.monotonic()
+        self.started = self._last_finish = self._last_line = time.monotonic()
         self._bars = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
             TextColumn("{task.fields[left]}"),
@@ -57,6 +59,7 @@ class RunProgress:
     def finished(self, cell: Cell, record: Record) -> None:
         """Print one line for a finished cell."""
         self.done += 1
+        self._last_finish = time.monotonic()
         self._passed += self._expected.pop(cell.id, 0.0)
         self._bars.update(self._all, completed=self.done, left=self._rest())
         self._line(f"[{self.done:>{len(str(self.total))}}/{self.total}] {cell.label()}: {self._outcome(cell, record)}")
@@ -83,9 +86,14 @@ class RunProgress:
         """Say how long the rest will take, by how the estimates held so far, or by the mean where there are none."""
         if self.done >= self.total:
             return ""
-        gone, coming = time.monotonic() - self.started, sum(self._expected.values())
+        # Up to the last finished cell: what the running ones have taken belongs to cells that are still to come.
+        gone, coming = self._last_finish - self.started, sum(self._expected.values())
+        running = time.monotonic() - self._last_finish
         if coming and self._passed:
-            return f"about {clock(coming * gone / self._passed)} left"
+            # The estimates' own word counts as a tenth of the run, so that one slow first cell does not decide.
+            believed = BELIEF * (self._passed + coming)
+            left = coming * (gone + believed) / (self._passed + believed)
+            return f"about {clock(max(0.0, left - running))} left"
         if self.done:
             return f"about {clock((self.total - self.done) * gone / self.done)} left"
         return f"about {clock(coming)} of work" if coming else ""

@@ -39,6 +39,8 @@ def test_rest_follows_the_estimates_and_how_they_held(monkeypatch: pytest.Monkey
     out = io.StringIO()
     progress = RunProgress(2, {}, Console(file=out, width=60), seconds={quick.id: 10.0, slow.id: 300.0})
     assert progress._rest() == "about 0:05:10 of work"
-    now[0] = 20.0  # twice as long as expected, so the rest will be, too
+    now[0] = 20.0  # twice as long as expected, but only a small part of the run: 300 s x (20 + 31) / (10 + 31)
     progress.finished(quick, make_record(quick))
-    assert "about 0:10:00 left" in out.getvalue()
+    assert "about 0:06:13 left" in out.getvalue()
+    now[0] = 50.0  # while a cell runs, the rest becomes less
+    assert progress._rest() == "about 0:05:43 left"
