@@ -55,6 +55,9 @@ def fidelity_problems(record: Record) -> Iterator[str]:
         return
     if record.fidelity != method.fidelity:
         yield f'the record says fidelity "{brief(record.fidelity)}", its adapter "{method.fidelity}"'
+    if record.audit is not None and record.audit.dynamic != method.dynamic:
+        told = "dynamic" if record.audit.dynamic else "fixed"
+        yield f"the record says that ranges are {told}, its adapter does not"
     if record.cell.is_float != (method.category == "float"):
         yield f"method {method.name} cannot have bits {record.cell.bits}: only the float model is W32A32"
 

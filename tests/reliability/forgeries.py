@@ -281,6 +281,7 @@ FORGERIES: dict[str, Forgery] = {
     "one operand without its pair": Forgery(
         lambda c: _set("audit", "operands", value=c.content["audit"]["operands"][1:])(c), "which are no pairs"
     ),
+    "ranges said to be dynamic": Forgery(_set("audit", "dynamic", value=True), "says that ranges are dynamic"),
     # names and the gate
     "unknown task": Forgery(_cell(task="imagenet9"), 'unknown task "imagenet9'),
     "unknown edition": Forgery(_cell(edition="maxi"), "unknown task"),
