@@ -13,7 +13,7 @@ from vitptq.bench.bits import BitSpec
 from vitptq.bench.contracts.method import Calibration
 from vitptq.methods.core.model.operands import Layer, Linear, MatMul
 from vitptq.methods.core.model.prepare import PreparedModel, prepare
-from vitptq.methods.core.quantizers.adaptive_log import BASES, GELU_DEPTH, AdaptiveLog, fold_shift, on_grids
+from vitptq.methods.core.quantizers.adaptive_log import BASES, GELU_DEPTH, AdaptiveLog, Gradient, fold_shift, on_grids
 from vitptq.methods.core.quantizers.log import ZeroCode
 from vitptq.methods.core.ranges.estimation import percentile, some_values
 from vitptq.methods.core.reconstruct import Loss, StepTensors, Unit, all_units, divergence, reconstruct
@@ -76,6 +76,10 @@ class AdaLog(RoundingMethod):
     steps: int = 6
     """Steps of the progressive search; 1 is a plain grid search."""
     zero_code: ZeroCode = "last"
+    gradient: Gradient = "table"
+    """What units are trained through: "table", the grid as it is evaluated, straight-through as a whole, the ceiling's
+    gradient as LSQ's; "log", the powers without the table, straight-through for the rounding of the logarithm alone, as
+    in the released code."""
     scale_rate: float = 4e-5
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
@@ -102,7 +106,7 @@ class AdaLog(RoundingMethod):
 
     @torch.no_grad()
     def _search_one(self, operator: Operator, inputs: Inputs, budget: FPCSBudget) -> None:
-        logs = _LogSearch(budget, self.rounds, self.zero_code)
+        logs = _LogSearch(budget, self.rounds, self.zero_code, self.gradient)
         if isinstance(operator, MatMul):
             if operator.left_operand.role == "softmax":
                 logs.product(operator, inputs)
@@ -121,8 +125,10 @@ class AdaLog(RoundingMethod):
 class _LogSearch:
     """The searches over base and ceiling."""
 
-    def __init__(self, budget: FPCSBudget, rounds: int, zero_code: ZeroCode) -> None:
-        self.budget, self.rounds, self.zero_code = budget, rounds, zero_code
+    def __init__(
+        self, budget: FPCSBudget, rounds: int, zero_code: ZeroCode = "last", gradient: Gradient = "table"
+    ) -> None:
+        self.budget, self.rounds, self.zero_code, self.gradient = budget, rounds, zero_code, gradient
 
     def product(self, product: MatMul, inputs: Inputs) -> None:
         """Probabilities times values: the base of the left side (ceiling 1), by turns with the right side per head."""
@@ -134,7 +140,7 @@ class _LogSearch:
         ones = torch.ones_like(q)
         for _ in range(self.rounds):
             best = error(ones[None], q[None]).argmin()
-            slot.quantizer = AdaptiveLog(slot.bits, ones[best], q[best], zero_code=self.zero_code)
+            slot.quantizer = self._grid(slot.bits, ones[best], q[best], 0.0)
             right.best(side_error(product, inputs, left=False))
 
     def layer(self, layer: Layer, inputs: Inputs, shift: float) -> None:
@@ -150,7 +156,7 @@ class _LogSearch:
             kind = self._kind(slot.bits, shift)
             error = input_error(layer, values, kind) if isinstance(layer, Linear) else _own_error(values, kind)
             ceiling, q = self._base_and_ceiling(values, ceiling, shift, error)
-            slot.quantizer = AdaptiveLog(slot.bits, ceiling, q, shift=shift, zero_code=self.zero_code)
+            slot.quantizer = self._grid(slot.bits, ceiling, q, shift)
             if isinstance(layer, Linear):
                 weight.best(weight_error(layer, values))
 
@@ -165,9 +171,12 @@ class _LogSearch:
         step = (more[-1] - more[0]) / (CEILINGS - 1)
         pairs = torch.cartesian_prod(more, kept)
         pairs = torch.cat([pairs, torch.stack([ceiling, kept[0]])[None]])
-        budget = FPCSBudget(self.budget.candidates, LOG_SURVIVORS, max(1, self.budget.steps - 1))
+        budget = FPCSBudget(self.budget.candidates, LOG_SURVIVORS, self.budget.steps)
         found = fpcs(Grids(pairs[None, :, 0], pairs[None, :, 1], step[None]), error, budget)
         return found[0][0], found[1][0]
+
+    def _grid(self, bits: int, ceiling: Tensor, q: Tensor, shift: float) -> AdaptiveLog:
+        return AdaptiveLog(bits, ceiling, q, shift=shift, zero_code=self.zero_code, gradient=self.gradient)
 
     def _kind(self, bits: int, shift: float) -> GridKind:
         return partial(on_grids, bits=bits, shift=shift, zero_code=self.zero_code)
