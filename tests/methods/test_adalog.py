@@ -78,3 +78,32 @@ def test_the_search_finds_the_base_that_the_values_have() -> None:
     search = _LogSearch(FPCSBudget(32, steps=1), 1, "last")
     _, q = search._base_and_ceiling(values, torch.ones(()), 0.0, _own_error(values, search._kind(4, 0.0)))
     assert q.item() == 23
+
+
+def test_two_steps_score_the_pairs_and_refine_the_ceiling_once() -> None:
+    torch.manual_seed(0)
+    values = nn.functional.gelu(torch.randn(2000))
+    search = _LogSearch(FPCSBudget(32, steps=2), 1)
+    own = _own_error(values, search._kind(3, GELU_DEPTH))
+    scored: list[torch.Tensor] = []
+
+    def error(ceilings: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+        scored.append(ceilings)
+        return own(ceilings, q)
+
+    search._base_and_ceiling(values, ceiling_candidates(values, GELU_DEPTH, 16)[-2], GELU_DEPTH, error)
+    bases_alone, pairs, refined = scored
+    assert bases_alone.unique().numel() == 1
+    assert not torch.isin(refined, pairs).all()
+
+
+def test_a_unit_is_trained_through_the_logarithm_where_asked() -> None:
+    model = two_block_models()["ViT"]
+    table, log = (
+        AdaLog(iterations=4, scale_rate=1e-2, rounds=1, candidates=32, steps=1, gradient=gradient).quantize(
+            model, RandomImages(), BitSpec(3, 3)
+        )
+        for gradient in ("table", "log")
+    )
+    ceilings = [[m.ceiling for m in net.modules() if isinstance(m, AdaptiveLog) and m.shift] for net in (table, log)]
+    assert any(a != b for a, b in zip(*ceilings, strict=True))

@@ -1,4 +1,8 @@
-"""AdaLog beside its official code: tables of the adaptive base, what they put out, and the fold of the shift."""
+"""AdaLog beside its official code: the adaptive base and its tables, training, searches, and the fold of the shift.
+
+The searches' first candidates are others by design (`AdaLog.inferred`), so a search is compared by the error of what it
+chooses, and the losses of equal candidates one by one.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,38 @@ import torch
 from torch import Tensor, nn
 
 from tests.parity.figures import TIES, assert_close, official
-from vitptq.bench.bits import BitSpec
-from vitptq.methods.core.model.operands import Linear
-from vitptq.methods.core.quantizers.adaptive_log import GELU_DEPTH, AdaptiveLog, decoded, fold_shift
+from vitptq.bench.bits import BitSpec, Role
+from vitptq.methods.adalog import AdaLog, bases
+from vitptq.methods.core.model.operands import Linear, MatMul
+from vitptq.methods.core.quantizers.adaptive_log import (
+    GELU_DEPTH,
+    AdaptiveLog,
+    Gradient,
+    decoded,
+    fold_shift,
+    on_grids,
+)
 from vitptq.methods.core.quantizers.uniform import Uniform
+from vitptq.methods.core.search.fpcs import FPCSBudget
+from vitptq.methods.core.search.grid_errors import side_error
+from vitptq.methods.core.search.recording import Inputs
 
 FIGURES = official("adalog")
 BITS, BASES = (6, 4, 3), (10, 20, 37, 60, 137)
 
 
-def released(bits: int, base: float, ceiling: float = 1.0, shift: float = 0.0) -> AdaptiveLog:
+NO_WORSE = 1.005
+"""Of the official error; the official code takes other first candidates."""
+BUDGET = FPCSBudget(128, 16, 6)
+
+
+def released(
+    bits: int, base: float, ceiling: float = 1.0, shift: float = 0.0, gradient: Gradient = "log"
+) -> AdaptiveLog:
     """Return the quantizer with 2^b non-zero values and 0 as one more, as in the released code."""
-    return AdaptiveLog(bits, torch.tensor(ceiling), torch.tensor(float(base)), shift=shift, zero_code="extra")
+    return AdaptiveLog(
+        bits, torch.tensor(ceiling), torch.tensor(float(base)), shift=shift, zero_code="extra", gradient=gradient
+    )
 
 
 @pytest.mark.parametrize("bits", BITS)
@@ -47,10 +71,38 @@ def test_real_activations_are_on_the_official_values(bits: int, base: int) -> No
     assert_close(gelu, FIGURES[f"gelu_{bits}_{base}_out"], apart=TIES)
 
 
-def layer(weight: Tensor, bias: Tensor, bits: int) -> Linear:
-    plain = nn.Linear(weight.shape[1], weight.shape[0])
-    plain.weight.data, plain.bias.data = weight.clone(), bias.clone()
-    return Linear(plain.requires_grad_(False), BitSpec(bits, bits), "gelu")
+def trained(bits: int, base: int, gradient: Gradient) -> tuple[Tensor, Tensor, Tensor]:
+    """Return output, gradient by input and gradient by ceiling, on the figures' input."""
+    grid = released(bits, base, 2.5, GELU_DEPTH, gradient)
+    grid.ceiling.requires_grad_()
+    x = FIGURES["in_gelu_x"].clone().requires_grad_()
+    out = grid.quantise_in_training(x)
+    (out * FIGURES["in_upstream"]).sum().backward()
+    assert x.grad is not None and grid.ceiling.grad is not None
+    return out, x.grad, grid.ceiling.grad
+
+
+@pytest.mark.parametrize("base", [20, 37, 60])
+@pytest.mark.parametrize("bits", BITS)
+def test_training_through_the_logarithm_has_the_official_values_and_gradients(bits: int, base: int) -> None:
+    out, by_x, by_ceiling = trained(bits, base, "log")
+    assert_close(out, FIGURES[f"train_{bits}_{base}_out"], apart=TIES)
+    assert_close(by_x, FIGURES[f"train_{bits}_{base}_grad_x"], apart=TIES)
+    assert_close(by_ceiling, FIGURES[f"train_{bits}_{base}_grad_ceiling"])
+
+
+def test_training_through_the_table_is_another_form() -> None:
+    _, by_x, _ = trained(3, 37, "table")
+    pair = torch.stack([by_x, FIGURES["train_3_37_grad_x"]])
+    assert torch.corrcoef(pair)[0, 1] < 0.95
+
+
+def layer(weight: Tensor, bias: Tensor | None, bits: int, role: Role = "gelu") -> Linear:
+    plain = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    plain.weight.data = weight.clone()
+    if bias is not None:
+        plain.bias.data = bias.clone()
+    return Linear(plain.requires_grad_(False), BitSpec(bits, bits), role)
 
 
 @pytest.mark.parametrize("bits", BITS)
@@ -64,3 +116,64 @@ def test_shift_folds_into_the_official_bias(bits: int) -> None:
     )  # fmt: skip
     fold_shift(reader)
     assert_close(reader.bias, FIGURES[f"post_gelu_{bits}_bias"])
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_losses_of_all_bases_behind_the_softmax_are_the_official_ones(bits: int) -> None:
+    product = MatMul("softmax", "value", BitSpec(bits, bits))
+    probabilities, values = FIGURES["in_softmax"], FIGURES["in_value"]
+    scale, zero = FIGURES[f"post_softmax_{bits}_first_B"]
+    product.right_operand.quantizer = Uniform(bits, scale, zero, axis=1, granularity="head")
+    error = side_error(
+        product, Inputs((probabilities,), (values,)), left=True,
+        kind=lambda x: on_grids(x, bits, 0.0, "extra"),
+    )  # fmt: skip
+    q = bases(values)
+    losses = error(torch.ones_like(q)[None], q[None])[0] * len(probabilities)
+    assert_close(-losses, FIGURES[f"post_softmax_{bits}_q_scores"], relative=1e-4)
+
+
+def output_error(reader: Linear, x: Tensor) -> Tensor:
+    grid, weights = reader.input_operand.quantizer, reader.weight_operand.quantizer
+    assert grid is not None and weights is not None
+    return (grid(x) @ weights(reader.weight).T - x @ reader.weight.T).square().mean()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("bits", BITS)
+def test_search_behind_the_gelu_is_no_worse_than_the_official_one(bits: int) -> None:
+    x = FIGURES["in_gelu"].flatten(0, 1)
+    reader = layer(FIGURES["in_fc2_weight"], FIGURES["in_fc2_bias"], bits)
+    AdaLog(zero_code="extra")._search_one(reader, Inputs((), (x,)), BUDGET)
+    assert output_error(reader, x) <= NO_WORSE * FIGURES[f"post_gelu_{bits}_error"]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("bits", BITS)
+def test_search_of_a_linear_layer_is_no_worse_than_the_official_one(bits: int) -> None:
+    x = FIGURES["in_ln2_output"].flatten(0, 1)
+    reader = layer(FIGURES["in_fc1_weight"], None, bits, "input")
+    AdaLog()._search_one(reader, Inputs((), (x,)), BUDGET)
+    assert output_error(reader, x) <= NO_WORSE * FIGURES[f"linear_{bits}_error"]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("bits", BITS)
+def test_search_behind_the_softmax_is_no_worse_than_the_official_one(bits: int) -> None:
+    product = MatMul("softmax", "value", BitSpec(bits, bits))
+    left, right = FIGURES["in_softmax"], FIGURES["in_value"]
+    AdaLog(zero_code="extra")._search_one(product, Inputs((left,), (right,)), BUDGET)
+    product.left_operand.on = product.right_operand.on = True
+    error = (product(left, right) - left @ right).square().mean()
+    assert error <= NO_WORSE * FIGURES[f"post_softmax_{bits}_error"]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("bits", BITS)
+def test_search_of_query_and_key_is_no_worse_than_the_official_one(bits: int) -> None:
+    product = MatMul("query", "key", BitSpec(bits, bits), transpose=True)
+    left, right = FIGURES["in_query"], FIGURES["in_key"]
+    AdaLog()._search_one(product, Inputs((left,), (right,)), BUDGET)
+    product.left_operand.on = product.right_operand.on = True
+    errors = (product(left, right) - left @ right.mT).square().mean((0, 2, 3))
+    assert (errors <= NO_WORSE * FIGURES[f"matmul_{bits}_error"]).all()

@@ -1,4 +1,4 @@
-"""APHQ-ViT beside its official code: reparameterisation, learned rounding and step sizes, weighted loss, schedules."""
+"""APHQ-ViT beside its official code: searches, reparameterisation, learned rounding, weighted loss, schedules."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ from tests.parity.figures import assert_close, assert_same, official
 from tests.parity.rounding import assert_adaround, learned_step
 from vitptq.bench.bits import BitSpec
 from vitptq.methods.core.model.layer_norm import fold_into_layer_norm
-from vitptq.methods.core.model.operands import Linear
+from vitptq.methods.core.model.operands import Linear, MatMul
+from vitptq.methods.core.quantizers.uniform import Uniform
 from vitptq.methods.core.reconstruct.losses import StepTensors, divergence, weighted_error
 from vitptq.methods.core.reconstruct.trainable_weight import beta_at, regularise, regulariser
 from vitptq.methods.core.reconstruct.trainer import cosine_rate
+from vitptq.methods.core.search.bound_search import search_bounds
+from vitptq.methods.core.search.fpcs import own_error
+from vitptq.methods.core.search.grid_errors import side_error, weight_error
+from vitptq.methods.core.search.recording import Inputs
 
 FIGURES = official("aphq_vit")
 STEPS, REGULARISED = (1, 2, 100, 199, 200, 201, 500, 1000), 0.01
@@ -100,3 +105,37 @@ def test_temperature_falls_as_in_the_official_schedule() -> None:
 def test_rate_of_the_scales_falls_as_in_the_official_schedule() -> None:
     ours = [cosine_rate(4e-5, step, 20_000) for step in FIGURES["schedule_steps"].tolist()]
     assert_close(torch.tensor(ours, dtype=torch.float64), FIGURES["schedule_scale_rate"])
+
+
+@pytest.mark.parametrize("bits", [6, 4, 3])
+def test_bounds_of_attention_factors_are_the_official_ones(bits: int) -> None:
+    product = MatMul("query", "key", BitSpec(bits, bits), transpose=True)
+    search_bounds(product, Inputs((FIGURES["in_query"],), (FIGURES["in_key"],)), count=128, rounds=3)
+    for side, slot in (("A", product.left_operand), ("B", product.right_operand)):
+        assert isinstance(slot.quantizer, Uniform)
+        assert_close(slot.quantizer.scale, FIGURES[f"matmul_{bits}_{side}_scale"])
+        assert_same(slot.quantizer.zero_point, FIGURES[f"matmul_{bits}_{side}_zero"])
+
+
+def test_losses_of_the_first_bounds_are_the_official_ones() -> None:
+    product = MatMul("query", "key", BitSpec(4, 4), transpose=True)
+    product.right_operand.quantizer = Uniform(4, *FIGURES["matmul_4_first_B"], axis=1, granularity="head")
+    scale, zero = FIGURES["matmul_4_A_candidates"][:, :128].transpose(1, 2).contiguous()
+    error = side_error(product, Inputs((FIGURES["in_query"],), (FIGURES["in_key"],)), left=True)
+    assert_close(-2 * error(scale, zero).T, FIGURES["matmul_4_A_scores"], relative=1e-4)  # summed over 2 images
+
+
+def test_losses_of_a_linear_layers_candidates_are_the_official_ones() -> None:
+    weight, x = FIGURES["in_fc1_weight"], FIGURES["in_ln2_output"].flatten(0, 1)
+    plain = nn.Linear(96, 48, bias=False)
+    plain.weight.data = weight.clone()
+    reader = Linear(plain.requires_grad_(False), BitSpec(4, 4))
+    weights = FIGURES["linear_4_weight_candidates"].transpose(1, 2).contiguous()
+    inputs = FIGURES["linear_4_input_candidates"][:, :128]
+    assert_close(-own_error(weight, 4)(*weights).T, FIGURES["linear_4_own_weight_scores"], relative=1e-4)
+    own = -2 * own_error(x.reshape(1, -1), 4)(inputs[:1], inputs[1:])  # summed over 2 images
+    assert_close(own, FIGURES["linear_4_own_input_scores"], relative=1e-4)
+    best = FIGURES["linear_4_own_input_scores"].argmax()
+    reader.input_operand.quantizer = Uniform(4, *inputs[:, best])
+    losses = weight_error(reader, x)(*weights)
+    assert_close(-2 * losses.T, FIGURES["linear_4_weight_scores"], relative=1e-4)

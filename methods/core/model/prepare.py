@@ -59,10 +59,10 @@ class PreparedModel:
         """Return the bridge blocks, in execution order; none where the family has no convolutions but the stem."""
         return self.family.bridges(self.model)
 
-    def switch(self, on: bool) -> nn.Module:
-        """Switch every operand on or off and return the model."""
+    def switch(self, on: bool, *, image: bool = True) -> nn.Module:
+        """Switch every operand on or off and return the model; without `image`, the image stays in float."""
         for operand in self.operands.values():
-            operand.on = on
+            operand.on = on and (image or operand.role != "stem_input")
         return self.model
 
     @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,9 @@ BASES = (10, 138)
 """First q, and the one behind the last."""
 GELU_DEPTH = 0.16997124254703522
 """Minus the least value of GELU, at x = -0.7518."""
+Gradient = Literal["table", "log"]
+"""What a reconstruction trains through: the table, straight-through as a whole, or the logarithm of the released code,
+straight-through for the rounding alone."""
 
 
 def decoded(q: Tensor, bits: int, zero_code: ZeroCode = "last") -> Tensor:
@@ -56,10 +59,18 @@ class AdaptiveLog(Quantizer):
     folded: Tensor
 
     def __init__(
-        self, bits: int, ceiling: Tensor, q: Tensor, *, shift: float = 0.0, zero_code: ZeroCode = "last"
+        self,
+        bits: int,
+        ceiling: Tensor,
+        q: Tensor,
+        *,
+        shift: float = 0.0,
+        zero_code: ZeroCode = "last",
+        gradient: Gradient = "table",
     ) -> None:
         super().__init__(bits)
         self.zero_code = zero_code
+        self.gradient = gradient
         self.shift = shift
         self.register_buffer("ceiling", ceiling.detach().float().reshape(()).clamp_min(SCALE_FLOOR))
         self.register_buffer("q", q.detach().float().reshape(()))
@@ -81,8 +92,16 @@ class AdaptiveLog(Quantizer):
 
     def quantise(self, x: Tensor) -> Tensor:
         """Return `x` on the grid, straight-through between 0 and the ceiling; the ceiling's gradient is as LSQ's."""
-
         found = applied(_Decode, x + self.shift, self.ceiling, self.q, self.unit)
+        return found - self._offset() if self.shift else found
+
+    def quantise_in_training(self, x: Tensor) -> Tensor:
+        """Return what stands for `quantise(x)` while a unit is trained, with the gradient that `gradient` names."""
+        if self.gradient == "table":
+            return self.quantise(x)
+        codes = torch.arange(len(self.unit) - 1, device=x.device)
+        powers = torch.cat([(-codes * self.q / STEPS).exp2(), self.unit[-1:]])
+        found = applied(_DecodeThroughLog, x + self.shift, self.ceiling, self.q, powers)
         return found - self._offset() if self.shift else found
 
     def grid(self) -> Tensor:
@@ -115,6 +134,27 @@ class _Decode(torch.autograd.Function):
         inside, x, out, ceiling = ctx.saved_tensors
         through = grads[0] * inside
         return through, ((grads[0] * out).sum() - (through * x).sum()) / ceiling, None, None
+
+
+class _DecodeThroughLog(torch.autograd.Function):
+    """Values on the grid; straight-through for the rounding of the logarithm alone.
+
+    With c = round(-log2(x / S) 37 / q) and x^ = S 2^(-c q / 37): dx^/dx = x^ / x and dx^/dS = 0 inside; above the
+    ceiling x^ = S, so they are 0 and 1.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, ceiling: Tensor, q: Tensor, unit: Tensor) -> Tensor:
+        out = looked_up(unit * ceiling, places(x, ceiling, q)).to(x.dtype)
+        if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
+            above = x > ceiling
+            ctx.save_for_backward((out / x).masked_fill_(above | (out == 0), 0), above)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        slope, above = ctx.saved_tensors
+        return grads[0] * slope, (grads[0] * above).sum(), None, None
 
 
 @torch.no_grad()

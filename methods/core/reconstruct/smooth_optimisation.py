@@ -50,6 +50,8 @@ class SmoothOptimisation:
     range_images: int = 64
     reductions: bool = False
     """Whether the LayerNorm of Swin's patch merging is folded, too; the paper's code leaves it."""
+    image: bool = True
+    """Whether the image is quantised at the patch embedding; the released code leaves it in float."""
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the quantised model."""
@@ -59,6 +61,7 @@ class SmoothOptimisation:
         self.train(net, twin, calibration, 1)
         self.reparameterise(net)
         set_weights(net)
+        net.switch(True, image=self.image)
         self.train(net, twin, calibration, 3)
         return net.model
 
@@ -79,7 +82,7 @@ class SmoothOptimisation:
         def watch(operand: Operand, x: Tensor) -> None:
             if operand.quantizer is not None:
                 return
-            operand.on = True
+            operand.on = self.image or operand.role != "stem_input"
             if operand.role == "softmax":
                 operand.quantizer = self.after_softmax(x, operand.bits)
             else:

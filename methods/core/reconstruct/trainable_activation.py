@@ -52,8 +52,9 @@ def mixed(quantised: Tensor, plain: Tensor, probability: float, generator: torch
 class TrainableActivation(TrainableQuantizer):
     """One activation slot in training: drops, and gives a uniform grid's scale its gradient if that is learned.
 
-    Of another quantizer, the buffers named in its attribute `learned` are trained; its `quantise` must have a
-    gradient for them. `nonnegative`: no value is below 0, as behind a softmax, which saves the backward pass a tensor.
+    Of another quantizer, the buffers named in its attribute `learned` are trained; its `quantise_in_training`, or where
+    it has none its `quantise`, must have a gradient for them. `nonnegative`: no value is below 0, as behind a softmax,
+    which saves the backward pass a tensor.
     """
 
     def __init__(
@@ -86,7 +87,8 @@ class TrainableActivation(TrainableQuantizer):
         grid = self.inner
         if not isinstance(grid, Uniform):
             x = x.contiguous()  # a view into queries, keys and values makes all that follows slower
-            return mixed(grid.quantise(x), x, self.quantised_probability, self.generator)
+            quantise = getattr(grid, "quantise_in_training", grid.quantise)
+            return mixed(quantise(x), x, self.quantised_probability, self.generator)
         chosen = None if self.quantised_probability == 1 else mask(x, self.quantised_probability, self.generator)
         low, high = self.low, self.high
         if isinstance(low, Tensor):

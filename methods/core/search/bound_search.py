@@ -1,4 +1,7 @@
-"""Grids of attention factors by their upper and lower bounds, as APHQ-ViT (arXiv 2504.02508) searches them."""
+"""Grids of attention factors by their upper and lower bounds, as APHQ-ViT's released code searches them.
+
+arXiv 2504.02508; `tests/parity/test_aphq_vit.py` compares the chosen grids with the official ones.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +24,18 @@ class BoundSearch:
     """The search for one side of a product: bounds per head, between the quantiles 0.99 and 0.99999 at either end."""
 
     def __init__(self, product: MatMul, inputs: Inputs, *, left: bool, count: int) -> None:
-        """Prepare `count` + 1 candidates of each bound."""
+        """Prepare `count` candidates of each bound; the slot starts on the last pair.
+
+        They are the first `count` of `count` + 1 evenly spread ones: the released code never tries the last.
+        """
         self.error = side_error(product, inputs, left=left)
         self.slot = product.left_operand if left else product.right_operand
         heads = heads_first(inputs.first if left else inputs.second)
         (inner_low, inner_high), (outer_low, outer_high) = percentile(heads, INNER), percentile(heads, OUTER)
-        way = torch.linspace(0, 1, count + 1, device=heads.device, dtype=heads.dtype)
+        way = torch.linspace(0, 1, count + 1, device=heads.device, dtype=heads.dtype)[:-1]
         self.uppers = torch.lerp(inner_high[:, None], outer_high[:, None], way)  # (H, K), rising
         self.lowers = torch.lerp(outer_low[:, None], inner_low[:, None], way)  # rising too, so pairs slide
-        self.low, self.high = self.lowers[:, 0], self.uppers[:, -1]
+        self._take(self.lowers[:, -1], self.uppers[:, -1])
 
     @torch.no_grad()
     def choose(self, varied: Varied) -> Tensor:
@@ -38,13 +44,15 @@ class BoundSearch:
         lowers = self.lowers if varied != "upper" else self.low[:, None].expand_as(self.lowers)
         uppers = torch.cat([uppers, self.high[:, None]], dim=1)
         lowers = torch.cat([lowers, self.low[:, None]], dim=1)
-        scale, zero = self._grids(lowers, uppers)
-        errors = self.error(scale, zero)
+        errors = self.error(*self._grids(lowers, uppers))
         place = errors.argmin(dim=1, keepdim=True)
-        self.low, self.high = lowers.gather(1, place)[:, 0], uppers.gather(1, place)[:, 0]
-        grids = self._grids(self.low, self.high)
-        self.slot.quantizer = Uniform(self.slot.bits, *grids, axis=1, granularity="head")
+        self._take(lowers.gather(1, place)[:, 0], uppers.gather(1, place)[:, 0])
         return errors.gather(1, place)[:, 0]
+
+    def _take(self, low: Tensor, high: Tensor) -> None:
+        """Set the bounds."""
+        self.low, self.high = low, high
+        self.slot.quantizer = Uniform(self.slot.bits, *self._grids(low, high), axis=1, granularity="head")
 
     def _grids(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Return s = (up - lo) / L and z = -round(lo / s)."""
@@ -59,5 +67,5 @@ def search_bounds(product: MatMul, inputs: Inputs, count: int, rounds: int) -> N
         search.choose("both")
     for _ in range(rounds):
         for search in searches:
-            search.choose("upper")
             search.choose("lower")
+            search.choose("upper")

@@ -18,6 +18,8 @@ CHANNELS = (-1,)
 POSITIONS = (-2,)
 NOTHING = 1e-15
 """A product of norms below this means an output that vanished; its similarity to anything is 0."""
+FAINT = 1 / 16
+"""Outputs shorter than this share of their target are compared directly: in sums over the error they would cancel."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,11 +71,21 @@ class Cosine(Objective):
 
     def losses(self, error: Tensor, target: Tensor, gradient: Tensor | None) -> Tensor:
         """Return the distances."""
-        square = self.squared(error)
-        distance = cosine_distance(
-            square, self.reduce(error.mul_(target)), self.squared(target)
-        )  # (k, r, H, T, groups)
+        square, length = self.squared(error), self.squared(target)
+        # |e| of a faint output a + e is close to |a|; seldom true, so that few candidates are looked at twice
+        near = ((square - length).abs() < (2 + FAINT) * FAINT * length).flatten(1).any(1)
+        faint = error[near].add_(target) if near.any() else None
+        distance = cosine_distance(square, self.reduce(error.mul_(target)), length)  # (k, r, H, T, groups)
+        if faint is not None:
+            distance[near] = self._corrected(distance[near], faint, target, length)
         return self.by_group(_sum(distance, 3, keep=True))
+
+    def _corrected(self, distance: Tensor, out: Tensor, target: Tensor, length: Tensor) -> Tensor:
+        """Return the distances (k, r, H, T, groups) with those of faint outputs taken from the outputs themselves."""
+        short = self.squared(out)
+        product = (short * length).sqrt_()
+        direct = (1 - self.reduce(out * target) / product.clamp_min(NOTHING)).masked_fill_(product <= NOTHING, 1.0)
+        return torch.where(short < FAINT**2 * length, direct, distance)
 
     def count(self, channels: int) -> int:
         """Return the number of groups of `channels` channels."""

@@ -8,7 +8,7 @@ from torch import nn
 
 from vitptq.bench.bits import BitSpec
 from vitptq.methods.core.model.operands import Linear
-from vitptq.methods.core.quantizers.adaptive_log import GELU_DEPTH, AdaptiveLog, decoded, fold_shift, on_grids
+from vitptq.methods.core.quantizers.adaptive_log import GELU_DEPTH, AdaptiveLog, Gradient, decoded, fold_shift, on_grids
 from vitptq.methods.core.ranges.estimation import uniform
 
 ONE = torch.ones(())
@@ -70,6 +70,34 @@ def test_the_gradient_of_the_ceiling_is_that_of_the_values_outside_and_lsq_insid
     higher = AdaptiveLog(3, number(2.001), number(30.0), shift=0.1)
     slope = (higher(x.detach())[2] - out[2]) / 0.001
     assert abs(slope.item() - 1) < 1e-3
+
+
+def test_through_the_logarithm_a_ceiling_learns_from_the_values_above_it_alone() -> None:
+    x = torch.tensor([-0.05, 0.2, 0.7, 5.0, 6.0], requires_grad=True)
+    grid = AdaptiveLog(3, number(2.0), number(37.0), shift=0.1, gradient="log")
+    grid.ceiling.requires_grad_()
+    out = grid.quantise_in_training(x)
+    (out * torch.tensor([1.0, 1.0, 1.0, 2.0, 3.0])).sum().backward()
+    assert x.grad is not None and grid.ceiling.grad is not None
+    assert grid.ceiling.grad == 5
+    torch.testing.assert_close(x.grad, torch.where(x < 2, (out + 0.1) / (x + 0.1), 0.0))
+
+
+def test_through_the_logarithm_probabilities_leave_their_ceiling() -> None:
+    grid = AdaptiveLog(3, ONE, number(20.0), gradient="log")
+    grid.ceiling.requires_grad_()
+    grid.quantise_in_training(torch.rand(100).softmax(0)).square().sum().backward()
+    assert grid.ceiling.grad == 0
+
+
+def test_training_through_the_table_puts_out_what_is_evaluated() -> None:
+    x = torch.rand(200)
+    forms: dict[Gradient, AdaptiveLog] = {
+        gradient: AdaptiveLog(3, ONE, number(20.0), gradient=gradient) for gradient in ("table", "log")
+    }
+    assert torch.equal(forms["table"].quantise_in_training(x), forms["table"](x))
+    assert torch.equal(forms["log"](x), forms["table"](x))
+    assert not torch.equal(forms["log"].quantise_in_training(x), forms["log"](x))
 
 
 @pytest.mark.parametrize("bias", [True, False])

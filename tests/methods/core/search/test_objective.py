@@ -42,6 +42,18 @@ def test_cosine_distance_of_nearly_equal_vectors_is_not_rounding() -> None:
     torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=0)
 
 
+@pytest.mark.parametrize("axes", [CHANNELS, ALL_POSITIONS])
+@pytest.mark.parametrize("exponent", [3, 7, 11, 15, 19])
+def test_cosine_distance_of_faint_outputs_is_not_rounding(exponent: int, axes: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    target = torch.randn(5, 2, 7, 32)
+    # an error of float32 keeps so short an output to about 2^(exponent - 25) of its length
+    out = (target + torch.randn(3, *target.shape)) * 2.0**-exponent
+    exact = Cosine(axes=axes).losses(out.double() - target.double(), target.double(), None)
+    found = Cosine(axes=axes).losses(out - target, target, None)
+    torch.testing.assert_close(found.double(), exact, rtol=max(1e-4, 2.0 ** (exponent - 25)), atol=0)
+
+
 def test_cosine_of_one_token_is_the_same_by_token_and_whole() -> None:
     error, target = torch.randn(4, 3, 2, 1, 5), torch.randn(3, 2, 1, 5)
     by_token = Cosine(by_head=True, axes=CHANNELS).losses(error.clone(), target, None)
