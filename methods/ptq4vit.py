@@ -28,6 +28,7 @@ from vitptq.methods.core.search.recording import (
     set_on_first_batch,
     sides,
 )
+from vitptq.methods.core.search.uniform_search import refuse_float_sides
 from vitptq.methods.core.sensitivity.fisher import GradientPoint
 
 SPLITS = 20
@@ -130,6 +131,7 @@ class PTQ4ViT(Method):
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the model with the scales of least weighted error."""
         net = prepare(model, bits)
+        refuse_float_sides(net, self.title)  # the twin grids of a float tensor would have 2^32 values
         self._set_defaults(net, calibration)
         chosen: dict[Operand, Quantizer] = {}
         memory = self.memory_mb * MEGABYTE
