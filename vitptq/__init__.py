@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vitptq.bench.contracts.method import Calibration, DataFree, InputSpec, Method, run_time
     from vitptq.bench.contracts.quantizer import Quantizer
     from vitptq.bench.contracts.reporting import keep_images, note, note_details, note_table, report, work_folder
-    from vitptq.bench.contracts.task import Drawing, Evidence, Metric, ModelCard, Scene, Task
+    from vitptq.bench.contracts.task import Drawing, Evidence, Metric, ModelCard, Resampler, Scene, Task
     from vitptq.bench.errors import BadInput, Missing, Unsupported
     from vitptq.methods.core.model.layer_norm import fold_into_layer_norm
     from vitptq.methods.core.model.operands import Conv2d, ConvTranspose2d, Linear, MatMul, Operand, watching
@@ -71,6 +71,7 @@ SOURCES = {
     "PreparedModel": "methods.core.model.prepare",
     "Quantizer": "bench.contracts.quantizer",
     "Range": "methods.core.ranges.estimation",
+    "Resampler": "bench.contracts.task",
     "Result": "methods.core.reconstruct.engine",
     "Role": "bench.bits",
     "RoundingMethod": "methods.core.reconstruct.method_settings",
@@ -141,6 +142,7 @@ __all__ = [
     "PreparedModel",
     "Quantizer",
     "Range",
+    "Resampler",
     "Result",
     "Role",
     "RoundingMethod",

@@ -151,6 +151,31 @@ def test_board_prints_every_format(run: Run, cells: list[Cell], format: str) -> 
     assert "vit" in vitptq("board", "--format", format, "--results", str(run.store.root), *TINY)
 
 
+def test_board_shows_only_what_is_asked_for(run: Run, cells: list[Cell]) -> None:
+    eight, four = cells[1:3]
+    for cell in (eight, four):
+        run_cell(cell, run)
+    results = ["--results", str(run.store.root), *TINY]
+    whole, part = vitptq("board", *results), vitptq("board", "--only", f"bits={eight.bits}", *results)
+    assert eight.bits in whole and four.bits in whole
+    assert eight.bits in part and four.bits not in part
+    assert "in these results" in vitptq("board", "--only", "bits=W2A2", *results, code=2)
+
+
+def test_board_ranks_by_the_metric_that_is_asked_for(run: Run, cells: list[Cell]) -> None:
+    run_cell(cells[1], run)
+    results = ["--results", str(run.store.root), *TINY]
+    assert "Top-1 accuracy" in vitptq("board", "--metric", "top1", *results)
+    assert 'did you mean "top1"' in vitptq("board", "--metric", "top", *results, code=2)
+
+
+def test_board_says_how_many_records_have_no_usable_evidence(run: Run, cells: list[Cell]) -> None:
+    record = run_cell(cells[1], run)
+    assert record is not None and record.evidence is not None
+    (run.store.evidence_dir / record.evidence.file).unlink()
+    assert "1 records are not compared" in vitptq("board", "--results", str(run.store.root), *TINY)
+
+
 def test_site_is_built_from_records(run: Run, cells: list[Cell], tmp_path: Path) -> None:
     run_cell(cells[1], run)
     text = vitptq("site", "--results", str(run.store.root), "--out", str(tmp_path / "site"), *TINY)
