@@ -79,7 +79,8 @@ class BridgeRun:
     def some(self, x: Tensor, images: Tensor, count: int = 1) -> Tensor:
         """Return what belongs to some of the images, `count` times; an image may have several rows of `x`."""
         part = x.unflatten(0, (self.images, -1))[images].flatten(0, 1)
-        return part.repeat(count, *[1] * (x.ndim - 1))
+        repeated: Tensor = part.repeat(count, *[1] * (x.ndim - 1))
+        return repeated
 
     @torch.no_grad()
     def _enter(self, net: PreparedModel, calibration: Calibration) -> tuple[Tensor, ...]:

@@ -70,7 +70,8 @@ class Grouping:
     def starts(self, x: Tensor, bits: int) -> Tensor:
         """Return D0 = max|x| / (2^(b-1) - 0.5) per group, shape (groups,) (PTQ4ViT)."""
         low, high = self.extremes(x)
-        return (torch.maximum(-low, high) / (2 ** (bits - 1) - 0.5)).clamp_min(SCALE_FLOOR)
+        scale: Tensor = (torch.maximum(-low, high) / (2 ** (bits - 1) - 0.5)).clamp_min(SCALE_FLOOR)
+        return scale
 
     def spread(self, values: Tensor) -> Tensor:
         """Return values (..., groups) index by index of the axis."""

@@ -107,14 +107,16 @@ def _unfolded(recording: Recording, x: Tensor) -> Tensor:
     mode = "constant" if operator.padding_mode == "zeros" else operator.padding_mode
     x = nn.functional.pad(x, operator._reversed_padding_repeated_twice, mode=mode)
     columns = nn.functional.unfold(x, operator.kernel_size, dilation=operator.dilation, stride=operator.stride)
-    return columns.unflatten(1, (operator.groups, -1))
+    grouped: Tensor = columns.unflatten(1, (operator.groups, -1))
+    return grouped
 
 
 def _by_channel(recording: Recording, y: Tensor) -> Tensor:
     """Return outputs as (n, groups, m, L)."""
     if not isinstance(recording.operator, Conv2d):
         return y.T[None, None]
-    return y.flatten(2).unflatten(1, (recording.operator.groups, -1))
+    grouped: Tensor = y.flatten(2).unflatten(1, (recording.operator.groups, -1))
+    return grouped
 
 
 def _terms(recording: Recording, x: Tensor, target: Tensor, gradient: Tensor | None) -> tuple[Tensor, ...]:

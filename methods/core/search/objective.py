@@ -102,11 +102,13 @@ class Cosine(Objective):
         if self.axes != CHANNELS:
             return self.reduce(x.square())
         if self.groups is None:
-            return torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
+            square: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
+            return square
         blocks = equal_blocks(self.groups)
         if blocks is None:
             return self.reduce(x.square())
-        return torch.linalg.vector_norm(x.unflatten(-1, (blocks, -1)), dim=-1).square_()
+        by_block: Tensor = torch.linalg.vector_norm(x.unflatten(-1, (blocks, -1)), dim=-1).square_()
+        return by_block
 
 
 def cosine_distance(square: Tensor, along: Tensor, target: Tensor) -> Tensor:

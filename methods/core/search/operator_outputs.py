@@ -16,8 +16,9 @@ def outputs(operator: Operator | Rows, first: Tensor, second: Tensor, side: Side
     if isinstance(operator, MatMul):
         return _products(first, second.transpose(-2, -1) if operator.transpose else second, side)
     if side == "second":
-        merged = _layer(operator, first, second.flatten(0, 1), operator.bias)
-        return merged.unflatten(0, second.shape[:2])
+        merged: Tensor = _layer(operator, first, second.flatten(0, 1), operator.bias).unflatten(0, second.shape[:2])
+        return merged
+    out: Tensor
     count = len(first)
     bias: Tensor | None = operator.bias
     if isinstance(operator, Linear | Rows):
@@ -39,13 +40,14 @@ def _products(left: Tensor, right: Tensor, side: Side) -> Tensor:
 
     Broadcasting the fixed side would copy it for each candidate.
     """
+    out: Tensor
     if side == "first":
         rows = left.movedim(0, -3)  # (n, heads, K, T, d)
-        out = torch.matmul(rows.flatten(-3, -2), right)
-        return out.unflatten(-2, rows.shape[-3:-1]).movedim(-3, 0)
+        out = torch.matmul(rows.flatten(-3, -2), right).unflatten(-2, rows.shape[-3:-1])
+        return out.movedim(-3, 0)
     columns = right.movedim(0, -2)  # (n, heads, d, K, C)
-    out = torch.matmul(left, columns.flatten(-2))
-    return out.unflatten(-1, columns.shape[-2:]).movedim(-2, 0)
+    out = torch.matmul(left, columns.flatten(-2)).unflatten(-1, columns.shape[-2:])
+    return out.movedim(-2, 0)
 
 
 def _layer(operator: Linear | Convolution | Rows, weight: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
