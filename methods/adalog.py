@@ -9,15 +9,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from vitptq.bench.bits import BitSpec
-from vitptq.bench.contracts.method import Calibration
-from vitptq.methods.core.model.operands import Layer, Linear, MatMul
-from vitptq.methods.core.model.prepare import PreparedModel, prepare
+from vitptq import BitSpec, Calibration, Linear, MatMul, PreparedModel, RoundingMethod, percentile, prepare
+from vitptq.methods.core.model.operands import Layer
 from vitptq.methods.core.quantizers.adaptive_log import BASES, GELU_DEPTH, AdaptiveLog, Gradient, fold_shift, on_grids
 from vitptq.methods.core.quantizers.log import ZeroCode
-from vitptq.methods.core.ranges.estimation import percentile, some_values
+from vitptq.methods.core.ranges.estimation import some_values
 from vitptq.methods.core.reconstruct import Loss, StepTensors, Unit, all_units, divergence, reconstruct
-from vitptq.methods.core.reconstruct.method_settings import RoundingMethod
 from vitptq.methods.core.search.fpcs import Error, FPCSBudget, Grids, fpcs
 from vitptq.methods.core.search.grid_errors import GridKind, input_error, side_error, weight_error
 from vitptq.methods.core.search.recording import FirstImages, Inputs, Operator, recorded_inputs

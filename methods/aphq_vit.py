@@ -8,11 +8,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from vitptq.bench.bits import BitSpec
-from vitptq.bench.contracts.method import Calibration
-from vitptq.bench.contracts.reporting import note
-from vitptq.methods.core.model.operands import MatMul
-from vitptq.methods.core.model.prepare import PreparedModel, prepare
+from vitptq import BitSpec, Calibration, MatMul, PreparedModel, RoundingMethod, note, prepare
 from vitptq.methods.core.reconstruct import (
     Loss,
     LossFor,
@@ -25,7 +21,7 @@ from vitptq.methods.core.reconstruct import (
     squared_error,
 )
 from vitptq.methods.core.reconstruct.losses import Terms
-from vitptq.methods.core.reconstruct.method_settings import ITERATIONS, RoundingMethod, reduced
+from vitptq.methods.core.reconstruct.method_settings import ITERATIONS, reduced
 from vitptq.methods.core.reconstruct.relu_mlp import mlps_of, reconstruct_mlps
 from vitptq.methods.core.search.bound_search import search_bounds
 from vitptq.methods.core.search.fpcs import FPCSBudget

@@ -10,10 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from vitptq.bench.bits import BitSpec
-from vitptq.bench.contracts.method import Calibration, Method, run_time
-from vitptq.methods.core.model.operands import Convolution, Operand
-from vitptq.methods.core.model.prepare import PreparedModel, prepare
+from vitptq import BitSpec, Calibration, Method, Operand, PreparedModel, prepare, run_time
+from vitptq.methods.core.model.operands import Convolution
 from vitptq.methods.core.search.alternating import (
     SlotSearch,
     alternate,

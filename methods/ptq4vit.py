@@ -10,11 +10,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from vitptq.bench.bits import BitSpec
-from vitptq.bench.contracts.method import Calibration, Method, run_time
-from vitptq.bench.contracts.quantizer import Quantizer
-from vitptq.methods.core.model.operands import Operand
-from vitptq.methods.core.model.prepare import PreparedModel, prepare
+from vitptq import BitSpec, Calibration, Method, Operand, PreparedModel, Quantizer, prepare, run_time
 from vitptq.methods.core.quantizers.twin_uniform import TwinForm, TwinGelu, TwinSoftmax, negative_step, twin_gelu
 from vitptq.methods.core.quantizers.uniform import SCALE_FLOOR
 from vitptq.methods.core.search.alternating import alternate, at_own_output, operator_slots

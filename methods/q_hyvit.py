@@ -10,12 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from vitptq.bench.bits import BitSpec
-from vitptq.bench.contracts.method import Calibration, Method, run_time
-from vitptq.bench.contracts.quantizer import Quantizer
+from vitptq import BitSpec, Calibration, Conv2d, MatMul, Method, Operand, PreparedModel, Quantizer, prepare, run_time
 from vitptq.methods.core.model.families import Bridge
-from vitptq.methods.core.model.operands import Conv2d, MatMul, Operand
-from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.core.ranges.integer import integer_norms, integer_softmaxes
 from vitptq.methods.core.search.alternating import Judge, SlotSearch, alternate, at_own_output, operator_slots
 from vitptq.methods.core.search.bridge import BridgeRun, at_block_output
