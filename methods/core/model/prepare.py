@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TypeGuard, TypeVar
 
@@ -15,6 +16,7 @@ from vitptq.bench.errors import Unsupported
 from vitptq.methods.core.model.families import Bridge, Family, NormReaders, families, family_of
 from vitptq.methods.core.model.full_model import FullModel
 from vitptq.methods.core.model.operands import Conv2d, ConvTranspose2d, Layer, Linear, Operand
+from vitptq.methods.core.model.plain_layers import LAYERS, refuse_lost_parts
 
 MMCV_LAYERS = "mmcv.cnn.bricks.wrappers"
 
@@ -47,9 +49,13 @@ class PreparedModel:
         return layer.weight
 
     def norm_readers(self) -> list[tuple[nn.LayerNorm, tuple[Linear, ...]]]:
-        """Return each normalisation with the linear layers that alone read it."""
+        """Return each normalisation with the linear layers that alone read it; all must be able to take a fold."""
         pairs: list[NormReaders] = self.family.norm_readers(self.model)
-        return [(p.norm, tuple(r for r in p.readers if isinstance(r, Linear))) for p in pairs]
+        found = [(p, tuple(r for r in p.readers if isinstance(r, Linear))) for p in pairs]
+        for pair, readers in found:
+            for reader in readers:
+                reader.behind_padding = pair.padded
+        return [(pair.norm, readers) for pair, readers in found]
 
     def blocks(self) -> list[tuple[str, nn.Module]]:
         """Return the units of block-wise reconstruction, in execution order."""
@@ -76,6 +82,7 @@ def prepare(model: nn.Module, bits: BitSpec) -> PreparedModel:
     """Return a copy of `model` with its operands in slots; the float function is unchanged to 1e-5 (relative)."""
     family = family_of(model)
     _refuse_absent_parts(model, bits)
+    refuse_lost_parts(model, list(_replaced(model, family, bits)))
     net = _copy(model)
     net.eval()  # on its own: OpenMMLab's backbones do not return themselves
     net.requires_grad_(False)
@@ -84,10 +91,6 @@ def prepare(model: nn.Module, bits: BitSpec) -> PreparedModel:
     roles |= dict.fromkeys(family.after_gelu(net), "gelu")
     roles |= dict.fromkeys(family.after_softmax(net), "softmax")
     _replace(net, family, bits, roles, root=True)
-    for pair in family.norm_readers(net):
-        for reader in pair.readers:
-            if isinstance(reader, Linear):
-                reader.behind_padding = pair.padded
     return PreparedModel(net, family, bits, _named_slots(net))
 
 
@@ -148,6 +151,20 @@ def _replace(
             setattr(parent, name, new)
         if not isinstance(new, Layer):
             _replace(new, family, bits, roles)
+
+
+def _replaced(
+    parent: nn.Module, family: Family, bits: BitSpec, *, root: bool = True, prefix: str = ""
+) -> Iterator[tuple[str, nn.Module]]:
+    """Yield what `_replace` replaces, with its name."""
+    for own, child in parent.named_children():
+        name = f"{prefix}{own}"
+        if root and (bits.leaves(own) or own in family.training_only):
+            continue
+        if isinstance(child, LAYERS) or family.attention_form(child) is not None:
+            yield name, child
+        else:
+            yield from _replaced(child, family, bits, root=False, prefix=f"{name}.")
 
 
 def _prepared_form(module: nn.Module, family: Family, bits: BitSpec, role: Role) -> nn.Module:
