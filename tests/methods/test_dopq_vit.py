@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.methods.models_to_fold import model_to_fold
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.run.adapter_check import RandomImages, two_block_models
 from vitptq.methods.dopq_vit import DopQViT, centre
@@ -16,14 +17,7 @@ BITS = BitSpec(4, 4)
 
 @pytest.fixture(params=["ViT", "Swin"])
 def model(request: pytest.FixtureRequest) -> nn.Module:
-    net = two_block_models()[request.param]
-    with torch.no_grad():
-        for module in net.modules():
-            if isinstance(module, nn.LayerNorm):  # random weights have tame norms: give them something to fold
-                generator = torch.Generator().manual_seed(5)
-                module.weight.mul_(torch.rand(module.weight.shape, generator=generator) * 3 + 0.2)
-                module.bias.add_(torch.randn(module.bias.shape, generator=generator))
-    return net
+    return model_to_fold(request.param)
 
 
 def images() -> Tensor:

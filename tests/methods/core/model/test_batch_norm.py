@@ -7,12 +7,12 @@ import timm
 import torch
 from torch import nn
 
+from tests.methods.core.model.hybrid_models import SIDES, randomised
 from vitptq.bench.bits import BitSpec
 from vitptq.methods.core.model.batch_norm import fold_batch_norm
 from vitptq.methods.core.model.prepare import prepare
 
 BITS = BitSpec(8, 8)
-SIDES = {"mobilevit_xxs": 256, "mobilevitv2_050": 256, "efficientformer_l1": 224, "efficientformerv2_s0": 224}
 
 
 @pytest.fixture(scope="module", params=SIDES)
@@ -23,24 +23,6 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def model(name: str) -> nn.Module:
     return randomised(timm.create_model(name, pretrained=False))
-
-
-def randomised(model: nn.Module) -> nn.Module:
-    """Give normalisations and layer scales values as after training: fresh ones would hide a wrong fold."""
-    torch.manual_seed(5)
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.normal_(std=0.2)
-                module.running_var.uniform_(0.5, 2)
-            if isinstance(module, nn.BatchNorm2d | nn.LayerNorm | nn.GroupNorm):
-                module.weight.uniform_(0.5, 1.5)
-                module.bias.normal_(std=0.2)
-            if hasattr(module, "gamma"):
-                module.gamma.uniform_(0.2, 0.5)
-            if hasattr(module, "attention_biases"):
-                module.attention_biases.normal_()
-    return model.eval()
 
 
 def test_no_batch_norm_stays_behind_a_convolution(name: str, model: nn.Module) -> None:

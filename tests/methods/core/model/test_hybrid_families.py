@@ -11,6 +11,7 @@ import torch
 from timm.layers.activations import GELU
 from torch import Tensor, nn
 
+from tests.methods.core.model.hybrid_models import SIDES, randomised
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.contracts.method import Calibration, InputSpec
 from vitptq.bench.run.adapter_check import CPU
@@ -27,7 +28,6 @@ from vitptq.methods.repq_vit import RepQViT
 from vitptq.tasks.mini.models.classifiers import mini_efficientformerv2, mini_mobilevit, mini_mobilevitv2
 
 BITS = BitSpec(8, 8)
-SIDES = {"mobilevit_xxs": 256, "mobilevitv2_050": 256, "efficientformer_l1": 224, "efficientformerv2_s0": 224}
 
 
 @pytest.fixture(scope="module", params=SIDES)
@@ -38,24 +38,6 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def model(name: str) -> nn.Module:
     return randomised(timm.create_model(name, pretrained=False))
-
-
-def randomised(model: nn.Module) -> nn.Module:
-    """Give normalisations and layer scales values as after training: fresh ones would hide a wrong fold."""
-    torch.manual_seed(5)
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.normal_(std=0.2)
-                module.running_var.uniform_(0.5, 2)
-            if isinstance(module, nn.BatchNorm2d | nn.LayerNorm | nn.GroupNorm):
-                module.weight.uniform_(0.5, 1.5)
-                module.bias.normal_(std=0.2)
-            if hasattr(module, "gamma"):
-                module.gamma.uniform_(0.2, 0.5)
-            if hasattr(module, "attention_biases"):
-                module.attention_biases.normal_()
-    return model.eval()
 
 
 class Images(Calibration):

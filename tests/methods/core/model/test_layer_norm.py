@@ -7,6 +7,7 @@ import torch
 from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 
+from tests.methods.models_to_fold import model_to_fold
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.run.adapter_check import two_block_models
 from vitptq.methods.core.model.layer_norm import fold_into_layer_norm
@@ -16,13 +17,7 @@ from vitptq.methods.core.ranges.percentile_error import least_error_affine
 
 @pytest.fixture(params=["ViT", "Swin"])
 def model(request: pytest.FixtureRequest) -> nn.Module:
-    net = two_block_models()[request.param]
-    with torch.no_grad():
-        for module in net.modules():
-            if isinstance(module, nn.LayerNorm):  # random weights have tame norms: give them something to fold
-                module.weight.mul_(torch.rand_like(module.weight) * 3 + 0.2)
-                module.bias.add_(torch.randn_like(module.bias))
-    return net
+    return model_to_fold(request.param)
 
 
 def images(dtype: torch.dtype = torch.float32) -> Tensor:

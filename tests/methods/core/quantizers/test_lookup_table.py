@@ -6,16 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.methods.core.attention_probabilities import probabilities
 from vitptq.methods.core.quantizers.lookup_table import LookupTable
 from vitptq.methods.core.quantizers.shift_uniform_log2 import ShiftUniformLog2, covering
 from vitptq.methods.core.quantizers.tanq import TanQ
 from vitptq.methods.core.ranges.attention_grids import least_error_sulq, least_error_tanq
-
-
-def probabilities(spread: float = 3.0) -> Tensor:
-    logits = torch.randn(4, 2, 33, 33, generator=torch.Generator().manual_seed(1)) * spread
-    return logits.softmax(-1)
-
 
 GRIDS = {
     "sulq, paper": lambda x, bits: least_error_sulq(x, bits),

@@ -6,29 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.methods.core.attention_probabilities import probabilities
 from vitptq.methods.core.quantizers.lookup_table import LookupTable
 from vitptq.methods.core.quantizers.shift_uniform_log2 import covering
 from vitptq.methods.core.quantizers.tanq import TanQ
 from vitptq.methods.core.ranges.attention_grids import ETAS, least_error_sulq, least_error_tanq
-
-
-def probabilities(spread: float = 3.0) -> Tensor:
-    logits = torch.randn(4, 2, 33, 33, generator=torch.Generator().manual_seed(1)) * spread
-    return logits.softmax(-1)
-
-
-GRIDS = {
-    "sulq, paper": lambda x, bits: least_error_sulq(x, bits),
-    "sulq, code": lambda x, bits: least_error_sulq(x, bits, form="code"),
-    "tanq, A": lambda x, bits: least_error_tanq(x, bits, "A"),
-    "tanq, C": lambda x, bits: least_error_tanq(x, bits, "C"),
-}
-
-
-@pytest.fixture(params=[(name, bits) for name in GRIDS for bits in (3, 4, 8)], ids=str)
-def grid(request: pytest.FixtureRequest) -> LookupTable:
-    name, bits = request.param
-    return GRIDS[name](probabilities(), bits)
 
 
 @pytest.mark.parametrize("bits", [3, 4])

@@ -2,45 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
 import timm
 import torch
-from torch import nn
 
 from vitptq.bench.bits import BitSpec
 from vitptq.methods.core.model.families import family_of
 from vitptq.methods.core.model.prepare import prepare
 
 BITS = BitSpec(8, 8)
-SIDES = {"mobilevit_xxs": 256, "mobilevitv2_050": 256, "efficientformer_l1": 224, "efficientformerv2_s0": 224}
-
-
-@pytest.fixture(scope="module", params=SIDES)
-def name(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def model(name: str) -> nn.Module:
-    return randomised(timm.create_model(name, pretrained=False))
-
-
-def randomised(model: nn.Module) -> nn.Module:
-    """Give normalisations and layer scales values as after training: fresh ones would hide a wrong fold."""
-    torch.manual_seed(5)
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.normal_(std=0.2)
-                module.running_var.uniform_(0.5, 2)
-            if isinstance(module, nn.BatchNorm2d | nn.LayerNorm | nn.GroupNorm):
-                module.weight.uniform_(0.5, 1.5)
-                module.bias.normal_(std=0.2)
-            if hasattr(module, "gamma"):
-                module.gamma.uniform_(0.2, 0.5)
-            if hasattr(module, "attention_biases"):
-                module.attention_biases.normal_()
-    return model.eval()
 
 
 def test_model_that_ran_with_gradients_can_be_copied() -> None:
