@@ -68,6 +68,11 @@ def test_total_loss_follows_the_official_steps() -> None:
     assert_close(torch.stack(totals), FIGURES["loss_hessian_perturb"])
 
 
+def test_official_importance_is_rounding_noise_that_float64_takes_away() -> None:
+    single, double = (FIGURES[f"map_hessian_perturb_{kind}"].double().mean() for kind in ("f32", "f64"))
+    assert double < 1e-6 * single
+
+
 def test_divergence_of_the_head_is_the_official_one() -> None:
     seen = StepTensors([FIGURES["in_head_output"]], [FIGURES["in_head_target"]], torch.arange(6))
     ours = divergence(None)(seen)
