@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parent
 BOOT = ROOT / ".tox" / "boot"
 TOOLS = ("tox==4.67.15", "tox-uv==1.37.1", "uv==0.13.9")
 PYTHONS = ((3, 12), (3, 11))
+LINKS = ("bench", "methods", "tasks")
 GIGABYTES_FOR_FIRST_SETUP = 15
 GIGABYTES_FOR_NEXT_SETUP = 2
 
@@ -90,6 +91,10 @@ def find_problems() -> list[str]:
         problems.append("There is no git, which records name the measured version with: sudo apt install git")
     if not tools_ready() and not can_install_tools():
         problems.append(f"This Python cannot make virtual environments: sudo apt install {python}-venv")
+    if not all((ROOT / "vitptq" / name).is_dir() for name in LINKS):
+        problems.append(
+            "git put no links into the folder vitptq here: git config core.symlinks true && git checkout -- vitptq"
+        )
     needed = GIGABYTES_FOR_NEXT_SETUP if has_environment() else GIGABYTES_FOR_FIRST_SETUP
     free = shutil.disk_usage(ROOT).free / 1e9
     if free < needed:

@@ -21,6 +21,8 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     headers.mkdir()
     (headers / "Python.h").touch()
     shutil.copy(start.ROOT / "tox.ini", tmp_path)
+    for name in start.LINKS:
+        (tmp_path / "vitptq" / name).mkdir(parents=True)
     monkeypatch.setattr(start, "ROOT", tmp_path)
     monkeypatch.setattr(start, "BOOT", tmp_path / ".tox" / "boot")
     monkeypatch.setattr(start.sysconfig, "get_path", lambda name: str(headers))
@@ -54,6 +56,13 @@ def test_an_unknown_command_is_answered_with_the_known_ones(capsys):
 
 def test_a_complete_machine_has_no_problems():
     assert start.find_problems() == []
+
+
+def test_a_clone_without_links_is_told_how_to_get_them(machine):
+    (machine / "vitptq" / "methods").rmdir()
+    (machine / "vitptq" / "methods").write_text("../methods")  # what git leaves where it makes no links
+    (problem,) = start.find_problems()
+    assert "git config core.symlinks true" in problem
 
 
 def test_all_problems_are_reported_at_once(monkeypatch, machine, capsys):
