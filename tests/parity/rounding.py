@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from tests.parity.figures import assert_close
 from vitptq.methods.core.quantizers.uniform import Uniform
 from vitptq.methods.core.reconstruct.trainable_activation import TrainableActivation
-from vitptq.methods.core.reconstruct.trainable_weight import AdaRoundWeight, h
+from vitptq.methods.core.reconstruct.trainable_weight import AdaRoundWeight, beta_at, h
+from vitptq.methods.core.reconstruct.trainer import cosine_rate
 
 
 def assert_adaround(figures: Mapping[str, Tensor], bits: int) -> None:
@@ -41,3 +42,17 @@ def learned_step(figures: Mapping[str, Tensor], bits: int) -> tuple[Tensor, Tens
     (out * figures["in_upstream"]).sum().backward()
     assert x.grad is not None and uniform.scale.grad is not None
     return out, x.grad, uniform.scale.grad
+
+
+def assert_temperature(figures: Mapping[str, Tensor]) -> None:
+    """Compare the temperature of the rounding term from the end of the warm-up, 20 % of 20,000 steps, on."""
+    steps = figures["schedule_steps"].tolist()
+    regularised = [place for place, step in enumerate(steps) if step >= 4000]
+    ours = torch.tensor([beta_at(steps[place], 20_000) for place in regularised], dtype=torch.float64)
+    assert_close(ours, figures["schedule_temperature"][regularised])
+
+
+def assert_scale_rate(figures: Mapping[str, Tensor]) -> None:
+    """Compare the learning rate of the scales over 20,000 steps."""
+    ours = [cosine_rate(4e-5, step, 20_000) for step in figures["schedule_steps"].tolist()]
+    assert_close(torch.tensor(ours, dtype=torch.float64), figures["schedule_scale_rate"])

@@ -9,14 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from tests.parity.figures import assert_close, assert_same, official
-from tests.parity.rounding import assert_adaround, learned_step
+from tests.parity.rounding import assert_adaround, assert_scale_rate, assert_temperature, learned_step
 from vitptq.bench.bits import BitSpec
 from vitptq.methods.core.model.layer_norm import fold_into_layer_norm
 from vitptq.methods.core.model.operands import Linear, MatMul
 from vitptq.methods.core.quantizers.uniform import Uniform
 from vitptq.methods.core.reconstruct.losses import StepTensors, divergence, weighted_error
 from vitptq.methods.core.reconstruct.trainable_weight import beta_at, regularise, regulariser
-from vitptq.methods.core.reconstruct.trainer import cosine_rate
 from vitptq.methods.core.search.bound_search import search_bounds
 from vitptq.methods.core.search.fpcs import own_error
 from vitptq.methods.core.search.grid_errors import side_error, weight_error
@@ -101,15 +100,11 @@ def test_reparameterised_layer_norm_and_its_reader_are_the_official_ones() -> No
 
 
 def test_temperature_falls_as_in_the_official_schedule() -> None:
-    steps = FIGURES["schedule_steps"].tolist()
-    regularised = [place for place, step in enumerate(steps) if step >= 4000]  # behind the warm-up of 20 %
-    ours = torch.tensor([beta_at(steps[place], 20_000) for place in regularised], dtype=torch.float64)
-    assert_close(ours, FIGURES["schedule_temperature"][regularised])
+    assert_temperature(FIGURES)
 
 
 def test_rate_of_the_scales_falls_as_in_the_official_schedule() -> None:
-    ours = [cosine_rate(4e-5, step, 20_000) for step in FIGURES["schedule_steps"].tolist()]
-    assert_close(torch.tensor(ours, dtype=torch.float64), FIGURES["schedule_scale_rate"])
+    assert_scale_rate(FIGURES)
 
 
 @pytest.mark.parametrize("bits", [6, 4, 3])

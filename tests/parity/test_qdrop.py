@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from tests.parity.figures import assert_close, official
-from tests.parity.rounding import assert_adaround, learned_step
+from tests.parity.rounding import assert_adaround, assert_scale_rate, assert_temperature, learned_step
 from vitptq.methods.core.ranges.estimation import asymmetric_parameters
 from vitptq.methods.core.reconstruct.losses import StepTensors, squared_error
 from vitptq.methods.core.reconstruct.trainable_weight import beta_at, regulariser
-from vitptq.methods.core.reconstruct.trainer import cosine_rate
 
 FIGURES = official("qdrop")
 STEPS, REGULARISED = (1, 2, 100, 199, 200, 201, 500, 1000), 0.1
@@ -68,12 +67,8 @@ def test_loss_with_the_rounding_term_follows_the_official_steps() -> None:
 
 
 def test_temperature_falls_as_in_the_official_schedule() -> None:
-    steps = FIGURES["schedule_steps"].tolist()
-    regularised = [place for place, step in enumerate(steps) if step >= 4000]  # behind the warm-up of 20 %
-    ours = torch.tensor([beta_at(steps[place], 20_000) for place in regularised], dtype=torch.float64)
-    assert_close(ours, FIGURES["schedule_temperature"][regularised])
+    assert_temperature(FIGURES)
 
 
 def test_rate_of_the_scales_falls_as_in_the_official_schedule() -> None:
-    ours = [cosine_rate(4e-5, step, 20_000) for step in FIGURES["schedule_steps"].tolist()]
-    assert_close(torch.tensor(ours, dtype=torch.float64), FIGURES["schedule_scale_rate"])
+    assert_scale_rate(FIGURES)

@@ -21,6 +21,8 @@ from vitptq.methods.core.model.plain_layers import LAYERS, refuse_lost_parts
 MMCV_LAYERS = "mmcv.cnn.bricks.wrappers"
 
 _Module = TypeVar("_Module", bound=nn.Module)
+Children = list[tuple[str, nn.Module]]
+"""(name, module) each."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def prepare(model: nn.Module, bits: BitSpec) -> PreparedModel:
     """Return a copy of `model` with its operands in slots; the float function is unchanged to 1e-5 (relative)."""
     family = family_of(model)
     _refuse_absent_parts(model, bits)
-    refuse_lost_parts(model, list(_replaced(model, family, bits)))
+    refuse_lost_parts(model, list(_replaced(_in_scope(model, family, bits), family)))
     net = _copy(model)
     net.eval()  # on its own: OpenMMLab's backbones do not return themselves
     net.requires_grad_(False)
@@ -90,7 +92,7 @@ def prepare(model: nn.Module, bits: BitSpec) -> PreparedModel:
     roles: dict[nn.Module, Role] = {family.stem(net): "stem_input"}
     roles |= dict.fromkeys(family.after_gelu(net), "gelu")
     roles |= dict.fromkeys(family.after_softmax(net), "softmax")
-    _replace(net, family, bits, roles, root=True)
+    _replace(net, _in_scope(net, family, bits), family, bits, roles)
     return PreparedModel(net, family, bits, _named_slots(net))
 
 
@@ -138,33 +140,36 @@ def _refuse_absent_parts(model: nn.Module, bits: BitSpec) -> None:
             raise Unsupported(f"{bits} names the {part}, and {type(model).__name__} has none")
 
 
+def _in_scope(model: nn.Module, family: Family, bits: BitSpec) -> Children:
+    """Return the model's parts but for those that the spec leaves in float and those that only training uses."""
+    return [
+        (name, child)
+        for name, child in model.named_children()
+        if not bits.leaves(name) and name not in family.training_only
+    ]
+
+
 def _replace(
-    parent: nn.Module, family: Family, bits: BitSpec, roles: dict[nn.Module, Role], *, root: bool = False
+    parent: nn.Module, children: Children, family: Family, bits: BitSpec, roles: dict[nn.Module, Role]
 ) -> None:
-    """Replace attention, linear layers and convolutions below `parent`; parts that the spec leaves stay as they are."""
-    for name, child in parent.named_children():
-        if root and (bits.leaves(name) or name in family.training_only):
-            continue
+    """Replace attention, linear layers and convolutions among and below the children of `parent`."""
+    for name, child in children:
         new = _prepared_form(child, family, bits, roles.get(child, "input"))
         if new is not child:
             new.train(child.training)
             setattr(parent, name, new)
         if not isinstance(new, Layer):
-            _replace(new, family, bits, roles)
+            _replace(new, list(new.named_children()), family, bits, roles)
 
 
-def _replaced(
-    parent: nn.Module, family: Family, bits: BitSpec, *, root: bool = True, prefix: str = ""
-) -> Iterator[tuple[str, nn.Module]]:
+def _replaced(children: Children, family: Family, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
     """Yield what `_replace` replaces, with its name."""
-    for own, child in parent.named_children():
+    for own, child in children:
         name = f"{prefix}{own}"
-        if root and (bits.leaves(own) or own in family.training_only):
-            continue
         if isinstance(child, LAYERS) or family.attention_form(child) is not None:
             yield name, child
         else:
-            yield from _replaced(child, family, bits, root=False, prefix=f"{name}.")
+            yield from _replaced(list(child.named_children()), family, f"{name}.")
 
 
 def _prepared_form(module: nn.Module, family: Family, bits: BitSpec, role: Role) -> nn.Module:
