@@ -82,7 +82,7 @@ def stages(bits: BitSpec = BITS) -> tuple[PreparedModel, PreparedModel]:
         torch.manual_seed(2)
         model = Stages().eval().requires_grad_(False)
         family = prepare(two_block_models()["ViT"], bits).family
-        _replace(model, family, bits, {}, root=True)
+        _replace(model, list(model.named_children()), family, bits, {})
         operands = {n: m for n, m in model.named_modules() if isinstance(m, Operand)}
         for name, operand in operands.items():
             operand.name = name
