@@ -17,14 +17,15 @@ PACKAGED = ("bench", "methods", "site", "tasks")
 FIND_EVERYTHING = """
 import json
 import torch
-from vitptq.bench import cli, registry
+from vitptq.bench import registry
+from vitptq.bench.commands import publish
 from vitptq.bench.results import suites
 found = {
     "methods": len(registry.methods()),
     "suites": len(list(suites.FOLDER.glob("*.toml"))),
     "lists": [len(task.calibration_names(8, 0)) for task in registry.tasks().values()],
     "weights": registry.task("imagenet", "mini").load("mini_vit", torch.device("cpu")).num_classes,
-    "templates": (cli._templates() / "base.html").is_file(),
+    "templates": (publish._templates() / "base.html").is_file(),
     "place": registry.__file__,
 }
 print(json.dumps(found))

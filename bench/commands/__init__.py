@@ -1,0 +1,1 @@
+"""The commands of `vitptq`, a file per group."""
