@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from vitptq import BitSpec, Calibration, MatMul, PreparedModel, RoundingMethod, note, prepare
+from vitptq.methods.core.model.rotation import Rotation, rotated
 from vitptq.methods.core.reconstruct import (
     Loss,
     LossFor,
@@ -104,9 +105,12 @@ class APHQViT(RoundingMethod):
     scale_rate: float = 4e-5
     quantised_probability: float = 0.5
     """Of a value of an activation, and of a block's input, to be quantised while the block is trained."""
+    rotation: Rotation = "none"
+    """Rotate the float model first."""
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the reconstructed model."""
+        model = rotated(model, self.rotation, calibration.seed)
         net, twin = prepare(model, bits), prepare(model, bits)
         refuse_float_sides(net, "APHQ-ViT")
         mlps = [mlp.whole for mlp in mlps_of(net)] if self.mlp else []

@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import nn
 
 from vitptq import BitSpec, Calibration, RoundingMethod, all_units, calibrated, reconstruct
+from vitptq.methods.core.model.rotation import Rotation, rotated
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,12 @@ class QDrop(RoundingMethod):
     scale_rate: float = 4e-5
     quantised_probability: float = 0.5
     """Of a value of an activation, and of the unit's input, to be quantised while the unit is trained."""
+    rotation: Rotation = "none"
+    """Rotate the float model first."""
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the reconstructed model."""
-        net, twin = calibrated(model, calibration, bits)
+        net, twin = calibrated(rotated(model, self.rotation, calibration.seed), calibration, bits)
         settings = replace(
             self.reconstruction(calibration), scale_rate=self.scale_rate,
             quantised_input_probability=self.quantised_probability, quantised_probability=self.quantised_probability,

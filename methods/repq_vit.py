@@ -26,6 +26,7 @@ from vitptq import (
     watching,
 )
 from vitptq.bench.bits import FLOAT_BITS
+from vitptq.methods.core.model.rotation import Rotation, rotated
 from vitptq.methods.core.quantizers.log import ZeroCode
 from vitptq.methods.core.ranges.percentile_error import least_error_log_sqrt2
 
@@ -64,6 +65,8 @@ class RepQViT(Method):
     percentiles: tuple[float, ...] = (0.999, 0.9999, 0.99999)
     round_zero_point: bool = True
     zero_code: ZeroCode = "last"
+    rotation: Rotation = "none"
+    """Rotate the float model first."""
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the reparameterised, quantised model."""
@@ -72,7 +75,7 @@ class RepQViT(Method):
     @torch.no_grad()
     def calibrated(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> PreparedModel:
         """Return the reparameterised model, operands on: what methods that train it start from."""
-        net = prepare(model, bits)
+        net = prepare(rotated(model, self.rotation, calibration.seed), bits)
         if bits.weights == FLOAT_BITS or bits.activations == FLOAT_BITS:
             raise Unsupported(f"RepQ-ViT has no form with float weights or activations ({bits})")
         by_channel = {reader.input_operand.name for _, readers in net.norm_readers() for reader in readers}

@@ -1,4 +1,4 @@
-"""The rotation of scales and shifts from a LayerNorm into the linear layers that read it."""
+"""Scales and shifts that move from a LayerNorm into the linear layers that read it."""
 
 from __future__ import annotations
 

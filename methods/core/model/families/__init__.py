@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.errors import Unsupported
 from vitptq.methods.core.model.full_model import FullModel
+from vitptq.methods.core.model.rotated_parts import Heads, ResidualStream
 
 
 @dataclass(frozen=True)
@@ -118,8 +119,17 @@ class Family:
     """The form of a prepared model with a slot at every tensor between layers; None where there is none yet."""
     mlps: Callable[[Any], list[Mlp]] = _nothing
     """The MLPs of the blocks, in execution order; none where a family has other activations than GELU."""
+    heads: Callable[[Any], list[Heads]] = _nothing
+    """The attentions of the float model whose heads can be rotated; none where a family has other ones."""
+    residual_stream: Callable[[Any], ResidualStream] | None = None
+    """The residual stream of the float model; None where not LayerNorms alone read it."""
     training_only: tuple[str, ...] = ()
     """Children of the model that no prediction uses: they are left as they are, whatever the bit spec names."""
+
+    @property
+    def can_rotate(self) -> bool:
+        """Tell whether the heads of this family's attentions can be rotated."""
+        return self.heads is not _nothing
 
     def attention_form(self, module: nn.Module) -> Callable[[Any, BitSpec], nn.Module] | None:
         """Return the function that prepares `module`, None where it is no attention of this family."""

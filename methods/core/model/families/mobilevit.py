@@ -11,7 +11,7 @@ from torch import nn
 
 from vitptq.methods.core.model.batch_norm import fold_batch_norms
 from vitptq.methods.core.model.families import Bridge, Family, NormReaders
-from vitptq.methods.core.model.families.vit import PreparedAttention
+from vitptq.methods.core.model.families.vit import PreparedAttention, timm_heads
 
 
 def hybrid_blocks(model: Any, kind: type[nn.Module]) -> list[tuple[str, Any]]:
@@ -81,4 +81,5 @@ FAMILY = Family(
     blocks=lambda model: byob_units(model, MobileVitBlock),
     bridges=lambda model: bridges(model, MobileVitBlock, "transformer.0.attn.qkv"),
     fold_batch_norms=fold_batch_norms,
+    heads=lambda model: timm_heads(block.attn for block in _transformer_blocks(model)),
 )

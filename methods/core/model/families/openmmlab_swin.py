@@ -11,6 +11,7 @@ from torch import nn
 
 from vitptq.methods.core.model.families import Family, NormReaders, layer_norm
 from vitptq.methods.core.model.families.swin import PreparedWindowAttention
+from vitptq.methods.core.model.families.vit import timm_heads
 from vitptq.methods.core.model.openmmlab import (
     backbone_of,
     behind_gelu,
@@ -62,5 +63,6 @@ FAMILY = Family(
     blocks=_blocks,
     mlps=lambda model: feed_forward_mlps([pair for pair in _blocks(model) if hasattr(pair[1], "ffn")]),
     features=features,
+    heads=lambda model: timm_heads(block.attn.w_msa for block in _swin_blocks(model)),
     training_only=("auxiliary_head",),
 )

@@ -20,6 +20,7 @@ from vitptq.methods.core.model.openmmlab import (
     neck_and_head_units,
 )
 from vitptq.methods.core.model.operands import MatMul
+from vitptq.methods.core.model.rotated_parts import Heads, Weights
 
 MODULE = "mmseg.models.backbones.vit"
 
@@ -78,6 +79,13 @@ def _blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
     return in_model(model, layers) + neck_and_head_units(model)
 
 
+def _heads(model: nn.Module) -> list[Heads]:
+    inner = [layer.attn.attn for layer in backbone_of(model).layers]
+    return [
+        Heads(Weights(each, "in_proj_weight", "in_proj_bias"), Weights(each.out_proj), each.num_heads) for each in inner
+    ]
+
+
 FAMILY = Family(
     name="openmmlab vit",
     matches=has_backbone(f"{MODULE}.VisionTransformer"),
@@ -88,5 +96,6 @@ FAMILY = Family(
     blocks=_blocks,
     mlps=lambda model: feed_forward_mlps([pair for pair in _blocks(model) if hasattr(pair[1], "ffn")]),
     features=features,
+    heads=_heads,
     training_only=("auxiliary_head",),
 )

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vitptq.bench.bits import BitSpec
 from vitptq.methods.core.model.families import Family, NormReaders, layer_norm, timm_mlps
+from vitptq.methods.core.model.families.vit import timm_heads
 from vitptq.methods.core.model.full_swin import full_swin_transformer
 from vitptq.methods.core.model.operands import MatMul, shifted
 
@@ -86,4 +87,5 @@ FAMILY = Family(
     blocks=_blocks,
     mlps=lambda model: timm_mlps([pair for pair in _blocks(model) if isinstance(pair[1], SwinTransformerBlock)]),
     full_form=full_swin_transformer,
+    heads=lambda model: timm_heads(block.attn for block in _swin_blocks(model)),
 )
