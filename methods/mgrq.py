@@ -17,7 +17,6 @@ from vitptq import (
     Loss,
     LossFor,
     MatMul,
-    PerSample,
     PreparedModel,
     StepTensors,
     Unit,
@@ -30,7 +29,7 @@ from vitptq import (
     squared_error,
 )
 from vitptq.methods.core.model.openmmlab import has_proposals, image_outputs
-from vitptq.methods.core.reconstruct.cached_tensors import CacheMemory
+from vitptq.methods.core.reconstruct.float_predictions import SHARE, Predictions, float_predictions
 from vitptq.methods.core.reconstruct.float_tail import Forward
 from vitptq.methods.core.reconstruct.losses import Terms
 from vitptq.methods.core.sensitivity import fisher
@@ -41,12 +40,7 @@ Local = Literal["channels", "moments", "squared"]
 Distance = Callable[[Tensor, Tensor], Tensor]
 """(what a quantised layer puts out, the same in float), each (..., tokens, channels), to a number."""
 
-Predictions = Callable[[Tensor], tuple[Tensor, ...]]
-"""Numbers of calibration images to what the float model predicts for them."""
-
 VARIANCE_FLOOR = 1e-12
-PREDICTIONS_SHARE = 4
-"""One part in so many of the memory is for the predictions, the rest for the units' inputs and targets."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +94,7 @@ class MGRQ(WeightTrainingMethod):
             self.weight_training(calibration, bits), weights=self.rounding, biases=not adaround, input="quantised",
             weight_schedule="constant" if adaround else "cosine", normalise=1.0,
             term_weights={"global": self.global_weight, "local": self.local_weight},
-            memory=self.memory_mb * 2**20 * (PREDICTIONS_SHARE - 1) // PREDICTIONS_SHARE,
+            memory=self.memory_mb * 2**20 * (SHARE - 1) // SHARE,
         )  # fmt: skip
         loss = self.losses(net, twin, calibration)
         reconstruct(net, twin, calibration, settings, loss=loss, units=all_units(net))
@@ -109,7 +103,8 @@ class MGRQ(WeightTrainingMethod):
     def losses(self, net: PreparedModel, twin: PreparedModel, calibration: Calibration) -> LossFor:
         """Return what makes the loss of a unit; the float model's predictions are computed here, once."""
         forward = image_outputs if has_proposals(twin.model) else calibration.forward
-        predictions = self.predictions(twin, calibration, forward) if self.global_weight else None
+        memory = self.memory_mb * 2**20 // SHARE
+        predictions = float_predictions(twin, calibration, forward, memory) if self.global_weight else None
         return partial(self.loss, blocks=frozenset(block_units(net)), forward=forward, predictions=predictions)
 
     def loss(self, unit: Unit, *, blocks: frozenset[str], forward: Forward, predictions: Predictions | None) -> Loss:
@@ -140,17 +135,6 @@ class MGRQ(WeightTrainingMethod):
             return terms
 
         return loss
-
-    @torch.no_grad()
-    def predictions(self, twin: PreparedModel, calibration: Calibration, forward: Forward) -> Predictions:
-        """Run the float model over the calibration images and return what looks its predictions up."""
-        memory = CacheMemory(self.memory_mb * 2**20 // PREDICTIONS_SHARE, calibration.device)
-        batches = [
-            [memory.empty(x.shape, x.dtype).copy_(x) for x in outputs(forward(twin.model, batch))]
-            for batch in calibration.batches()
-        ]
-        kept = [PerSample(parts, join=False) for parts in zip(*batches, strict=True)]
-        return lambda indices: tuple(samples(indices).to(calibration.device) for samples in kept)
 
     def notes(self) -> list[str]:
         """Say whose reading this is, and where the steps are fewer than usual."""

@@ -44,6 +44,23 @@ LossFor = Callable[[Any], Loss]
 """Called with a `Unit` before it is trained; returns its loss."""
 
 
+@dataclass(frozen=True)
+class RenewedLoss:
+    """A loss that is made anew while its unit is trained; with `normalise`, its first values are taken anew, too."""
+
+    loss: Loss
+    renew: Callable[[int], None]
+    """Called in front of a step with the renewal's number, from 0; the unit is in its training form."""
+    steps: tuple[int, ...]
+    """In front of which steps, from 1."""
+    judge: Loss
+    """What is compared before and after the training, because values of the loss cannot be."""
+
+    def __call__(self, seen: StepTensors) -> Terms:
+        """Return the loss as it is now."""
+        return self.loss(seen)
+
+
 def channel_axis(x: Tensor, module: nn.Module | None = None) -> int:
     """Return the axis of the channels: 1 of a map that a convolution puts out, else the last."""
     return 1 if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and x.ndim == 4 else -1

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vitptq.bench.bits import FLOAT_BITS
 from vitptq.bench.errors import BadInput
 from vitptq.methods.core.model.operands import Layer, Operand
-from vitptq.methods.core.reconstruct.losses import Loss, StepTensors, Terms
+from vitptq.methods.core.reconstruct.losses import Loss, RenewedLoss, StepTensors, Terms
 from vitptq.methods.core.reconstruct.settings import Settings
 from vitptq.methods.core.reconstruct.trainable_activation import TrainableActivation, mixed
 from vitptq.methods.core.reconstruct.trainable_quantizer import TrainableQuantizer
@@ -115,6 +115,10 @@ class Trainer:
     def step(self, step: int) -> Tensor:
         """Take step number `step` (from 1) and return the loss, without the rounding term."""
         assert self.optimiser is not None
+        if isinstance(self.loss, RenewedLoss) and step in self.loss.steps:
+            with torch.no_grad():
+                self.loss.renew(self.loss.steps.index(step))
+            self.first.clear()
         group, rows = self._draw()
         with torch.enable_grad():
             value = self._gradients(group, rows)
@@ -209,13 +213,17 @@ def named(terms: Terms) -> Mapping[str, Tensor]:
 
 @torch.no_grad()
 def errors(unit: Unit, settings: Settings, loss: Loss) -> dict[str, float]:
-    """Return each term of the loss over the calibration set, with the unit as it is and no dropping."""
+    """Return each term of the loss over the calibration set, with the unit as it is and no dropping.
+
+    Of a loss that is renewed, the terms of what judges it.
+    """
     source = "float" if settings.input == "float" else "quantised"
+    judge = loss.judge if isinstance(loss, RenewedLoss) else loss
     sums: dict[str, Tensor] = {}
     for group, size in enumerate(unit.plan.sizes):
         for rows in torch.arange(size).split(min(EVALUATION_BATCH, settings.batch)):
             seen: StepTensors = unit.step_tensors(group, rows, numbers(unit, group, rows), _never, source)
-            for name, term in named(loss(seen)).items():
+            for name, term in named(judge(seen)).items():
                 sums[name] = sums.get(name, torch.zeros_like(term)) + term * len(rows)
     return {name: float(value) / unit.plan.samples for name, value in sums.items()}
 

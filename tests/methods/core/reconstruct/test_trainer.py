@@ -13,6 +13,7 @@ from vitptq.bench.bits import BitSpec
 from vitptq.bench.contracts import reporting
 from vitptq.bench.run.adapter_check import RandomImages, two_block_models
 from vitptq.methods.core.reconstruct import (
+    RenewedLoss,
     Settings,
     StepTensors,
     Unit,
@@ -45,6 +46,25 @@ def test_normalised_terms_start_at_their_factor() -> None:
 
     reconstruct(net, twin, RandomImages(), replace(FAST, iterations=0), loss=make)
     assert values == pytest.approx([2 * 1 + 2 * 0.5] * 2)
+
+
+def test_a_renewed_loss_is_renewed_in_front_of_its_steps_and_starts_at_its_factor_again() -> None:
+    net, twin = calibrated(two_block_models()["ViT"], RandomImages(), BITS)
+    renewals: list[int] = []
+    values: list[float] = []
+
+    def make(unit: Unit) -> Any:
+        plain = squared_error(unit)
+        loss = RenewedLoss(lambda s: 10.0 ** len(renewals) * plain(s), renewals.append, (1, 3), judge=plain)  # type: ignore[operator]
+        trainer = Trainer(unit, replace(FAST, normalise=2.0), loss)
+        values.extend(trainer.step(step).item() for step in (1, 2, 3, 4))
+        trainer.close()
+        return loss
+
+    (result, *_) = reconstruct(net, twin, RandomImages(), replace(FAST, iterations=0), loss=make, units=["blocks.0"])
+    assert renewals == [0, 1]
+    assert [value == pytest.approx(2.0) for value in values] == [True, False, True, False]
+    assert set(result.before) == {"loss"}
 
 
 def test_bf16_is_noted_and_close() -> None:
