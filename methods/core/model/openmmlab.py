@@ -32,6 +32,9 @@ UNITS = (
 """Neck and heads as units of reconstruction, in execution order. A list of modules (Cascade R-CNN has three box heads)
 is as many units. Heads that are called part by part, or without running their hooks, are given as their parts."""
 
+BEHIND_PROPOSALS = "roi_head"
+"""What reads proposals: they depend on the weights, so two models' tensors there are not of the same places."""
+
 
 def backbone_of(model: Any) -> Any:
     """Return the backbone of a detector or segmenter; a model without one is a backbone itself."""

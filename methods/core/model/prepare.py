@@ -44,11 +44,30 @@ class PreparedModel:
         """Return the slots of everything that is not a weight."""
         return {name: operand for name, operand in self.operands.items() if operand.role != "weight"}
 
+    @property
+    def layers(self) -> dict[str, Layer]:
+        """Return the layers whose weights are in slots by name."""
+        found = ((name.rpartition(".")[0], operand) for name, operand in self.weights.items())
+        return {name: self._layer(operand) for name, operand in found}
+
     def weight(self, operand: Operand) -> Tensor:
         """Return the parameter that a weight slot reads."""
+        return self._layer(operand).weight
+
+    def _layer(self, operand: Operand) -> Layer:
         layer = self.model.get_submodule(operand.name.rpartition(".")[0])
         assert isinstance(layer, Layer)
-        return layer.weight
+        return layer
+
+    def twin(self) -> PreparedModel:
+        """Return a copy with all slots off: as it is now, whatever weights this model is given later.
+
+        Both read the same parameters until then.
+        """
+        model = copy.deepcopy(self.model, {id(p): p for p in self.model.parameters()})
+        twin = replace(self, model=model, operands=_named_slots(model))
+        twin.switch(False)
+        return twin
 
     def norm_readers(self) -> list[tuple[nn.LayerNorm, tuple[Linear, ...]]]:
         """Return each normalisation with the linear layers that alone read it; all must be able to take a fold."""
