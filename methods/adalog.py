@@ -18,6 +18,7 @@ from vitptq.methods.core.reconstruct import Loss, StepTensors, Unit, all_units, 
 from vitptq.methods.core.search.fpcs import Error, FPCSBudget, Grids, fpcs
 from vitptq.methods.core.search.grid_errors import GridKind, input_error, side_error, weight_error
 from vitptq.methods.core.search.recording import FirstImages, Inputs, Operator, recorded_inputs
+from vitptq.methods.core.search.stem_search import search_stem
 from vitptq.methods.core.search.uniform_search import (
     UniformSearch,
     fold_norms,
@@ -62,8 +63,9 @@ class AdaLog(RoundingMethod):
         "rounding, as no probability lies above it",
         "mini-batches are drawn without replacement; a unit whose error on the calibration set grew keeps its state "
         'before training (not with form="released")',
-        'form="released": zero_code="extra", gradient="log", the image in float, LayerNorms folded at equal widths '
-        "alone; the searches' candidates stay as above",
+        'form="released": zero_code="extra", gradient="log", the image in float, the patch embedding searched by the '
+        "error of its output, LayerNorms folded at equal widths alone and the inputs behind them searched anew; the "
+        "searches' candidates stay as above",
         "beside the official code, tests/parity/test_adalog.py: tables and grids, values and gradients of the "
         "training through the logarithm and the losses of all bases agree to 1e-5 (losses 1e-4); searches, which "
         "start elsewhere, end at no more than 1.005 of the official error at 6, 4 and 3 bits",
@@ -111,6 +113,8 @@ class AdaLog(RoundingMethod):
             fold_norms(net, calibration, budget)
         for _, operator, inputs in recorded_inputs(net, calibration):
             self._search_one(operator, inputs, budget)
+        if self._released:
+            search_stem(net, calibration, budget)
 
     @torch.no_grad()
     def _search_one(self, operator: Operator, inputs: Inputs, budget: FPCSBudget) -> None:
@@ -126,7 +130,7 @@ class AdaLog(RoundingMethod):
         elif operator.input_operand.role in ("gelu", "softmax"):
             logs.layer(operator, inputs, shift=GELU_DEPTH if operator.input_operand.role == "gelu" else 0.0)
         else:
-            search_layer(operator, inputs, budget, self.rounds)
+            search_layer(operator, inputs, budget, self.rounds, keep_folded=not released)
 
     @property
     def _released(self) -> bool:

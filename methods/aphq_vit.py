@@ -27,6 +27,7 @@ from vitptq.methods.core.reconstruct.relu_mlp import mlps_of, reconstruct_mlps
 from vitptq.methods.core.search.bound_search import search_bounds
 from vitptq.methods.core.search.fpcs import FPCSBudget
 from vitptq.methods.core.search.recording import FirstImages, recorded_inputs
+from vitptq.methods.core.search.stem_search import search_stem_bounds
 from vitptq.methods.core.search.uniform_search import fold_norms, refuse_float_sides, search_layer
 from vitptq.methods.core.sensitivity import perturbation_diagnostics as diagnostics
 from vitptq.methods.core.sensitivity.fisher import fisher_mc
@@ -73,12 +74,12 @@ class APHQViT(RoundingMethod):
         "2 bits",
         "mini-batches are drawn without replacement; a unit whose error on the calibration set grew keeps its state "
         'before training (not with form="released")',
-        'form="released": clamp quantile 0.98 at 4 and 2 bits, the image in float, LayerNorms folded at equal widths '
-        "alone; the patch embedding is searched by its own error still",
-        "beside the official code, tests/parity/test_aphq_vit.py: bounds of attention factors (scales to 1e-5, zero "
-        "points exactly, at 6, 4 and 3 bits), losses of all candidates, reparameterisation, losses, learned rounding "
-        "and steps, schedules; the grids alone differed by +0.77 +- 1.20 points on mini_vit at W3A3; not compared: "
-        "MLP reconstruction and the trained model",
+        'form="released": clamp quantile 0.98 at 4 and 2 bits, the image in float, the patch embedding\'s filters by '
+        "bounds of least output error, LayerNorms folded at equal widths alone, the inputs behind them searched anew",
+        "beside the official code, tests/parity/test_aphq_vit.py: the released form's search gives the layers of "
+        "mini_vit at W4A4 the official scales (to 1e-5) and zero points, and attention factors theirs at 6, 4 and 3 "
+        "bits; losses of all candidates, reparameterisation, losses, learned rounding and steps, schedules; not "
+        "compared: the patch embedding's filters, MLP reconstruction and the trained model",
     )
     paper = "Wu et al., APHQ-ViT, CVPR 2025, arXiv 2504.02508"
     trial: ClassVar = {"iterations": 4, "mlp_iterations": 4, "rounds": 1, "candidates": 32, "draws": 1}
@@ -166,7 +167,9 @@ class APHQViT(RoundingMethod):
             if isinstance(operator, MatMul):
                 search_bounds(operator, inputs, self.candidates, self.rounds)
             else:
-                search_layer(operator, inputs, budget, self.rounds)
+                search_layer(operator, inputs, budget, self.rounds, keep_folded=not self._released)
+        if self._released:
+            search_stem_bounds(net, calibration, self.candidates)
 
     @property
     def _released(self) -> bool:

@@ -6,14 +6,19 @@ chooses, and the losses of equal candidates one by one.
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.parity.figures import TIES, assert_close, official
+from tests.parity.figures import TIES, assert_close, assert_same, official
+from tests.parity.official_images import OfficialImages
+from tests.parity.slots import parameter
 from vitptq.bench.bits import BitSpec, Role
 from vitptq.methods.adalog import AdaLog, bases
 from vitptq.methods.core.model.operands import Linear, MatMul
+from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.quantizers.adaptive_log import (
     GELU_DEPTH,
     AdaptiveLog,
@@ -25,7 +30,8 @@ from vitptq.methods.core.quantizers.adaptive_log import (
 from vitptq.methods.core.quantizers.uniform import Uniform
 from vitptq.methods.core.search.fpcs import FPCSBudget
 from vitptq.methods.core.search.grid_errors import side_error
-from vitptq.methods.core.search.recording import Inputs
+from vitptq.methods.core.search.recording import FirstImages, Inputs, recorded_inputs
+from vitptq.tasks.mini.models.classifiers import CLASSIFIERS
 
 FIGURES = official("adalog")
 BITS, BASES = (6, 4, 3), (10, 20, 37, 60, 137)
@@ -177,3 +183,31 @@ def test_search_of_query_and_key_is_no_worse_than_the_official_one(bits: int) ->
     product.left_operand.on = product.right_operand.on = True
     errors = (product(left, right) - left @ right.mT).square().mean((0, 2, 3))
     assert (errors <= NO_WORSE * FIGURES[f"matmul_{bits}_error"]).all()
+
+
+FC2, UNIFORM = "blocks.2.mlp.fc2", ("blocks.2.attn.proj", "head")
+
+
+@cache
+def searched_model() -> nn.Module:
+    """Return mini_vit with some of its layers searched on 8 images in one round, as the official run did, at W4A4."""
+    net = prepare(CLASSIFIERS["mini_vit"].load(), BitSpec(4, 4))
+    layers = [net.model.get_submodule(name) for name in (FC2, *UNIFORM)]
+    method = AdaLog(form="released", rounds=1)
+    for _, layer, inputs in recorded_inputs(net, FirstImages(OfficialImages(), 8), layers):
+        method._search_one(layer, inputs, BUDGET)
+    return net.model
+
+
+def test_grid_behind_the_gelu_of_a_model_is_the_official_one() -> None:
+    place = f"{FC2}.a_quantizer"
+    assert_same(parameter(searched_model(), place, "q"), FIGURES[f"final_W4A4/{place}.q"])
+    assert_close(parameter(searched_model(), place, "ceiling"), FIGURES[f"final_W4A4/{place}.scale"], relative=1e-4)
+
+
+@pytest.mark.parametrize("layer", UNIFORM)
+def test_uniform_grid_in_a_model_is_the_official_one_but_for_the_last_refinements(layer: str) -> None:
+    """The searches start elsewhere, so they end on neighbouring scales: up to 1 % apart."""
+    place = f"{layer}.a_quantizer"
+    assert_close(parameter(searched_model(), place, "scale"), FIGURES[f"final_W4A4/{place}.scale"], relative=0.02)
+    assert_same(parameter(searched_model(), place, "zero_point"), FIGURES[f"final_W4A4/{place}.zero_point"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -9,25 +10,32 @@ import torch
 from torch import Tensor, nn
 
 from tests.parity.figures import assert_close, assert_same, official
+from tests.parity.official_images import OfficialImages
 from tests.parity.rounding import assert_adaround, assert_scale_rate, assert_temperature, learned_step
+from tests.parity.slots import parameter
 from vitptq.bench.bits import BitSpec
 from vitptq.methods.core.model.layer_norm import fold_into_layer_norm
 from vitptq.methods.core.model.operands import Linear, MatMul
+from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.quantizers.uniform import Uniform
 from vitptq.methods.core.reconstruct.losses import StepTensors, divergence, weighted_error
 from vitptq.methods.core.reconstruct.trainable_weight import beta_at, regularise, regulariser
 from vitptq.methods.core.search.bound_search import search_bounds
-from vitptq.methods.core.search.fpcs import own_error
+from vitptq.methods.core.search.fpcs import ACTIVATION_FLOOR, FPCSBudget, fpcs, own_error, uniform_grids
 from vitptq.methods.core.search.grid_errors import side_error, weight_error
-from vitptq.methods.core.search.recording import Inputs
+from vitptq.methods.core.search.recording import Inputs, recorded_inputs
+from vitptq.methods.core.search.uniform_search import fold_norms, search_layer
+from vitptq.tasks.mini.models.classifiers import CLASSIFIERS
 
 FIGURES = official("aphq_vit")
 STEPS, REGULARISED = (1, 2, 100, 199, 200, 201, 500, 1000), 0.01
 
 
 @pytest.mark.parametrize("bits", [6, 4, 3])
-def test_learned_step_size_has_the_official_gradient(bits: int) -> None:
-    _, _, by_scale = learned_step(FIGURES, bits)
+def test_learned_step_size_has_the_official_values_and_gradients(bits: int) -> None:
+    out, by_input, by_scale = learned_step(FIGURES, bits)
+    assert_close(out, FIGURES[f"lsq_{bits}_out"])
+    assert_close(by_input, FIGURES[f"lsq_{bits}_grad_x"] * FIGURES["in_upstream"])
     assert_close(by_scale, FIGURES[f"lsq_{bits}_grad_scale"])
 
 
@@ -139,3 +147,84 @@ def test_losses_of_a_linear_layers_candidates_are_the_official_ones() -> None:
     reader.input_operand.quantizer = Uniform(4, *inputs[:, best])
     losses = weight_error(reader, x)(*weights)
     assert_close(-2 * losses.T, FIGURES["linear_4_weight_scores"], relative=1e-4)
+
+
+SEARCH = FPCSBudget(128, steps=1)
+ONE_ROW = 1 / 48
+"""Our zero points stand around that of the range: at 3 bits they hold some that the official ones do not."""
+SAME_ERROR = 2e-3
+"""Of an output's error: values on ties of grids that differ by 1e-6."""
+
+
+def searched_layer(bits: int) -> tuple[Linear, Tensor]:
+    """Return fc1 with the grids that our search gives it, and what it reads."""
+    plain = nn.Linear(96, 48, bias=False)
+    plain.weight.data = FIGURES["in_fc1_weight"].clone()
+    layer, x = Linear(plain.requires_grad_(False), BitSpec(bits, bits)), FIGURES["in_ln2_output"].flatten(0, 1)
+    search_layer(layer, Inputs((), (x,)), SEARCH, 3)
+    layer.input_operand.on = layer.weight_operand.on = True
+    return layer, x
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("bits", [4, 3])
+def test_grids_of_a_linear_layer_are_the_official_ones(bits: int) -> None:
+    layer, x = searched_layer(bits)
+    for name, slot in (("weight", layer.weight_operand), ("input", layer.input_operand)):
+        assert isinstance(slot.quantizer, Uniform)
+        assert_close(slot.quantizer.scale, FIGURES[f"linear_{bits}_{name}_scale"], apart=ONE_ROW)
+        assert_close(slot.quantizer.zero_point, FIGURES[f"linear_{bits}_{name}_zero"], apart=ONE_ROW)
+    error = (layer(x) - x @ FIGURES["in_fc1_weight"].T).square().mean()
+    assert error <= FIGURES[f"linear_{bits}_error"] * (1 + SAME_ERROR)
+
+
+@torch.no_grad()
+def test_other_zero_points_at_6_bits_lose_no_more_than_the_official_ones() -> None:
+    """The official ones are 16 around the middle code; ours are 16 around that of the range."""
+    layer, x = searched_layer(6)
+    assert (layer(x) - x @ FIGURES["in_fc1_weight"].T).square().mean() <= FIGURES["linear_6_error"]
+
+
+@pytest.mark.parametrize("bits", [6, 4, 3])
+def test_grids_per_channel_are_the_official_ones(bits: int) -> None:
+    channels = FIGURES["in_ln_output"].flatten(0, 1).T.contiguous()
+    grids = uniform_grids(channels, bits, holds_zero=False, floor=ACTIVATION_FLOOR)
+    scale, zero = fpcs(grids, own_error(channels, bits), SEARCH, floor=ACTIVATION_FLOOR)
+    assert_close(scale, FIGURES[f"channel_{bits}_scale"])
+    if bits <= 4:  # at 6 bits our zero points are others
+        assert_same(zero, FIGURES[f"channel_{bits}_zero"])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("bits", [6, 4, 3])
+def test_error_of_the_official_bounds_is_reached(bits: int) -> None:
+    product = MatMul("query", "key", BitSpec(bits, bits), transpose=True)
+    left, right = FIGURES["in_query"], FIGURES["in_key"]
+    search_bounds(product, Inputs((left,), (right,)), count=128, rounds=3)
+    product.left_operand.on = product.right_operand.on = True
+    errors = (product(left, right) - left @ right.mT).square().mean((0, 2, 3))
+    assert_close(errors, FIGURES[f"matmul_{bits}_error"], relative=SAME_ERROR)
+
+
+LAYERS = ("blocks.2.attn.qkv", "blocks.2.attn.proj", "blocks.2.mlp.fc1", "blocks.2.mlp.fc2", "head")
+
+
+@cache
+def searched_model() -> nn.Module:
+    """Return mini_vit with some of its layers searched on 32 images as the released form does, at W4A4."""
+    net = prepare(CLASSIFIERS["mini_vit"].load(), BitSpec(4, 4))
+    fold_norms(net, OfficialImages(), SEARCH)
+    layers = [net.model.get_submodule(name) for name in LAYERS]
+    for _, layer, inputs in recorded_inputs(net, OfficialImages(), layers):
+        assert isinstance(layer, Linear)
+        search_layer(layer, inputs, SEARCH, 3, keep_folded=False)
+    return net.model
+
+
+@pytest.mark.parametrize("side", ["w_quantizer", "a_quantizer"])
+@pytest.mark.parametrize("layer", LAYERS)
+def test_released_search_gives_the_layers_of_a_model_the_official_grids(layer: str, side: str) -> None:
+    place = f"{layer}.{side}"
+    quantile = 2e-4 if place.endswith("fc2.a_quantizer") else 1e-5  # official quantiles stand at rounded places
+    assert_close(parameter(searched_model(), place, "scale"), FIGURES[f"final_W4A4/{place}.scale"], relative=quantile)
+    assert_same(parameter(searched_model(), place, "zero_point"), FIGURES[f"final_W4A4/{place}.zero_point"])

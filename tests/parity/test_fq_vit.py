@@ -5,7 +5,7 @@ The whole model is `FQViT(form="released")` on mini_vit, calibrated with one bat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 
 import pytest
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from tests.parity.figures import ROUNDING, TIES, assert_close, assert_same, dequantised, manifest, official
+from tests.parity.official_images import OfficialImages, normalised
 from vitptq.bench.bits import BitSpec
-from vitptq.bench.run.adapter_check import RandomImages
 from vitptq.methods.core.model.operands import Operand
 from vitptq.methods.core.quantizers.integer import (
     IntegerLayerNorm,
@@ -160,19 +160,6 @@ MANY_SUMS = 3e-5
 """Behind all blocks, at the last LayerNorm's output, the official code's own scale moves by 1.3e-5."""
 
 
-class OfficialImages(RandomImages):
-    """The 32 calibration images of the official runs, in one batch."""
-
-    def batches(self) -> Iterator[Tensor]:
-        yield _normalised("calibration")
-
-
-def _normalised(name: str) -> Tensor:
-    images = official("mini_vit")
-    mean, std = (images[which].reshape(1, 3, 1, 1) for which in ("mean", "std"))
-    return (images[name].float() / 255 - mean) / std
-
-
 @cache
 def released(bits: int, integer: bool) -> nn.Module:
     method = FQViT(form="released", integer_norm=integer, integer_softmax=integer)
@@ -187,7 +174,7 @@ def logits(bits: int, integer: bool, in_float: tuple[str, ...] = ()) -> Tensor:
     for slot in slots:
         slot.on = False
     try:
-        found: Tensor = model(_normalised("evaluation"))
+        found: Tensor = model(normalised("evaluation"))
     finally:
         for slot in slots:
             slot.on = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import product
 from typing import Literal
@@ -12,16 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from tests.parity.figures import TIES, assert_close, official
+from tests.parity.official_images import OfficialImages
+from tests.parity.slots import slot_name
 from vitptq.bench.bits import BitSpec, Role
+from vitptq.bench.contracts.quantizer import Quantizer
 from vitptq.methods.core.model.operands import Linear, MatMul
+from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.quantizers.twin_uniform import TwinGelu, TwinSoftmax
 from vitptq.methods.core.quantizers.uniform import Uniform
 from vitptq.methods.core.search.alternating import SlotSearch, alternate, at_own_output
 from vitptq.methods.core.search.candidate_losses import OutputLosses
-from vitptq.methods.core.search.candidates import Candidates, Grouping, multiples, symmetric, whole_tensor
+from vitptq.methods.core.search.candidates import Candidates, Grouping, Scales, multiples, symmetric, whole_tensor
 from vitptq.methods.core.search.objective import Cosine, Objective, SquaredError
-from vitptq.methods.core.search.recording import MEGABYTE, SIDES, Recording, sides
-from vitptq.methods.ptq4vit import GeluScales, Splits
+from vitptq.methods.core.search.recording import MEGABYTE, SIDES, Operator, Recording, Side, set_on_first_batch, sides
+from vitptq.methods.ptq4vit import GeluScales, PTQ4ViT, Splits
+from vitptq.tasks.mini.models.classifiers import CLASSIFIERS
 
 FIGURES = official("ptq4vit")
 HEADS = Grouping(1, torch.arange(3), "head")
@@ -153,3 +158,41 @@ def test_added_twin_ranges_are_the_official_ones(name: str, given: str) -> None:
 def test_twin_grid_behind_the_gelu_is_the_official_one(bits: int) -> None:
     grid = TwinGelu(bits, FIGURES[f"twin_gelu_{bits}_hessian_input"])
     assert_close(grid(FIGURES["in_gelu"]), FIGURES[f"twin_gelu_{bits}_out"], apart=TIES)
+
+
+@cache
+def official_candidates() -> Mapping[str, Candidates]:
+    """Return the candidates of every slot of mini_vit at W4A4 on 32 images, by the slot's name."""
+    net, method = prepare(CLASSIFIERS["mini_vit"].load(), BitSpec(4, 4)), PTQ4ViT(form="released")
+    found: dict[str, Candidates] = {}
+
+    def take(name: str, operator: Operator, side: Side, x: Tensor) -> Quantizer:
+        slot = sides(operator)[SIDES.index(side)]
+        (found[slot.name],) = method._families(net, name, operator, side, x)
+        return found[slot.name].default()
+
+    set_on_first_batch(net, OfficialImages(), take)
+    return found
+
+
+def searched_scales() -> list[str]:
+    """Return the official scales that were searched: not the float image's, nor that which follows from a split."""
+    apart = ("patch_embed.proj/a_interval", "matmul2/A_interval")
+    return [name for name in FIGURES if name.endswith("_interval") and not name.endswith(apart)]
+
+
+@pytest.mark.parametrize("name", searched_scales())
+def test_every_scale_of_the_official_model_is_a_candidate(name: str) -> None:
+    """Which one it takes follows from gradients that are rounding noise; the choice itself is compared above."""
+    candidates = official_candidates()[slot_name(name.partition("/")[2])]
+    assert isinstance(candidates, Scales | GeluScales)
+    scales = candidates.scales.reshape(candidates.count, -1)
+    nearest = (scales / FIGURES[name].reshape(-1) - 1).abs().amin(0)
+    assert (nearest < 1e-6).all()
+
+
+@pytest.mark.parametrize("block", range(6))
+def test_the_split_of_the_official_model_is_a_candidate(block: int) -> None:
+    splits = official_candidates()[f"blocks.{block}.attn.av.left_operand"]
+    assert isinstance(splits, Splits)
+    assert FIGURES[f"final_W4A4/blocks.{block}.attn.matmul2/split"].item() in [twin.split for twin in splits.twins]

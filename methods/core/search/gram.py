@@ -96,12 +96,15 @@ def _pieces(recording: Recording, memory: int) -> Iterator[tuple[Tensor, Tensor,
     for at in range(0, len(recording.output), together):
         rows = slice(at, at + together)
         gradient = None if recording.gradient is None else _by_channel(recording, recording.gradient[rows])
-        yield _unfolded(recording, recording.second[rows]), _by_channel(recording, recording.output[rows]), gradient
+        yield (
+            unfolded(recording.operator, recording.second[rows]),
+            _by_channel(recording, recording.output[rows]),
+            gradient,
+        )
 
 
-def _unfolded(recording: Recording, x: Tensor) -> Tensor:
-    """Return what each output position reads: (n, groups, d, L)."""
-    operator = recording.operator
+def unfolded(operator: nn.Module | Rows, x: Tensor) -> Tensor:
+    """Return what each output position of a convolution reads, (n, groups, d, L); of rows (L, d) the same."""
     if not isinstance(operator, Conv2d):
         return x.T[None, None]
     mode = "constant" if operator.padding_mode == "zeros" else operator.padding_mode

@@ -45,7 +45,11 @@ def weight_error(layer: Linear, rows: Tensor) -> Error:
     second = quantised.T @ quantised / count  # (in, in)
     slope = quantised.T @ ((quantised - rows) @ weight.T) / count  # (in, out)
     constant = ((quantised - rows) @ weight.T).square().mean(0)  # (out,)
-    bits = layer.weight_operand.bits
+    return quadratic_error(weight, layer.weight_operand.bits, second, slope, constant)
+
+
+def quadratic_error(weight: Tensor, bits: int, second: Tensor, slope: Tensor, constant: Tensor) -> Error:
+    """Return d A d + 2 d v + const of grids for the rows of a weight (out, in); A is (in, in), v (in, out)."""
 
     def error(scale: Tensor, zero: Tensor) -> Tensor:
         found = []

@@ -100,12 +100,15 @@ class UniformSearch:
 
 
 @torch.no_grad()
-def search_layer(layer: Layer, inputs: Inputs, budget: FPCSBudget, rounds: int) -> None:
-    """Give a layer its grids: by its tensors' own errors, then (of a linear layer) by turns by the output's error."""
+def search_layer(layer: Layer, inputs: Inputs, budget: FPCSBudget, rounds: int, *, keep_folded: bool = True) -> None:
+    """Give a layer its grids: by its tensors' own errors, then (of a linear layer) by turns by the output's error.
+
+    A grid that the input has already, from `fold_norms`, is where the search starts; without `keep_folded` it is not.
+    """
     (values,) = inputs.second
     weight, read = UniformSearch.of_weight(layer, budget), UniformSearch.of_input(layer, values, budget)
     weight.own()
-    if layer.input_operand.quantizer is None:
+    if layer.input_operand.quantizer is None or not keep_folded:
         read.own()
     if isinstance(layer, Linear):
         for _ in range(rounds):

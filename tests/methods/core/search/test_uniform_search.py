@@ -82,6 +82,14 @@ def test_a_grid_that_the_input_has_already_is_a_candidate_and_not_replaced_by_it
     assert layer.input_operand.quantizer is folded
 
 
+def test_a_folded_grid_is_given_up_where_it_is_not_kept() -> None:
+    layer, rows = Linear(nn.Linear(8, 12).requires_grad_(False), W4A4), torch.randn(50, 8)
+    layer.input_operand.quantizer = Uniform(4, torch.tensor(40.0), torch.tensor(8.0))
+    search_layer(layer, Inputs((), (rows,)), BUDGET, 0, keep_folded=False)
+    own = layer.input_operand.quantizer
+    assert isinstance(own, Uniform) and own.scale < 1
+
+
 def test_float_sides_are_refused() -> None:
     with pytest.raises(Unsupported, match="AdaLog has no form with float weights or activations"):
         refuse_float_sides(prepare(two_block_models()["ViT"], BitSpec(32, 8)), "AdaLog")
