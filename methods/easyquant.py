@@ -10,13 +10,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from vitptq import BitSpec, Calibration, Method, Operand, PreparedModel, prepare, run_time
+from vitptq import BitSpec, Calibration, Method, Operand, PreparedModel, Quantizer, prepare, run_time
 from vitptq.methods.core.model.operands import Convolution
 from vitptq.methods.core.search.alternating import (
     SlotSearch,
     alternate,
     at_own_output,
-    best_candidate,
     operator_slots,
 )
 from vitptq.methods.core.search.candidates import (
@@ -86,11 +85,10 @@ class EasyQuant(Method):
         if self.form == "code_eq":
             return widened(net, calibration, self.memory_mb * MEGABYTE)
         done: list[Operand] = []
-        for name, operator, recording in recordings(net, calibration, self.memory_mb * MEGABYTE):
-            if self.sequential:
-                recording = _after(net, calibration, operator, recording, done)
-            slots = operator_slots(operator, recording, partial(self._families, net, name))
-            judge = at_own_output(recording, slots, self.memory_mb * MEGABYTE, partial(self._objective, operator))
+        for name, operator, recorded in recordings(net, calibration, self.memory_mb * MEGABYTE):
+            parts = _after(net, calibration, operator, recorded, done) if self.sequential else recorded
+            slots = operator_slots(operator, parts, partial(self._families, net, name))
+            judge = at_own_output(parts, slots, self.memory_mb * MEGABYTE, partial(self._objective, operator))
             for slot, quantizer in alternate(slots, judge, self.rounds).items():
                 slot.quantizer = quantizer
                 done.append(slot)
@@ -116,14 +114,18 @@ class EasyQuant(Method):
 
 
 def _after(
-    net: PreparedModel, calibration: Calibration, operator: Operator, recording: Recording, done: Sequence[Operand]
-) -> Recording:
-    """Return the recording with what its operator reads when only the slots `done` quantise."""
+    net: PreparedModel,
+    calibration: Calibration,
+    operator: Operator,
+    parts: Sequence[Recording],
+    done: Sequence[Operand],
+) -> list[Recording]:
+    """Return the recordings with what their operator reads when only the slots `done` quantise."""
     net.switch(False)
     for slot in done:
         slot.on = True
     (now,) = record(net, calibration, [operator])
-    return replace(now, output=recording.output)
+    return [replace(part, output=before.output) for part, before in zip(now, parts, strict=True)]
 
 
 def widened(net: PreparedModel, calibration: Calibration, memory: int) -> nn.Module:
@@ -132,29 +134,37 @@ def widened(net: PreparedModel, calibration: Calibration, memory: int) -> nn.Mod
     Everything runs quantised, at the min-max scales that it starts from until its own were found; candidates only widen
     the range.
     """
-    for _, operator, recording in recordings(net, calibration, memory):
-        for slot, x in zip(sides(operator), (recording.first, recording.second), strict=True):
-            slot.quantizer = _widening(slot, x).default()
+    for _, operator, parts in recordings(net, calibration, memory):
+        for each in operator_slots(operator, parts, _widening):
+            each.operand.quantizer = each.quantizer
     for weights in (True, False):
-        for _, operator, recording in recordings(net, calibration, memory):
+        objective = Cosine(axes=POSITIONS if weights else ALL_POSITIONS)
+        for _, operator, parts in recordings(net, calibration, memory):
             for i, slot in enumerate(sides(operator)):
                 if (slot.role == "weight") == weights:
                     net.switch(True)
-                    (now,) = record(net, calibration, [operator])
-                    candidates = _widening(slot, (now.first, now.second)[i])
-                    other = sides(operator)[1 - i]((now.first, now.second)[1 - i])
-                    objective = Cosine(axes=POSITIONS if weights else ALL_POSITIONS)
-                    now = replace(now, output=recording.output)
-                    best = best_candidate(now, SIDES[i], other, candidates, objective, memory)
-                    slot.quantizer = candidates.quantizer(best.place)
+                    (seen,) = record(net, calibration, [operator])
+                    now = [replace(part, output=before.output) for part, before in zip(seen, parts, strict=True)]
+                    slot.quantizer = _widened(operator, now, i, objective, memory)
     return net.switch(True)
 
 
-def _widening(slot: Operand, x: Tensor) -> Scales:
+def _widened(operator: Operator, parts: Sequence[Recording], i: int, objective: Cosine, memory: int) -> Quantizer:
+    """Return the best quantizer of an operator's first (0) or second (1) side, the other side's being as it is."""
+    slots = operator_slots(operator, parts, _widening)
+    fixed = slots[1 - i].operand.quantizer
+    assert fixed is not None
+    slots[1 - i].quantizer = fixed
+    slots[i].run(at_own_output(parts, slots, memory, lambda *_: objective))
+    return slots[i].quantizer
+
+
+def _widening(operator: Operator, side: Side, x: Tensor) -> list[Scales]:
+    slot = sides(operator)[SIDES.index(side)]
     weight = slot.role == "weight"
     group = by_index(x, 0) if weight else whole_tensor()
     start = group.starts(x, slot.bits)
-    return Scales(slot.bits, group, start, widened_weights(start) if weight else widened_activations(start))
+    return [Scales(slot.bits, group, start, widened_weights(start) if weight else widened_activations(start))]
 
 
 def widened_weights(start: Tensor) -> Tensor:

@@ -132,9 +132,9 @@ class PTQ4ViT(Method):
         chosen: dict[Operand, Quantizer] = {}
         memory = self.memory_mb * MEGABYTE
         point: GradientPoint = "float" if self._released else self.gradient_point
-        for name, operator, recording in recordings(net, calibration, memory, gradient_point=point):
-            slots = operator_slots(operator, recording, partial(self._families, net, name))
-            chosen |= alternate(slots, at_own_output(recording, slots, memory), self.rounds)
+        for name, operator, parts in recordings(net, calibration, memory, gradient_point=point):
+            slots = operator_slots(operator, parts, partial(self._families, net, name))
+            chosen |= alternate(slots, at_own_output(parts, slots, memory), self.rounds)
         for operand, quantizer in chosen.items():
             operand.quantizer = quantizer
         return net.switch(True, image=not self._released)

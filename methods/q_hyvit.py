@@ -113,11 +113,11 @@ class QHyViT(Method):
             slots, run = self._bridge(net, at, calibration, bridge)
             yield slots, at_block_output(run, slots, memory, with_own=self.bridge_score == "block+own")
         members = {name for bridge in bridges for name in bridge.members}
-        for name, operator, recording in recordings(
+        for name, operator, parts in recordings(
             net, calibration, memory, gradient_point="quantised", gradient_net=at, without=members
         ):
-            slots = operator_slots(operator, recording, partial(self._families, net, name))
-            yield slots, at_own_output(recording, slots, memory)
+            slots = operator_slots(operator, parts, partial(self._families, net, name))
+            yield slots, at_own_output(parts, slots, memory)
 
     def _gradient_net(self, net: PreparedModel) -> PreparedModel:
         """Return the model with only those operands that quantise where gradients are taken."""
@@ -134,7 +134,7 @@ class QHyViT(Method):
         run = BridgeRun(net, calibration, bridge, output_gradients(at, calibration, judged, "quantised"))
         slots: list[SlotSearch] = []
         for name, (operator, recording) in zip(bridge.members, run.members, strict=True):
-            slots += operator_slots(operator, recording, partial(self._families, net, name))
+            slots += operator_slots(operator, [recording], partial(self._families, net, name))
         return slots, run
 
     def _families(self, net: PreparedModel, name: str, operator: Operator, side: Side, x: Tensor) -> list[Candidates]:

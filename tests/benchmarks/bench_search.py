@@ -42,7 +42,7 @@ from vitptq.methods.core.search.recording import (
     sides,
     survey,
 )
-from vitptq.methods.core.sensitivity.fisher import normalised, output_gradients
+from vitptq.methods.core.sensitivity.fisher import output_gradients
 
 CPU = torch.device("cpu")
 W4A4 = BitSpec(4, 4)
@@ -83,8 +83,8 @@ def recorded(model: str, name: str) -> tuple[Any, Recording]:
     operator = net.model.get_submodule(name)
     set_on_first_batch(net, calibration, lambda *side: candidates_of(net, *side).default())
     (gradient,) = output_gradients(net, calibration, [operator], "quantised")
-    (recording,) = record(net, calibration, [operator])
-    return net, replace(recording, gradient=normalised(gradient))
+    ((recording,),) = record(net, calibration, [operator], [[gradient]])
+    return net, recording
 
 
 class Question:
@@ -110,7 +110,7 @@ class Question:
     @torch.no_grad()
     def search(self) -> Tensor:
         """Answer by the library's search."""
-        best = best_candidate(self.recording, self.side, self.other, self.candidates, self.objective, MEMORY)
+        best = best_candidate([self.recording], self.side, [self.other], self.candidates, self.objective, MEMORY)
         return best.place
 
     @torch.no_grad()

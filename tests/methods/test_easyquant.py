@@ -30,7 +30,7 @@ def test_chosen_scales_of_a_layer_equal_a_plain_loop() -> None:
     quantised = EasyQuant(sequential=False).quantize(model, RandomImages(), BITS)
     net = prepare(model, BITS)
     layer: Any = net.model.get_submodule(name)
-    (recording,) = record(net, RandomImages(), [layer])
+    ((recording,),) = record(net, RandomImages(), [layer])
 
     def fake(x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         return (x / scale).round().clamp(-8, 7) * scale

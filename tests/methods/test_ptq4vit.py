@@ -67,10 +67,10 @@ def test_gradients_of_outputs_that_depend_on_each_other_are_those_of_each_alone(
 
 
 def test_gradient_that_says_nothing_is_left_out() -> None:
-    assert normalised(torch.zeros(3)) is None
-    assert normalised(torch.tensor([1.0, torch.inf])) is None
-    scaled = normalised(torch.tensor([1e-30, -4e-30]))
-    assert scaled is not None and scaled.tolist() == pytest.approx([0.25, -1])
+    assert normalised([torch.zeros(3)]) is None
+    assert normalised([torch.zeros(2), torch.tensor([1.0, torch.inf])]) is None
+    scaled = normalised([torch.tensor([1e-30]), torch.tensor([-4e-30])])
+    assert scaled is not None and torch.cat(scaled).tolist() == pytest.approx([0.25, -1])
 
 
 def test_softmax_and_gelu_get_twins_and_can_be_switched_off() -> None:

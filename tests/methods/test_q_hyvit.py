@@ -45,10 +45,10 @@ def test_each_step_of_the_search_lowers_the_error_of_a_depthwise_convolution() -
     errors = []
     for options in ({"granularity": "layer", "scheme": "symmetric"}, {"scheme": "symmetric"}, {}):
         method = QHyViT(rounds=1, candidates=40, **options)  # type: ignore[arg-type]
-        slots = operator_slots(operator, recording, partial(method._families, None, "layer"))  # type: ignore[arg-type]
+        slots = operator_slots(operator, [recording], partial(method._families, None, "layer"))  # type: ignore[arg-type]
         if not errors:
             errors.append(error(recording, *(slot.families[0].default() for slot in slots)))
-        found = alternate(slots, at_own_output(recording, slots, MEGABYTE), method.rounds)
+        found = alternate(slots, at_own_output([recording], slots, MEGABYTE), method.rounds)
         errors.append(error(recording, *found.values()))
     assert errors == sorted(errors, reverse=True)
     assert errors[2] < 0.7 * errors[1]  # channels of so different width want a scale each

@@ -82,8 +82,8 @@ def searched(case: str, bits: int, metric: Metric) -> list[SlotSearch]:
     """Return both slots as our search leaves them."""
     seen = recording(case, bits)
     parts = zip(sides(seen.operator), SIDES, (seen.first, seen.second), candidates(case, seen, bits), strict=True)
-    slots = [SlotSearch.of(slot, side, x, [family]) for slot, side, x, family in parts]
-    alternate(slots, at_own_output(seen, slots, 256 * MEGABYTE, lambda _, of: objective(metric, of)), 3)
+    slots = [SlotSearch.of(slot, side, [x], [family]) for slot, side, x, family in parts]
+    alternate(slots, at_own_output([seen], slots, 256 * MEGABYTE, lambda _, of: objective(metric, of)), 3)
     return slots
 
 

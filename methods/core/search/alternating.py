@@ -20,8 +20,8 @@ from vitptq.methods.core.search.candidates import Candidates
 from vitptq.methods.core.search.elimination import STEP, Best, eliminate
 from vitptq.methods.core.search.gram import gram_losses
 from vitptq.methods.core.search.objective import CHANNELS, Cosine, Objective, SquaredError
-from vitptq.methods.core.search.operator_outputs import in_rows, weighted_rows
-from vitptq.methods.core.search.recording import SIDES, Operator, Recording, Side, sides
+from vitptq.methods.core.search.operator_outputs import in_rows, joined_rows, weighted_rows
+from vitptq.methods.core.search.recording import SIDES, Operator, Recording, Side, all_values, sides
 
 FLOAT = 4
 COPIES = 4
@@ -35,8 +35,8 @@ class SlotSearch:
     operand: Operand
     """The slot."""
     side: Side
-    x: Tensor
-    """What the slot reads in the float model."""
+    x: Sequence[Tensor]
+    """What the slot reads in the float model, one tensor for each size of images; a weight is the same for all."""
     families: Sequence[Candidates]
     """What it may become, the default first; none where the quantizer is fixed."""
     quantizer: Quantizer
@@ -46,14 +46,14 @@ class SlotSearch:
     """The other slots' quantizers at the last search."""
 
     @staticmethod
-    def of(operand: Operand, side: Side, x: Tensor, families: Sequence[Candidates]) -> SlotSearch:
+    def of(operand: Operand, side: Side, x: Sequence[Tensor], families: Sequence[Candidates]) -> SlotSearch:
         """Return the search of a slot that starts from its default quantizer."""
         return SlotSearch(operand, side, x, families, families[0].default())
 
-    def quantised(self) -> Tensor:
+    def quantised(self) -> list[Tensor]:
         """Return what the slot puts out as it is now."""
-        x: Tensor = self.quantizer(self.x)
-        return x
+        first: Tensor = self.quantizer(self.x[0])
+        return [first, *(first if x is self.x[0] else self.quantizer(x) for x in self.x[1:])]
 
     def run(self, judge: Judge) -> None:
         """Take the best candidate of all families; the quantizer stays the same object where the winner does."""
@@ -88,11 +88,15 @@ def alternate(slots: Sequence[SlotSearch], judge: Judge, rounds: int) -> dict[Op
 
 
 def operator_slots(
-    operator: Operator, recording: Recording, families: Callable[[Operator, Side, Tensor], Sequence[Candidates]]
+    operator: Operator, parts: Sequence[Recording], families: Callable[[Operator, Side, Tensor], Sequence[Candidates]]
 ) -> list[SlotSearch]:
     """Return the searches of both slots of an operator; `families(operator, side, x)` are the candidates of one."""
-    found = zip(sides(operator), SIDES, (recording.first, recording.second), strict=True)
-    return [SlotSearch.of(slot, side, x, families(operator, side, x)) for slot, side, x in found]
+    slots = []
+    for slot, side in zip(sides(operator), SIDES, strict=True):
+        x = [getattr(part, side) for part in parts]
+        axis = slot.channel_axis if slot.head_axis is None else slot.head_axis
+        slots.append(SlotSearch.of(slot, side, x, families(operator, side, all_values(x, axis))))
+    return slots
 
 
 def squared_error(slot: SlotSearch, candidates: Candidates) -> SquaredError:
@@ -101,23 +105,23 @@ def squared_error(slot: SlotSearch, candidates: Candidates) -> SquaredError:
 
 
 def at_own_output(
-    recording: Recording, slots: Sequence[SlotSearch], memory: int, objective: ObjectiveFor = squared_error
+    parts: Sequence[Recording], slots: Sequence[SlotSearch], memory: int, objective: ObjectiveFor = squared_error
 ) -> Judge:
     """Return what judges the two slots of an operator by the operator's output."""
 
     def judge(slot: SlotSearch, candidates: Candidates, guess: Tensor | None) -> Best:
         (other,) = (each for each in slots if each is not slot)
         fixed = other.x if candidates.other_in_float else other.quantised()
-        return best_candidate(recording, slot.side, fixed, candidates, objective(slot, candidates), memory, guess)
+        return best_candidate(parts, slot.side, fixed, candidates, objective(slot, candidates), memory, guess)
 
     return judge
 
 
 @torch.no_grad()
 def best_candidate(
-    recording: Recording,
+    parts: Sequence[Recording],
     side: Side,
-    other: Tensor,
+    other: Sequence[Tensor],
     candidates: Candidates,
     objective: Objective,
     memory: int,
@@ -125,20 +129,23 @@ def best_candidate(
 ) -> Best:
     """Return the best candidate of `side` per group of the objective; ties: the first.
 
-    `other` is the other side as it is to be used; `guess` names candidates that are likely to win. A step's tensors
-    take about `memory` bytes at most.
+    `parts` are the recordings of an operator, one for each size of images, `other` the other side of each as it is to
+    be used; `guess` names candidates that are likely to win. A step's tensors take about `memory` bytes at most.
     """
-    recording = replace(recording, second=other) if side == "first" else replace(recording, first=other)
+    parts = [
+        replace(part, second=fixed) if side == "first" else replace(part, first=fixed)
+        for part, fixed in zip(parts, other, strict=True)
+    ]
     if not isinstance(objective, Cosine) or objective.axes == CHANNELS:
-        recording = in_rows(recording)
+        parts = joined_rows([in_rows(part) for part in parts])
     squared, step = isinstance(objective, SquaredError), step_size(memory)
     if squared:
-        recording = weighted_rows(recording)
+        parts = [weighted_rows(part) for part in parts]
     if squared and side == "first":
-        gram = gram_losses(recording, candidates.count, objective.groups, memory)
+        gram = gram_losses(parts, candidates.count, objective.groups, memory)
         if gram is not None:
             return gram.best(candidates, step)
-    return eliminate(candidate_losses(recording, side, candidates, objective), candidates.count, step, guess)
+    return eliminate(candidate_losses(parts, side, candidates, objective), candidates.count, step, guess)
 
 
 def step_size(memory: int) -> int:

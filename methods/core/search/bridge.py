@@ -21,6 +21,7 @@ from vitptq.methods.core.search.candidates import Candidates
 from vitptq.methods.core.search.elimination import Best, CandidateLosses, eliminate
 from vitptq.methods.core.search.operator_outputs import outputs
 from vitptq.methods.core.search.recording import Recording, joined
+from vitptq.methods.core.sensitivity.fisher import normalised
 
 
 class BridgeRun:
@@ -39,7 +40,11 @@ class BridgeRun:
         self.images = len(self.inputs[0])
         self.before: dict[nn.Module, Tensor] = self._before(layers[0])
         *ends, own = gradients
-        weights = [*_normalised([own]), *_normalised(ends)]
+        weights = [
+            weight
+            for some in ([own], ends)
+            for weight in normalised(some) or [torch.ones_like(gradient) for gradient in some]
+        ]
         self.members: list[tuple[Any, Recording]] = [
             (layer, Recording(layer, layer.weight.detach(), x, output, weight))
             for layer, (x, output), weight in zip(layers, self.reached(layers), weights, strict=True)
@@ -139,9 +144,10 @@ class BlockLosses(CandidateLosses):
         first count alone.
         """
         self.run, self.slots, self.slot, self.candidates, self.scales = run, slots, slot, candidates, scales
-        self.device, self.rows = slot.x.device, run.images
+        (self.x,) = slot.x
+        self.device, self.rows = self.x.device, run.images
         self.order = torch.arange(run.images, device=self.device) if order is None else order
-        self.fixed = slots[1 if slot is slots[0] else 0].quantised()
+        (self.fixed,) = slots[1 if slot is slots[0] else 0].quantised()
         (_, first), *ends = run.members
         passing = (first.second, first.output, *(end.output for _, end in ends))
         self.size = sum(x.numel() for x in (*passing, *run.inputs, *run.before.values())) // run.images
@@ -152,10 +158,10 @@ class BlockLosses(CandidateLosses):
         run, images = self.run, self.order[rows]
         first, _ = run.members[0]
         if self.slot.side == "first":
-            varied = self.candidates(self.slot.x, places)
+            varied = self.candidates(self.x, places)
             outs = outputs(first, varied, run.some(self.fixed, images), "first").contiguous()
         else:
-            outs = outputs(first, self.fixed, self.candidates(run.some(self.slot.x, images), places), "second")
+            outs = outputs(first, self.fixed, self.candidates(run.some(self.x, images), places), "second")
         total = block_errors(run, self.slots, outs, images)
         if self.scales is not None:
             total = total / self.scales[0] + run.own_errors(outs, images) / self.scales[1]
@@ -174,8 +180,9 @@ def block_errors(run: BridgeRun, slots: Sequence[SlotSearch], outs: Tensor, imag
 
 def errors_now(run: BridgeRun, slots: Sequence[SlotSearch]) -> tuple[float, float]:
     """Return the errors at the block's outputs and at the first member's own with all slots as they are."""
-    images = torch.arange(run.images, device=slots[0].x.device)
-    outs = outputs(run.members[0][0], slots[0].quantised()[None], slots[1].quantised(), "first").contiguous()
+    (weight,), (x,) = slots[0].quantised(), slots[1].quantised()
+    images = torch.arange(run.images, device=x.device)
+    outs = outputs(run.members[0][0], weight[None], x, "first").contiguous()
     block, own = block_errors(run, slots, outs, images).sum().item(), run.own_errors(outs, images).sum().item()
     return block or 1.0, own or 1.0
 
@@ -197,18 +204,11 @@ def at_block_output(run: BridgeRun, slots: Sequence[SlotSearch], memory: int, *,
         weight, behind = slots[2 * number : 2 * number + 2]
         end, recording = run.members[number]
         ((x, _),) = run.reached([end], {each.operand: each.quantizer for each in slots[:2]})
-        now = [weight, replace(behind, x=x)]
-        judge_end = at_own_output(replace(recording, second=x), now, memory)
+        now = [weight, replace(behind, x=(x,))]
+        judge_end = at_own_output([replace(recording, second=x)], now, memory)
         return judge_end(now[0] if slot is weight else now[1], candidates, guess)
 
     return judge
-
-
-def _normalised(gradients: list[Tensor]) -> list[Tensor]:
-    """Return gradients over the largest value of all; ones where they say nothing."""
-    largest = torch.stack([gradient.abs().amax() for gradient in gradients]).amax()
-    known = bool(largest > 0 and largest.isfinite())
-    return [gradient / largest if known else torch.ones_like(gradient) for gradient in gradients]
 
 
 @contextmanager

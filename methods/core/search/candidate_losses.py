@@ -18,13 +18,54 @@ ROWS_OF_A_WEIGHT = 64
 """Rows that make it worth while to quantise a weight once more, which takes as long as 30 to 50 of a linear layer's."""
 
 
-def candidate_losses(recording: Recording, side: Side, candidates: Candidates, objective: Objective) -> CandidateLosses:
-    """Return the losses of one side's candidates; the recording holds the other side as it is to be used."""
+def candidate_losses(
+    parts: Sequence[Recording], side: Side, candidates: Candidates, objective: Objective
+) -> CandidateLosses:
+    """Return the losses of one side's candidates; the recordings hold the other side as it is to be used."""
+    found = [_of_one_size(part, side, candidates, objective) for part in parts]
+    return found[0] if len(found) == 1 else LossesOfSizes(found)
+
+
+def _of_one_size(recording: Recording, side: Side, candidates: Candidates, objective: Objective) -> CandidateLosses:
     wide = recording.output.shape[-1] > recording.second.shape[-1]
     by_row = isinstance(objective, Cosine) and objective.axes == CHANNELS and objective.groups is None
     if isinstance(recording.operator, Rows) and side == "second" and by_row and wide:
         return CosineOfInputs.of(recording, candidates)
     return OutputLosses(recording, side, candidates, objective)
+
+
+class LossesOfSizes(CandidateLosses):
+    """The losses on images of several sizes: the rows of one size behind those of the other, or in any order."""
+
+    def __init__(self, parts: Sequence[CandidateLosses], size_of: Tensor | None = None) -> None:
+        """Take the losses of each size, and for each row the number of its size; a size's rows stay in order."""
+        self.parts, self.device, self.groups = parts, parts[0].device, parts[0].groups
+        lengths = torch.tensor([part.rows for part in parts], device=self.device)
+        numbers = torch.arange(len(parts), device=self.device)
+        self.size_of = numbers.repeat_interleave(lengths) if size_of is None else size_of
+        before = torch.nn.functional.one_hot(self.size_of, len(parts)).cumsum(0)
+        self.before = torch.nn.functional.pad(before, (0, 0, 1, 0)).tolist()
+        self.rows = len(self.size_of)
+        self.size, self.fewest = max(part.size for part in parts), max(part.fewest for part in parts)
+
+    def losses(self, places: Tensor, rows: slice) -> Tensor:
+        """Return losses (k, r, groups)."""
+        of, to = self.before[rows.start], self.before[rows.stop]
+        found = [
+            part.losses(places, slice(start, stop))
+            for part, start, stop in zip(self.parts, of, to, strict=True)
+            if stop > start
+        ]
+        # the rows of a slice come size by size; where each belongs is the place of its size's rows, in order
+        return torch.cat(found, dim=1)[:, self.size_of[rows].argsort(stable=True).argsort()]
+
+    def ordered(self, order: Tensor) -> LossesOfSizes:
+        """Return the same with the rows in another order."""
+        within = torch.cat([torch.arange(part.rows, device=self.device) for part in self.parts])
+        within = within[self.size_of.argsort(stable=True).argsort()]  # of each row, its number among those of its size
+        size_of = self.size_of[order]
+        parts = [part.ordered(within[order][size_of == i]) for i, part in enumerate(self.parts)]
+        return LossesOfSizes(parts, size_of)
 
 
 class OutputLosses(CandidateLosses):

@@ -8,7 +8,7 @@ Expanded around the float weight, nothing larger than the error cancels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -57,24 +57,25 @@ class GramLosses:
         return group_sums(square.clamp_min_(0).transpose(0, 1).flatten(1), self.judged)
 
 
-def gram_losses(recording: Recording, count: int, judged: Tensor | None, memory: int) -> GramLosses | None:
-    """Return the form of the weight's error with the recorded input; None where there is none, or not a cheap one."""
-    if not isinstance(recording.operator, Conv2d | Rows) or not _pays(recording, count, judged, memory):
+def gram_losses(parts: Sequence[Recording], count: int, judged: Tensor | None, memory: int) -> GramLosses | None:
+    """Return the form of the weight's error with the recorded inputs; None where there is none, or not a cheap one."""
+    if not isinstance(parts[0].operator, Conv2d | Rows) or not _pays(parts, count, judged, memory):
         return None
-    return expanded(recording, judged, memory)
+    return expanded(parts, judged, memory)
 
 
-def expanded(recording: Recording, judged: Tensor | None, memory: int) -> GramLosses:
+def expanded(parts: Sequence[Recording], judged: Tensor | None, memory: int) -> GramLosses:
     """Return the form, whatever it costs; unfolded inputs come in pieces of about `memory` bytes."""
-    parts = [_terms(recording, *piece) for piece in _pieces(recording, memory)]
-    return GramLosses(recording.first, judged, *(torch.stack(terms).sum(0) for terms in zip(*parts, strict=True)))
+    found = [_terms(part, *piece) for part in parts for piece in _pieces(part, memory)]
+    return GramLosses(parts[0].first, judged, *(torch.stack(terms).sum(0) for terms in zip(*found, strict=True)))
 
 
-def _pays(recording: Recording, count: int, judged: Tensor | None, memory: int) -> bool:
+def _pays(parts: Sequence[Recording], count: int, judged: Tensor | None, memory: int) -> bool:
     """Tell whether the form takes few enough multiplications, and its matrices little enough memory."""
-    channels, size = len(recording.first), recording.first[0].numel()
-    positions, weighted = recording.output.numel() // channels, recording.gradient is not None
-    blocks = channels if weighted else _groups(recording)
+    weight = parts[0].first
+    channels, size = len(weight), weight[0].numel()
+    positions, weighted = sum(part.output.numel() for part in parts) // channels, parts[0].gradient is not None
+    blocks = channels if weighted else _groups(parts[0])
     products = channels * size * (size + 1) // 2 if weighted else blocks * size**2
     form = positions * products + count * channels * size**2
     fits = (blocks * size**2 + 3 * channels * size) * FLOAT <= memory // 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -89,6 +90,16 @@ def in_rows(recording: Recording) -> Recording:
         output=rows(recording.output),
         gradient=gradient,
     )
+
+
+def joined_rows(parts: Sequence[Recording]) -> Sequence[Recording]:
+    """Return recordings of an operator as one where all are rows, whose images' sizes no longer matter."""
+    first, *others = parts
+    if not others or not isinstance(first.operator, Rows):
+        return parts
+    second, output = (torch.cat([getattr(part, name) for part in parts]) for name in ("second", "output"))
+    gradients = [part.gradient for part in parts if part.gradient is not None]
+    return [replace(first, second=second, output=output, gradient=torch.cat(gradients) if gradients else None)]
 
 
 def is_pointwise(operator: Conv2d) -> bool:

@@ -1,15 +1,15 @@
 """What passes through the operators of a float model on the calibration images, recorded a few operators at a time.
 
 An operator is a linear layer, a convolution or an attention product. Its sides are called `first` (the weight, or the
-left factor) and `second` (the input, or the right factor). Searches that look at all of an operator's output take a
-`Recording`; those that look at an evenly spread part of what it reads take its `Inputs`.
+left factor) and `second` (the input, or the right factor). Searches that look at all of an operator's output take
+`Recording`s, one for each size of images; those that look at an evenly spread part of what it reads take its `Inputs`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -23,7 +23,7 @@ from vitptq.methods.core.model.operands import Convolution, Linear, MatMul, Oper
 from vitptq.methods.core.model.prepare import PreparedModel
 from vitptq.methods.core.model.watched_calls import ALL, watched_calls
 from vitptq.methods.core.ranges.estimation import VALUES, evenly_spread
-from vitptq.methods.core.sensitivity.fisher import GradientPoint, normalised, output_gradients
+from vitptq.methods.core.sensitivity.fisher import GradientPoint, normalised, output_gradient_parts
 
 Operator = Linear | Convolution | MatMul
 Side = Literal["first", "second"]
@@ -47,10 +47,11 @@ class Rows:
 
 @dataclass(frozen=True)
 class Recording:
-    """What passes through one operator on the calibration images, all batches joined along the first axis."""
+    """What passes through one operator on the calibration images of one size, joined along the first axis."""
 
     operator: Operator | Rows
     first: Tensor
+    """A weight is one tensor, whatever the images' size."""
     second: Tensor
     output: Tensor
     """The float output; (N, heads, T, C) of a product, (N, ..., C) of a linear layer, (N, C, H, W) of a convolution."""
@@ -138,8 +139,8 @@ def recordings(
     gradient_point: GradientPoint | None = None,
     gradient_net: PreparedModel | None = None,
     without: Collection[str] = (),
-) -> Iterator[tuple[str, Operator, Recording]]:
-    """Yield (name, operator, recording) in execution order, in float, of all operators but `without`.
+) -> Iterator[tuple[str, Operator, tuple[Recording, ...]]]:
+    """Yield (name, operator, a recording per size) in execution order, in float, of all operators but `without`.
 
     As many are recorded together as take about `memory` bytes. With `gradient_point`, their gradients are recorded too,
     on the operands of `gradient_net` (of `net` where it is None).
@@ -150,13 +151,14 @@ def recordings(
     for names in _groups({name: use.size * images for name, use in uses.items()}, memory):
         report("scale search", done, len(uses))
         operators = [uses[name].operator for name in names]
-        gradients: list[Tensor | None] = [None] * len(names)
+        gradients: list[list[Tensor]] | None = None
         if gradient_point is not None:
-            raw = output_gradients(gradient_net or net, calibration, operators, gradient_point)
-            gradients = [normalised(gradient) for gradient in raw]
+            gradients = output_gradient_parts(
+                gradient_net or net, calibration, operators, gradient_point, first_call=True
+            )
         net.switch(False)
-        for name, found, gradient in zip(names, record(net, calibration, operators), gradients, strict=True):
-            yield name, uses[name].operator, replace(found, gradient=gradient)
+        for name, found in zip(names, record(net, calibration, operators, gradients), strict=True):
+            yield name, uses[name].operator, found
         done += len(names)
 
 
@@ -214,18 +216,53 @@ def survey(net: PreparedModel, calibration: Calibration) -> dict[str, Use]:
     return {name: Use(net.model.get_submodule(name), first.get(name, 0), sizes[name]) for name in calls}  # type: ignore[arg-type]
 
 
-def record(net: PreparedModel, calibration: Calibration, operators: Sequence[Operator]) -> list[Recording]:
+def record(
+    net: PreparedModel,
+    calibration: Calibration,
+    operators: Sequence[Operator],
+    gradients: Sequence[Sequence[Tensor]] | None = None,
+) -> list[tuple[Recording, ...]]:
     """Return what passes through each operator in one pass over the images, with the model's operands as they are.
 
     The sides are recorded in front of their slots, that is, before they are quantised; of an operator that runs several
-    times per batch, the first call.
+    times per batch, the first call. `gradients` are each operator's, in the images' order, in batches of any length.
     """
     seen = _record(net, calibration, dict.fromkeys(operators, 1), lambda module, args, output: (*args, output))
+    known: Sequence[Sequence[Tensor] | None] = gradients or [None] * len(operators)
+    return [_by_size(operator, seen[operator], parts) for operator, parts in zip(operators, known, strict=True)]
+
+
+def _by_size(
+    operator: Operator, calls: Sequence[tuple[Tensor, ...]], gradients: Sequence[Tensor] | None
+) -> tuple[Recording, ...]:
+    """Return the calls (*inputs, output) of an operator, those of one size joined."""
+    known: Sequence[Tensor | None] = [None] * len(calls)
+    if gradients is not None:
+        known = normalised(_cut([output for *_, output in calls], gradients)) or known
+    groups: dict[tuple[torch.Size, ...], list[int]] = {}
+    for number, call in enumerate(calls):
+        groups.setdefault(tuple(x.shape[1:] for x in call), []).append(number)
+    weight = None if isinstance(operator, MatMul) else operator.weight.detach()
     found = []
-    for operator in operators:
-        *inputs, output = (joined(parts) for parts in zip(*seen[operator], strict=True))
-        first = inputs[0] if isinstance(operator, MatMul) else operator.weight.detach()
-        found.append(Recording(operator, first, inputs[-1], output))
+    for numbers in groups.values():
+        *inputs, output = (torch.cat(parts) for parts in zip(*(calls[i] for i in numbers), strict=True))
+        parts = [part for i in numbers if (part := known[i]) is not None]
+        gradient = torch.cat(parts) if parts else None
+        found.append(Recording(operator, inputs[0] if weight is None else weight, inputs[-1], output, gradient))
+    return tuple(found)
+
+
+def _cut(outputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> list[Tensor]:
+    """Return gradients in batches as long as those of the outputs that they belong to."""
+    left = iter(gradients)
+    found = []
+    for output in outputs:
+        parts: list[Tensor] = []
+        while (missing := len(output) - sum(map(len, parts))) > 0 and (part := next(left, None)) is not None:
+            parts.append(part)
+        if missing:
+            raise Unsupported(f"an operator puts out {len(output)} rows in float and others where G is taken")
+        found.append(torch.cat(parts))
     return found
 
 
@@ -269,7 +306,16 @@ def joined(parts: Sequence[Tensor]) -> Tensor:
     if len(shapes) > 1:
         sizes = " and ".join(str(shape) for shape in list(shapes)[:2])
         raise Unsupported(
-            f"the calibration images differ in size (one layer sees {sizes}), and this method's search joins them; "
-            "RepQ-ViT, FQ-ViT and the reconstruction methods take images of any size"
+            f"the calibration images differ in size (one layer sees {sizes}), and a bridge block is searched on images "
+            "of one size; PTQ4ViT, RepQ-ViT and the reconstruction methods take images of any size"
         )
     return torch.cat(list(parts))
+
+
+def all_values(parts: Sequence[Tensor], axis: int) -> Tensor:
+    """Return tensors of different sizes as one that is arranged otherwise, but along `axis` (1 or -1) as they are."""
+    if all(part is parts[0] for part in parts):
+        return parts[0]
+    if axis == -1:
+        return torch.cat([part.flatten(end_dim=-2) for part in parts])
+    return torch.cat([part.transpose(0, 1).flatten(1) for part in parts], dim=1)[None, ..., None]

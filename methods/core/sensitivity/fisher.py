@@ -257,7 +257,7 @@ def small_batches(calibration: Calibration) -> Iterator[Any]:
         yield from batch.split(GRADIENT_BATCH) if isinstance(batch, Tensor) else (batch,)
 
 
-def normalised(gradient: Tensor) -> Tensor | None:
+def normalised(gradients: Sequence[Tensor]) -> list[Tensor] | None:
     """Return G / max|G|, which no argmax notices and which keeps G^2 from underflow; None where G says nothing."""
-    largest = gradient.abs().amax()
-    return gradient / largest if largest > 0 and largest.isfinite() else None
+    largest = torch.stack([gradient.abs().amax() for gradient in gradients]).amax()
+    return [gradient / largest for gradient in gradients] if largest > 0 and largest.isfinite() else None

@@ -14,7 +14,7 @@ from vitptq.bench.results.claim_names import Adapter, Names
 
 FOLDER = Path(__file__).parents[3] / "results" / "claims"
 
-COCO_ROW = "PTQ4ViT,swin_tiny_patch4_window7_224,coco,mask-rcnn,4,4,,box_ap,6.9,46.0,reprint,Some paper,,Table 2,https://a.org/b"
+HYBRID_ROW = "FQ-ViT,mobilevit_xxs,imagenet,,8,8,,top1,66.5,68.9,reprint,Some paper,,Table 2,https://a.org/b"
 TABLES = {
     "aphq-vit-imagenet": ("APHQ-ViT (CVPR25)", {"T1", "README Results"}),
     "aphq-vit-coco": ("APHQ-ViT (CVPR25)", {"T2", "Det README Results"}),
@@ -68,7 +68,7 @@ def test_wrong_names_are_found(names: Names) -> None:
         (",4,4,", ",4.7,5.9,", "bits 4.7/5.9: mixed precision"),
         (",4,4,", ",2,32,", "bits W2A32 of repq-vit (activations in float): no suite has it"),
         ("RepQ-ViT,", "AdaLog (calib),", ""),
-        (ROW, COCO_ROW, "method ptq4vit cannot do it yet: its search joins the calibration images"),
+        (ROW, HYBRID_ROW, "method fq-vit cannot do it yet: the form that quantises everything"),
         ("RepQ-ViT,", '"Brevitas PTQ best of sweep, backend=generic",', "the best of a sweep"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from vitptq.bench.bits import BitSpec
 from vitptq.methods.core.model.operands import Conv2d, Convolution, ConvTranspose2d, Linear, MatMul
 from vitptq.methods.core.search.candidates import Candidates
 from vitptq.methods.core.search.objective import ALL_POSITIONS, CHANNELS, POSITIONS, Cosine, Objective, SquaredError
-from vitptq.methods.core.search.recording import Operator, Recording, Side
+from vitptq.methods.core.search.recording import Operator, Recording, Rows, Side
 
 BITS = BitSpec(4, 4)
 OPERATORS: dict[str, tuple[Any, tuple[int, ...]]] = {
@@ -40,7 +41,27 @@ def recording_of(kind: str) -> Recording:
     """Return a random recording of one kind of operator, with a gradient."""
     torch.manual_seed(1)
     build, shape = OPERATORS[kind]
-    operator: Operator = build().requires_grad_(False)
+    return random_recording(build().requires_grad_(False), shape)
+
+
+def recordings_of_sizes(kind: str) -> list[Recording]:
+    """Return what an operator puts out on images of two sizes."""
+    first = recording_of(kind)
+    count, *inner = OPERATORS[kind][1]
+    if kind == "queries and keys":
+        other = [*inner[:-2], 7, inner[-1]]
+    elif isinstance(first.operator, MatMul):
+        other = [*inner[:-2], 7, 7]
+    elif isinstance(first.operator, Convolution):
+        other = [inner[0], 6, 9]
+    else:
+        other = [*(7 for _ in inner[:-1]), inner[-1]]
+    assert not isinstance(first.operator, Rows)
+    return [first, random_recording(first.operator, (count + 1, *other))]
+
+
+def random_recording(operator: Operator, shape: Sequence[int]) -> Recording:
+    """Return a recording of random inputs, with a gradient."""
     second = torch.randn(shape)
     first = torch.randn(shape) if isinstance(operator, MatMul) else operator.weight
     output = run(operator, first, second)

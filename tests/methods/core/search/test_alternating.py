@@ -16,6 +16,7 @@ from tests.methods.core.search.operator_recordings import (
     OPERATORS,
     loop_in_float64,
     recording_of,
+    recordings_of_sizes,
     run,
 )
 from vitptq.methods.core.model.operands import Convolution, Linear, MatMul
@@ -38,7 +39,7 @@ from vitptq.methods.core.search.candidates import (
 )
 from vitptq.methods.core.search.elimination import Best
 from vitptq.methods.core.search.objective import SquaredError
-from vitptq.methods.core.search.recording import MEGABYTE, Recording, Rows, Side
+from vitptq.methods.core.search.recording import MEGABYTE, Recording, Rows, Side, all_values
 
 CASES = [
     (kind, side, objective)
@@ -64,7 +65,7 @@ def winners_and_losses(kind: str, side: Side, objective: str, memory: int) -> tu
     candidates = symmetric(group, x, 4, multiples(0.3, 1.2, 11))
     judged = OBJECTIVES[objective](candidates.judged, candidates.by_head)
     other = recording.second if side == "first" else recording.first
-    best = best_candidate(recording, side, other, candidates, judged, memory)
+    best = best_candidate([recording], side, [other], candidates, judged, memory)
     return best, loop_in_float64(recording, side, candidates, judged)
 
 
@@ -79,6 +80,23 @@ def is_least(best: Best, losses: Tensor) -> bool:
 def test_the_winner_is_that_of_a_loop_over_all_candidates(kind: str, side: Side, objective: str, memory: int) -> None:
     best, losses = winners_and_losses(kind, side, objective, memory)
     assert best.place.shape == losses[0].shape
+    assert is_least(best, losses)
+    torch.testing.assert_close(best.loss.double(), losses.amin(0), rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "side", "objective"), CASES)
+def test_images_of_several_sizes_have_one_winner(kind: str, side: Side, objective: str) -> None:
+    parts = recordings_of_sizes(kind)
+    if objective == "plain error":
+        parts = [replace(part, gradient=None) for part in parts]
+    xs = [getattr(part, side) for part in parts]
+    x = all_values(xs, -1 if isinstance(parts[0].operator, Linear) else 1)
+    group = default_grouping(None, "layer", parts[0].operator, side, x)  # type: ignore[arg-type]
+    candidates = symmetric(group, x, 4, multiples(0.3, 1.2, 11))
+    judged = OBJECTIVES[objective](candidates.judged, candidates.by_head)
+    other = [part.second if side == "first" else part.first for part in parts]
+    best = best_candidate(parts, side, other, candidates, judged, ELIMINATING)
+    losses = torch.stack([loop_in_float64(part, side, candidates, judged) for part in parts]).sum(0)
     assert is_least(best, losses)
     torch.testing.assert_close(best.loss.double(), losses.amin(0), rtol=2e-3, atol=1e-4)
 
@@ -115,7 +133,7 @@ def decided_late(kind: str, side: Side, objective: str) -> tuple[Best, Tensor]:
         recording = Recording(operator, first, second, run(operator, first, second))
     other = recording.second if side == "first" else recording.first
     judged = OBJECTIVES[objective](None, False)
-    best = best_candidate(recording, side, other, NearlyEqual(), judged, ELIMINATING)
+    best = best_candidate([recording], side, [other], NearlyEqual(), judged, ELIMINATING)
     return best, loop_in_float64(recording, side, NearlyEqual(), judged)
 
 
@@ -138,7 +156,7 @@ def test_rows_without_gradient_cost_nothing_and_change_nothing() -> None:
     few = Recording(layer, layer.weight, x[:, 0], layer(x[:, 0]), gradient[:, 0])
     candidates = symmetric(whole_tensor(), x, 4, multiples(0.3, 1.2, 30))
     one, two = (
-        best_candidate(each, "second", layer.weight, candidates, SquaredError(), MEGABYTE) for each in (whole, few)
+        best_candidate([each], "second", [layer.weight], candidates, SquaredError(), MEGABYTE) for each in (whole, few)
     )
     assert torch.equal(one.place, two.place)
     torch.testing.assert_close(one.loss, two.loss)
@@ -149,20 +167,22 @@ def slots_of(recording: Recording) -> list[SlotSearch]:
     operator = recording.operator
     assert isinstance(operator, Linear)
     return operator_slots(
-        operator, recording, lambda operator, side, x: [symmetric(whole_tensor(), x, 4, f * factors) for f in (1, 0.9)]
+        operator,
+        [recording],
+        lambda operator, side, x: [symmetric(whole_tensor(), x, 4, f * factors) for f in (1, 0.9)],
     )
 
 
 def output_error(recording: Recording, slots: list[SlotSearch]) -> Tensor:
     assert isinstance(recording.operator, Linear) and recording.gradient is not None
-    out = nn.functional.linear(slots[1].quantised(), slots[0].quantised(), recording.operator.bias)
+    out = nn.functional.linear(slots[1].quantised()[0], slots[0].quantised()[0], recording.operator.bias)
     return ((out - recording.output) * recording.gradient).square().sum()
 
 
 def test_no_turn_makes_the_output_worse_and_the_best_family_wins() -> None:
     recording = recording_of("linear")
     slots = slots_of(recording)
-    judge, errors = at_own_output(recording, slots, MEGABYTE), [output_error(recording, slots)]
+    judge, errors = at_own_output([recording], slots, MEGABYTE), [output_error(recording, slots)]
     for _ in range(2):
         for slot in slots:
             slot.run(judge)
@@ -179,7 +199,7 @@ def test_no_turn_makes_the_output_worse_and_the_best_family_wins() -> None:
 def test_a_slot_whose_surroundings_did_not_change_is_not_searched_again() -> None:
     recording = recording_of("linear")
     slots = slots_of(recording)
-    judge, searched = at_own_output(recording, slots, MEGABYTE), []
+    judge, searched = at_own_output([recording], slots, MEGABYTE), []
 
     def counting(slot: SlotSearch, candidates: Candidates, guess: Tensor | None) -> Best:
         searched.append(slot)
@@ -196,6 +216,6 @@ def test_a_fixed_slot_keeps_its_quantizer() -> None:
     slots = slots_of(recording)
     fixed = Uniform(4, torch.tensor(0.2), torch.tensor(0.0), signed=True)
     slots[1].families, slots[1].quantizer = (), fixed
-    found = alternate(slots, at_own_output(recording, slots, MEGABYTE), 2)
+    found = alternate(slots, at_own_output([recording], slots, MEGABYTE), 2)
     assert found[slots[1].operand] is fixed
     assert isinstance(slots[0].families[0], Scales) and found[slots[0].operand] is not fixed

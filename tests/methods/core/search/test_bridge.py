@@ -34,7 +34,7 @@ def bridge_run(model: nn.Module, images: Calibration) -> tuple[PreparedModel, Br
     bridge = net.bridges()[-1]
     judged = [net.model.get_submodule(name) for name in (*bridge.outputs, bridge.members[0])]
     run = BridgeRun(net, images, bridge, output_gradients(net, images, judged, "quantised"))
-    slots = [slot for operator, recording in run.members for slot in operator_slots(operator, recording, families)]
+    slots = [slot for operator, recording in run.members for slot in operator_slots(operator, [recording], families)]
     return net, bridge, run, slots
 
 
@@ -65,7 +65,7 @@ def test_candidates_stacked_along_the_batch_equal_a_loop_over_the_whole_model(
         ):
             now = record(net, images, ends)
         error = torch.zeros(4)
-        for out, target, (_, recording) in zip(now, targets, run.members[1:], strict=True):
+        for (out,), (target,), (_, recording) in zip(now, targets, run.members[1:], strict=True):
             assert recording.gradient is not None
             error += ((out.output - target.output) * recording.gradient).square().reshape(4, -1).sum(1)
         torch.testing.assert_close(stacked[k], error, rtol=2e-3, atol=1e-8)
@@ -84,7 +84,7 @@ def test_slots_of_the_last_layers_are_judged_by_what_enters_them(hybrid: tuple[n
     for k in range(3):
         quantizers = {each.operand: each.quantizer for each in slots[:4]}
         with switched_on(quantizers | {slot.operand: slot.families[0].quantizer(torch.tensor([k]))}):
-            (now,) = record(net, images, [end])
+            ((now,),) = record(net, images, [end])
         losses.append(((now.output - recording.output) * recording.gradient).square().sum())
     assert best.place.item() == torch.stack(losses).argmin().item()
     torch.testing.assert_close(best.loss[0].float(), torch.stack(losses).amin(), rtol=1e-3, atol=1e-9)

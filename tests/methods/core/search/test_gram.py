@@ -33,7 +33,7 @@ def test_the_form_is_the_error_of_every_weight_candidate(
     noise = 0.1 * torch.randn_like(recording.second)  # as of an input that was quantised
     noisy = replace(recording, second=recording.second + noise)
     candidates = symmetric(by_index(recording.first, 0, judged=True), recording.first, 4, multiples(0.3, 1.2, 7))
-    losses = expanded(in_rows(noisy), candidates.judged, memory).losses(candidates, torch.arange(7))
+    losses = expanded([in_rows(noisy)], candidates.judged, memory).losses(candidates, torch.arange(7))
     expected = loop_in_float64(noisy, "first", candidates, SquaredError(candidates.judged))
     torch.testing.assert_close(losses, expected, rtol=1e-4, atol=1e-5)
 
@@ -42,7 +42,7 @@ def test_the_form_is_used_where_it_pays() -> None:
     torch.manual_seed(0)
     layer = Linear(nn.Linear(16, 24), BITS).requires_grad_(False)
     recording = in_rows(Recording(layer, layer.weight, torch.randn(500, 16), torch.randn(500, 24), torch.rand(500, 24)))
-    assert gram_losses(recording, 100, None, 100 * MEGABYTE) is not None
-    assert gram_losses(recording, 5, None, 100 * MEGABYTE) is None  # five candidates are soon computed
-    assert gram_losses(recording, 100, None, 1000) is None  # a matrix per channel does not fit
-    assert gram_losses(replace(recording, gradient=None), 100, None, 20_000) is not None
+    assert gram_losses([recording], 100, None, 100 * MEGABYTE) is not None
+    assert gram_losses([recording], 5, None, 100 * MEGABYTE) is None  # five candidates are soon computed
+    assert gram_losses([recording], 100, None, 1000) is None  # a matrix per channel does not fit
+    assert gram_losses([replace(recording, gradient=None)], 100, None, 20_000) is not None

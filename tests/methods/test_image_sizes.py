@@ -1,0 +1,37 @@
+"""Methods that search at an operator's output, on calibration images of different sizes, as detectors have them.
+
+AdaLog and APHQ-ViT, which search on an evenly spread part of what an operator reads, have such a test of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from torch import nn
+
+from tests.methods.core.model.openmmlab_models import Images, deit_upernet, mask_rcnn
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.contracts.method import Method
+from vitptq.bench.run.audit import audit
+from vitptq.methods.easyquant import EasyQuant
+from vitptq.methods.ptq4vit import PTQ4ViT
+
+BACKBONE, ALL = BitSpec(4, 4), BitSpec(4, 4, ("neck", "heads"))
+FEW: dict[str, Any] = {"rounds": 1, "candidates": 4}
+CASES: dict[str, tuple[Callable[[], nn.Module], Method, BitSpec]] = {
+    "detector, PTQ4ViT": (mask_rcnn, PTQ4ViT(**FEW), BACKBONE),
+    "segmenter, PTQ4ViT": (deit_upernet, PTQ4ViT(**FEW), ALL),
+    "segmenter, EasyQuant": (deit_upernet, EasyQuant(**FEW), ALL),
+    "segmenter, EasyQuant by image": (deit_upernet, EasyQuant(**FEW, similarity="tensor"), BACKBONE),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_operand_gets_its_grid(case: str) -> None:
+    build, method, bits = CASES[case]
+    images = Images((32, 64), (40, 56))
+    quantised = method.quantize(build(), images, bits)
+    example = next(iter(images.batches()))[:1]
+    assert not audit(quantised, bits, example, images.forward).violations
