@@ -137,7 +137,7 @@ def _watch(net: PreparedModel, calibration: Calibration, batch: Tensor, names: S
 
     def leave(name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         layout, key, inputs = entered.pop(name)
-        outputs = Layout.of(output, images, rows=isinstance(module, Layer))
+        outputs = Layout.of(output, images, rows=isinstance(module, Layer) or hasattr(module, "puts_out_rows"))
         if not inputs or not outputs.places:
             return
         seen.calls.setdefault(name, []).append(Call(layout, outputs, key + outputs.key(output)))

@@ -51,6 +51,9 @@ class Settings:
     beta: tuple[float, float] = (20.0, 2.0)
     warm_up: float = 0.2
     """Fraction of the steps before the regulariser sets in."""
+    hard: bool = True
+    """Write AdaRound's weights where they are rounded to. Without, they keep what was learned between two grid points,
+    so that a later reconstruction goes on from there; in their slots they are rounded to the same points."""
     normalise: float | None = None
     """Divide each term of the loss by its value at the first step and multiply it by this (APHQ-ViT: 2)."""
     term_weights: dict[str, float] = field(default_factory=dict)

@@ -62,6 +62,11 @@ class AdaRoundWeight(TrainableQuantizer):
         """Write s (floor(W/s) + [alpha >= 0]) into `weight`, which plain rounding then leaves where it is."""
         weight.copy_((self.floor + (self.alpha >= 0)) * self.scale)
 
+    @torch.no_grad()
+    def keep(self, weight: nn.Parameter) -> None:
+        """Write s (floor(W/s) + h(alpha)) into `weight`: plain rounding takes it where `harden` would have."""
+        weight.copy_((self.floor + h(self.alpha)) * self.scale)
+
 
 def start(fraction: Tensor) -> Tensor:
     """Return the alpha with h(alpha) = fraction, so that training starts at the float weight; fraction in [0, 1)."""

@@ -90,7 +90,8 @@ class Trainer:
     def harden(self) -> None:
         """Write the learned rounding into the weights."""
         for operand, form in self.rounded.items():
-            form.harden(self.unit.net.weight(operand))  # type: ignore[arg-type]
+            write = form.harden if self.settings.hard else form.keep
+            write(self.unit.net.weight(operand))  # type: ignore[arg-type]
 
     def _optimiser(self) -> torch.optim.Adam | None:
         s = self.settings
