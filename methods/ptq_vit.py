@@ -114,7 +114,8 @@ def candidates(slot: Operand, factors: Sequence[float]) -> list[Quantizer]:
 def dissimilarity(output: Tensor, call: Call) -> Tensor:
     """Return minus the Pearson correlation of the output with the float one."""
     a, b = (x.flatten() - x.mean() for x in (output, call.target))
-    return -torch.dot(a, b) / (a.norm() * b.norm()).clamp_min(FLOOR)
+    correlation: Tensor = torch.dot(a, b) / (a.norm() * b.norm()).clamp_min(FLOOR)
+    return -correlation
 
 
 def disorder(output: Tensor, call: Call, theta: float) -> Tensor:
@@ -138,4 +139,4 @@ def correct_bias(run: ModuleRun, layer: Layer) -> None:
         return
     moved = torch.cat(errors, dim=1).mean(dim=1)  # (out,)
     bias: Tensor | None = layer.bias  # Swin's patch merging has none
-    layer.bias = nn.Parameter(-moved if bias is None else bias - moved, requires_grad=False)  # type: ignore[assignment]
+    layer.bias = nn.Parameter(-moved if bias is None else bias - moved, requires_grad=False)
