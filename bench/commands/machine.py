@@ -65,13 +65,15 @@ def check(
             metavar="METHOD", help="A method's name, or a path to a Python file.", autocompletion=completion.method
         ),
     ],
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; a GPU's outcome is compared with the CPU's.")] = "cpu",
 ) -> None:
     """Try an adapter against the contract, on small random models; takes well under a minute."""
     from vitptq.bench import registry
     from vitptq.bench.run import adapter_check
+    from vitptq.bench.run.schedule import choose_devices
 
     failures = 0
-    for finding in adapter_check.check(registry.method(method)):
+    for finding in adapter_check.check(registry.method(method), choose_devices(device)[0]):
         failures += not finding.ok
         print(
             f"{'ok    ' if finding.ok else 'FAILED'}  {finding.rule}{': ' if finding.problem else ''}{finding.problem}",

@@ -1,7 +1,11 @@
-"""The contract test: what every adapter must do, tried on two-block models with random weights and random data."""
+"""The contract test: what every adapter must do, tried on two-block models with random weights and random data.
+
+On a GPU, the outcome is compared with the CPU's, too.
+"""
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -19,12 +23,12 @@ from vitptq.bench.errors import BadInput, Unsupported, described
 from vitptq.bench.run import evaluation_audit
 from vitptq.bench.run.audit import audit
 from vitptq.bench.run.cell_run import fingerprint, out_of_reach, seed_everything
+from vitptq.bench.run.device_agreement import CPU, disagreement, in_one_row
 from vitptq.bench.run.evaluation_audit import EvaluationAudit
 
 IMAGES = 8
 BIT_SPECS = ("W8A8", "W4A4", "W3A3")
 INPUT = InputSpec((3, 32, 32), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-CPU = torch.device("cpu")
 REFUSED = "is refused in one sentence, as unsupported"
 
 
@@ -44,15 +48,15 @@ class Finding:
 class RandomImages(Calibration):
     """Random images; counts how often they are asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device = CPU) -> None:
         self.input = INPUT
-        self.device = CPU
+        self.device = device
         self.reads = 0
 
     def batches(self) -> Iterator[Tensor]:
         """Yield one batch, the same at every call."""
         self.reads += 1
-        yield torch.randn(IMAGES, *INPUT.shape, generator=torch.Generator().manual_seed(7))
+        yield random_images(IMAGES, 7, self.device)
 
     def forward(self, model: nn.Module, batch: Any) -> Tensor:
         """Return the logits."""
@@ -60,8 +64,13 @@ class RandomImages(Calibration):
         return logits
 
 
-def check(cls: type[Method]) -> Iterator[Finding]:
-    """Yield a finding per rule, as it is tried; takes well under a minute."""
+def random_images(count: int, seed: int, device: torch.device) -> Tensor:
+    """Return images that are the same on every device, (count, 3, 32, 32)."""
+    return torch.randn(count, *INPUT.shape, generator=torch.Generator().manual_seed(seed)).to(device)
+
+
+def check(cls: type[Method], device: torch.device = CPU) -> Iterator[Finding]:
+    """Yield a finding per rule, as it is tried on `device`; takes well under a minute."""
     yield from _described(cls)
     try:
         method = cls()
@@ -79,12 +88,12 @@ def check(cls: type[Method]) -> Iterator[Finding]:
     handled = False
     for name, model in two_block_models().items():
         for bits in specs:
-            findings = list(_quantises(method, model, bits))
+            findings = list(_quantises(method, model, bits, device))
             handled |= findings[0].rule != REFUSED
             yield from (Finding(f"{name} {bits}: {finding.rule}", finding.problem) for finding in findings)
     yield Finding("handles at least one of the models", "" if handled else "every model is unsupported")
     if cls.category != "float":
-        yield Finding("names what it does not support", _refuses(method))
+        yield Finding("names what it does not support", _refuses(method, device))
 
 
 def two_block_models() -> dict[str, nn.Module]:
@@ -123,10 +132,11 @@ def _round_trip(method: Method) -> str:
     return f"changed: {', '.join(changed)}" if changed else ""
 
 
-def _quantises(method: Method, model: nn.Module, bits: BitSpec) -> Iterator[Finding]:
+def _quantises(method: Method, on_cpu: nn.Module, bits: BitSpec, device: torch.device) -> Iterator[Finding]:
     """Yield the findings of one quantisation; stops at the first that makes the rest pointless."""
+    model = on_cpu if device == CPU else copy.deepcopy(on_cpu).to(device)
     before = fingerprint(model)
-    given = RandomImages()
+    given = RandomImages(device)
     try:
         quantised = _quantised(method, model, bits, given)
     except Unsupported:
@@ -144,9 +154,11 @@ def _quantises(method: Method, model: nn.Module, bits: BitSpec) -> Iterator[Find
     )
     try:
         audits = _audits(method, model, quantised.eval(), bits, given)  # before anything runs: it notes the grids
-        yield from _outputs(method, model, quantised, bits)
-        audits.before(torch.randn(1, *INPUT.shape))
-        audited = audits.after(torch.randn(evaluation_audit.IMAGES, *INPUT.shape))
+        yield from _outputs(method, model, quantised, bits, device)
+        if device != CPU:
+            yield Finding("agrees with the CPU", _disagreement(method, on_cpu, bits, device))
+        audits.before(random_images(1, 12, device))
+        audited = audits.after(random_images(evaluation_audit.IMAGES, 13, device))
     except Exception as error:  # noqa: BLE001  whatever an adapter does is a finding
         yield Finding("the quantised model runs", f"it raised {_say(error, type(method))}")
         return
@@ -157,12 +169,14 @@ def _quantises(method: Method, model: nn.Module, bits: BitSpec) -> Iterator[Find
 def _audits(
     method: Method, model: nn.Module, quantised: nn.Module, bits: BitSpec, given: RandomImages
 ) -> EvaluationAudit:
-    float_audit = audit(model, FLOAT, torch.randn(1, *INPUT.shape), given.forward)
+    float_audit = audit(model, FLOAT, random_images(1, 12, given.device), given.forward)
     return EvaluationAudit(quantised, bits, given.forward, float_audit=float_audit, dynamic=method.dynamic)
 
 
-def _outputs(method: Method, model: nn.Module, quantised: nn.Module, bits: BitSpec) -> Iterator[Finding]:
-    images = torch.randn(4, *INPUT.shape, generator=torch.Generator().manual_seed(11))
+def _outputs(
+    method: Method, model: nn.Module, quantised: nn.Module, bits: BitSpec, device: torch.device
+) -> Iterator[Finding]:
+    images = random_images(4, 11, device)
     with torch.no_grad():
         expected, logits = model(images), quantised(images)
         shape = getattr(logits, "shape", None)
@@ -170,21 +184,35 @@ def _outputs(method: Method, model: nn.Module, quantised: nn.Module, bits: BitSp
         if shape != expected.shape:
             return
         yield Finding("puts out finite numbers", "" if logits.isfinite().all() else "NaN or infinite logits")
-        again = _quantised(method, model, bits, RandomImages()).eval()(images)
+        again = _quantised(method, model, bits, RandomImages(device)).eval()(images)
     yield Finding("the same seed gives the same bits", "" if torch.equal(logits, again) else "two runs differ")
 
 
-def _quantised(method: Method, model: nn.Module, bits: BitSpec, images: RandomImages) -> nn.Module:
+@torch.no_grad()
+def _disagreement(method: Method, model: nn.Module, bits: BitSpec, device: torch.device) -> str:
+    """Return how the method does otherwise on the device than on the CPU, where the float model is."""
+    images = random_images(4, 11, CPU)
+
+    def quantised(where: torch.device, seed: int) -> Tensor:
+        there = copy.deepcopy(model).to(where)
+        made = _quantised(method, there, bits, RandomImages(where), seed).eval()
+        return in_one_row(made(images.to(where)))
+
+    return disagreement(in_one_row(model(images)), quantised, device)
+
+
+def _quantised(method: Method, model: nn.Module, bits: BitSpec, images: RandomImages, seed: int = 0) -> nn.Module:
+    images.seed = seed
     seed_everything(images.seed)
-    given: Any = DataFree(INPUT, CPU, images.seed) if method.category in ("data-free", "float") else images
+    given: Any = DataFree(INPUT, images.device, images.seed) if method.category in ("data-free", "float") else images
     with out_of_reach(method):
         return method.quantize(model, given, bits)
 
 
-def _refuses(method: Method) -> str:
+def _refuses(method: Method, device: torch.device) -> str:
     """Return what is wrong with how the method meets a model that nobody has an operand map for."""
     try:
-        _quantised(method, _Strange().eval(), BitSpec(8, 8), RandomImages())
+        _quantised(method, _Strange().eval().to(device), BitSpec(8, 8), RandomImages(device))
     except Unsupported:
         return ""
     except Exception as error:  # noqa: BLE001  whatever an adapter does is a finding

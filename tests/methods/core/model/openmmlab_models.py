@@ -159,7 +159,8 @@ def outputs(model: Any, images: Tensor) -> tuple[Tensor, ...]:
         return tuple(model(images))
     features = tuple(model.extract_feat(images))
     scores, deltas = model.rpn_head(features)
-    return *features, *scores, *deltas, *_roi_outputs(model.roi_head, features, BOXES[BOXES[:, 0] < len(images)])
+    boxes = BOXES[BOXES[:, 0] < len(images)].to(images.device)
+    return *features, *scores, *deltas, *_roi_outputs(model.roi_head, features, boxes)
 
 
 def _roi_outputs(roi_head: Any, features: tuple[Tensor, ...], boxes: Tensor) -> Iterator[Tensor]:
@@ -174,16 +175,16 @@ def _roi_outputs(roi_head: Any, features: tuple[Tensor, ...], boxes: Tensor) -> 
 class Images(Calibration):
     """Two batches of random images, of different sizes."""
 
-    def __init__(self, *sizes: tuple[int, int]) -> None:
+    def __init__(self, *sizes: tuple[int, int], device: torch.device = CPU) -> None:
         self.input = InputSpec((3, *sizes[0]), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-        self.device = CPU
+        self.device = device
         self.sizes = sizes
 
     def batches(self) -> Iterator[Tensor]:
         """Yield (2, 3, height, width) per size."""
         draw = torch.Generator().manual_seed(2)
         for size in self.sizes:
-            yield torch.randn(2, 3, *size, generator=draw)
+            yield torch.randn(2, 3, *size, generator=draw).to(self.device)
 
     def forward(self, model: nn.Module, batch: Any) -> tuple[Tensor, ...]:
         """Return the features and the predictions of all heads for fixed proposals."""
