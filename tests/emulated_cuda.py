@@ -38,7 +38,9 @@ WAITS = frozenset(
     | {"bincount", "is_nonzero"}
 )
 """Operations whose result's size or value the host needs."""
-NOT_REPEATABLE = frozenset({"cumsum", "kthvalue", "_histogramdd_bin_edges", "histc", "put_", "_adaptive_avg_pool2d_backward"})
+NOT_REPEATABLE = frozenset(
+    {"cumsum", "kthvalue", "_histogramdd_bin_edges", "histc", "put_", "_adaptive_avg_pool2d_backward"}
+)
 """Operations without a deterministic form on CUDA (torch.use_deterministic_algorithms), of floats."""
 FREE_MEMORY = 2**34
 

@@ -65,7 +65,7 @@ def check(
             metavar="METHOD", help="A method's name, or a path to a Python file.", autocompletion=completion.method
         ),
     ],
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; a GPU's outcome is compared with the CPU's.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N, which is compared with the CPU.")] = "cpu",
 ) -> None:
     """Try an adapter against the contract, on small random models; takes well under a minute."""
     from vitptq.bench import registry

@@ -84,7 +84,9 @@ def tiny_mobilevitv2() -> nn.Module:
     hybrid = ByoBlockCfg(
         type="mobilevit2", d=1, c=16, s=1, br=0.5, gs=1, block_kwargs={"transformer_depth": 1, "patch_size": 2}
     )
-    plain = ByoBlockCfg(type="bottle", d=1, c=16, s=2, gs=1, br=2.0, block_kwargs={"bottle_in": True, "linear_out": True})
+    plain = ByoBlockCfg(
+        type="bottle", d=1, c=16, s=2, gs=1, br=2.0, block_kwargs={"bottle_in": True, "linear_out": True}
+    )
     stem = {"stem_chs": 8, "stem_type": "3x3", "stem_pool": "", "downsample": "", "act_layer": "silu"}
     return randomised(
         ByobNet(ByoModelCfg(blocks=(plain, (plain, hybrid)), num_features=16, **stem), num_classes=10, img_size=32)

@@ -24,3 +24,8 @@ def test_doctor_reports_versions_and_every_model(tmp_path: Path) -> None:
     assert text.count("ImageNet is needed: download") == 1
     assert text.splitlines()[-1] == "ready: imagenet/mini; not ready: imagenet/full"
     assert "ready: imagenet/mini" in vitptq("doctor", "imagenet/mini", "--results", str(tmp_path))
+
+
+def test_check_refuses_a_device_that_is_not_here() -> None:
+    text = vitptq("check", "minmax", "--device", "cuda:99", code=2)
+    assert 'device "cuda:99" is not here; this machine has: cpu' in text
