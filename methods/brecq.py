@@ -95,7 +95,7 @@ def by_gradients(unit: Unit) -> Loss:
     weights = PerSample([gradient.square() for gradient in gradients(unit)])
 
     def loss(seen: StepTensors) -> Tensor:
-        error = (seen.output - seen.target).square() * weights(seen.indices).to(seen.output)
+        error = (seen.output - seen.target).square() * weights(seen.device_indices).to(seen.output)
         return error.sum(channel_axis(error, unit.module)).mean()
 
     return loss

@@ -127,8 +127,8 @@ class MGRQ(WeightTrainingMethod):
             assert isinstance(error, Tensor)
             terms = {"block": error}
             if float_tail is not None and predictions is not None:
-                actual = outputs(float_tail(seen.outputs, seen.indices))
-                terms["global"] = predictions_apart(actual, predictions(seen.indices))
+                actual = outputs(float_tail(seen.outputs, seen.device_indices))
+                terms["global"] = predictions_apart(actual, predictions(seen.device_indices))
             if layers:
                 pairs = [(as_tokens(m, seen.inner[n]), as_tokens(m, seen.inner_targets[n])) for n, m in layers.items()]
                 terms["local"] = torch.stack([distance(out, target) for out, target in pairs]).mean()

@@ -228,8 +228,8 @@ def _new_tensor(self: Tensor, data: Any, **kwargs: Any) -> Tensor:
 
 def _clone_storage(self: torch.UntypedStorage) -> torch.UntypedStorage:
     copied = torch.UntypedStorage(self.nbytes())
-    copied.copy_(self)
     copied.on_emulated_gpu = getattr(self, "on_emulated_gpu", False)  # type: ignore[attr-defined]
+    copied.copy_(self)
     return copied
 
 

@@ -95,7 +95,7 @@ def test_integer_factors_are_the_official_ones() -> None:
 
 
 def _rounds(codes: Tensor, scale: float) -> Tensor:
-    return log_int_softmax(codes - codes.amax(-1, keepdim=True), scale)
+    return log_int_softmax(codes - codes.amax(-1, keepdim=True), torch.tensor(scale, dtype=torch.float64))
 
 
 def _powers(rounds: Tensor, bits: int) -> Tensor:

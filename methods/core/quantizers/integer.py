@@ -110,7 +110,7 @@ class _PowersOfTwo(Quantizer):
 
     def of_integers(self, scores: Tensor) -> Tensor:
         """Return the softmax of integer scores whose rows have the maximum 0, over the last axis."""
-        codes = log_int_softmax(scores, self.scale.item()).clamp_max(len(self.table) - 1)
+        codes = log_int_softmax(scores, self.scale).clamp_max(len(self.table) - 1)
         return self.table[codes.long()]
 
     def grid(self) -> Tensor:
@@ -176,13 +176,13 @@ def score_scale(spread: Tensor) -> Tensor:
     return spread.clamp(1e-3, INTEGER_EXPONENT_BITS * 0.6931) / SCORE_LEVELS
 
 
-def log_int_softmax(scores: Tensor, scale: float) -> Tensor:
+def log_int_softmax(scores: Tensor, scale: Tensor) -> Tensor:
     """Return the codes, softmax ~ 2^-code, of integer scores with maximum 0 per row (section 3.3).
 
     exp on (-ln 2, 0] is SQUARE t^2 + LINEAR t + 1, divided by its first coefficient and put on integers.
     In float64 all integers are exact, in float32 to 24 bits; codes are not limited here.
     """
-    step = torch.tensor(scale, dtype=scores.dtype, device=scores.device)
+    step = scale.to(scores.dtype)
     octave = (-0.6931 / step).floor()  # x0, negative
     linear, constant = (LINEAR / SQUARE / step).floor(), (1 / SQUARE / step.square()).floor()
     scores = scores.maximum(INTEGER_EXPONENT_BITS * octave)

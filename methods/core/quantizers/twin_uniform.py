@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Literal
 
 import torch
@@ -99,7 +100,7 @@ class TwinGelu(Quantizer):
             values = twin_gelu(x, self.scale, self.bits)
         if not x.requires_grad:
             return values
-        inside = x.clamp(-GELU_MINIMUM, (self.scale * (2 ** (self.bits - 1) - 1)).item())
+        inside = x.clamp_min(-GELU_MINIMUM).clamp_max(self.scale * (2 ** (self.bits - 1) - 1))
         return values + (inside - inside.detach())
 
     def grid(self) -> Tensor:
@@ -122,10 +123,16 @@ def negative_step(bits: int) -> float:
     return GELU_MINIMUM * 2.0 ** (1 - bits)
 
 
+@cache
+def _negative(bits: int, device: torch.device) -> Tensor:
+    """Return the step below 0 on a device: a copy for each call would make a GPU wait."""
+    return torch.tensor(negative_step(bits), device=device)
+
+
 def twin_gelu(x: Tensor, scale: Tensor, bits: int) -> Tensor:
     """Return `x` on the grids with the positive steps `scale`, which broadcasts against `x`."""
     half = 2 ** (bits - 1)
-    negative = torch.tensor(negative_step(bits), device=x.device)
+    negative = _negative(bits, x.device)
     above = (x / scale).round().clamp(0, half - 1) * scale
     below = (x / negative).round().clamp(-half, 0) * negative
     return above + below

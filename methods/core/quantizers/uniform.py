@@ -124,7 +124,7 @@ class _FakeQuantize(torch.autograd.Function):
         q = (x / scale).round_()
         if ctx.needs_input_grad[0]:
             ctx.save_for_backward((q >= low) & (q <= high))
-        if scale.ndim == 0:  # the scalar clamp is three times faster than the broadcasting one
+        if scale.ndim == 0 and x.device.type == "cpu":  # the scalar clamp is three times faster; a GPU would wait
             return q.clamp_(low.item(), high.item()).mul_(scale).to(x.dtype)
         return q.clamp_(low, high).mul_(scale).to(x.dtype)  # per-group scales promote half precision
 

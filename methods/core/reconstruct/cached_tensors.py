@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,17 @@ from torch import Tensor
 
 SHARE = 4
 """Device memory is used for a cache only where this many times as much is free: training needs the rest."""
+
+
+def has_room(size: int, device: torch.device) -> bool:
+    """Tell whether a GPU has room for `size` bytes beside what a training needs."""
+    return size * SHARE < free_memory(device)
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes that are free on a GPU, with those that torch holds in reserve and nothing uses."""
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + unused
 
 
 class CacheMemory:
@@ -30,7 +41,7 @@ class CacheMemory:
     def empty(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """Return an uninitialised tensor."""
         size = math.prod(shape) * dtype.itemsize
-        if self.device.type == "cuda" and size * SHARE < torch.cuda.mem_get_info(self.device)[0]:
+        if self.device.type == "cuda" and has_room(size, self.device):
             return torch.empty(*shape, dtype=dtype, device=self.device)
         if sum(self._held.values()) + size <= self.budget:
             tensor = torch.empty(*shape, dtype=dtype)
@@ -81,9 +92,9 @@ class CachedTensors:
         """Return the tensors of one call."""
         return [kept[entry.start : entry.stop].to(device) for kept in self.groups[entry.group]]
 
-    def draw(self, group: int, rows: Tensor, device: torch.device) -> list[Tensor]:
-        """Return a mini-batch: these rows of a group; `rows` is on the CPU."""
-        return [kept.index_select(0, rows.to(kept.device)).to(device) for kept in self.groups[group]]
+    def draw(self, group: int, rows: Callable[[torch.device], Tensor], device: torch.device) -> list[Tensor]:
+        """Return a mini-batch: rows of a group; `rows(device)` gives their numbers where a tensor is."""
+        return [kept.index_select(0, rows(kept.device)).to(device) for kept in self.groups[group]]
 
     def pick(self, places: Sequence[int]) -> CachedTensors:
         """Return the same samples with these of their tensors, in this order; no copy."""

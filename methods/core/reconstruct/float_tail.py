@@ -12,6 +12,8 @@ from torch.utils._pytree import tree_leaves
 from vitptq.bench.contracts.method import Calibration
 from vitptq.bench.errors import Unsupported
 from vitptq.methods.core.model.prepare import PreparedModel
+from vitptq.methods.core.reconstruct.cached_tensors import has_room
+from vitptq.methods.core.reconstruct.losses import PerSample
 from vitptq.methods.core.reconstruct.plan import UnitPlan
 
 Forward = Callable[[nn.Module, Any], Tensor | tuple[Tensor, ...]]
@@ -30,17 +32,15 @@ class FloatTail:
             raise Unsupported(f"{plan.name} runs several times per image: what follows it is not one function")
         self.twin, self.plan, self.forward = twin, plan, forward
         self.device = calibration.device
-        self.batches = [batch.cpu() for batch in calibration.batches()]
-        self.first = [entry.first for entry in plan.entries]
+        self.images = _images(calibration)
         names = [name for name, _ in twin.blocks()]
         self.front = names[: names.index(plan.name)] if plan.name in names else []
         self._chain: bool | None = None if self.front else False
 
     def __call__(self, tensors: Sequence[Tensor], indices: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the predictions for the images with these numbers, the unit putting out `tensors`."""
-        images, group = self._images(indices)
-        images = images.to(self.device)
-        output = self.plan.calls[group].outputs.join(list(tensors))
+        images = self.images(indices).to(self.device)
+        output = self.plan.calls[self._group(indices)].outputs.join(list(tensors))
         if self._chain is None:
             self._chain = self._is_chain(images, output)
         return self._run(images, output, skip=self._chain)
@@ -67,12 +67,19 @@ class FloatTail:
             for module, _ in modules:
                 del vars(module)["forward"]
 
-    def _images(self, indices: Tensor) -> tuple[Tensor, int]:
-        starts = torch.tensor(self.first)
-        places = torch.searchsorted(starts, indices, right=True) - 1
-        entries = [self.plan.entries[place] for place in places.tolist()]
-        pairs = zip(entries, indices.tolist(), strict=True)
-        return torch.stack([self.batches[e.batch][i - e.first] for e, i in pairs]), entries[0].group
+    def _group(self, indices: Tensor) -> int:
+        """Return the group of equal shapes that samples belong to."""
+        if len(self.plan.calls) == 1:
+            return 0
+        number = int(indices[0])
+        return next(entry.group for entry in reversed(self.plan.entries) if entry.first <= number)
+
+
+def _images(calibration: Calibration) -> PerSample:
+    """Return what looks calibration images up: on a GPU where there is room for them, else in host memory."""
+    device = calibration.device
+    there = device.type != "cpu" and has_room(sum(batch.nbytes for batch in calibration.batches()), device)
+    return PerSample([batch if there else batch.cpu() for batch in calibration.batches()], join=there)
 
 
 def _first(x: Any, *args: Any, **kwargs: Any) -> Any:

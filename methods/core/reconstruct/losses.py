@@ -27,6 +27,13 @@ class StepTensors:
     """Outputs of the modules that the loss asked for with `Unit.tap`, in the quantised unit."""
     inner_targets: Mapping[str, Tensor] = field(default_factory=dict)
     """The same in the float unit on the float input."""
+    indices_there: Tensor | None = None
+    """`indices` on the device of the other tensors, where looking them up makes no GPU wait."""
+
+    @property
+    def device_indices(self) -> Tensor:
+        """Return the samples' numbers on the device, or where they are."""
+        return self.indices if self.indices_there is None else self.indices_there
 
     @property
     def output(self) -> Tensor:
@@ -97,7 +104,7 @@ def weighted_error(weights: Callable[[Any], Callable[[Tensor], Tensor]]) -> Loss
         h = weights(unit)
 
         def loss(seen: StepTensors) -> Tensor:
-            return ((seen.output - seen.target).square() * h(seen.indices)).mean()
+            return ((seen.output - seen.target).square() * h(seen.device_indices)).mean()
 
         return loss
 
@@ -118,9 +125,13 @@ class PerSample:
     """A tensor per sample, given batch by batch (shapes may differ between batches), looked up by sample numbers."""
 
     def __init__(self, parts: Sequence[Tensor], *, join: bool = True) -> None:
-        """Take the batches; joined where their shapes allow, which needs their memory twice for a moment."""
+        """Take the batches; joined where their shapes allow, which needs their memory twice for a moment.
+
+        On a GPU they are joined in any case: looking up part by part, it would wait for the numbers.
+        """
         self.parts = list(parts)
         self.starts = torch.tensor([0, *[len(part) for part in self.parts]]).cumsum(0)
+        join = join or self.parts[0].device.type != "cpu"
         alike = join and len({tuple(part.shape[1:]) for part in self.parts}) == 1
         self.joined = torch.cat(self.parts) if alike else None
 
@@ -128,6 +139,7 @@ class PerSample:
         """Return the rows of these samples, (len(indices), ...)."""
         if self.joined is not None:
             return self.joined[indices.to(self.joined.device)]
+        indices = indices.to(self.starts.device)
         places = torch.searchsorted(self.starts, indices, right=True) - 1
         pairs = zip(places.tolist(), (indices - self.starts[places]).tolist(), strict=True)
         return torch.stack([self.parts[place][row] for place, row in pairs])

@@ -14,6 +14,7 @@ from vitptq.bench.bits import FLOAT_BITS
 from vitptq.bench.errors import BadInput
 from vitptq.methods.core.model.operands import Layer, Operand
 from vitptq.methods.core.reconstruct.losses import Loss, RenewedLoss, StepTensors, Terms
+from vitptq.methods.core.reconstruct.mini_batches import MiniBatch, endless, mini_batches
 from vitptq.methods.core.reconstruct.settings import Settings
 from vitptq.methods.core.reconstruct.trainable_activation import TrainableActivation, mixed
 from vitptq.methods.core.reconstruct.trainable_quantizer import TrainableQuantizer
@@ -36,7 +37,8 @@ class Trainer:
         device = unit.calibration.device
         # its own draws: a unit does not depend on those before it; generators take 63 bits
         seed = (settings.seed * 1_000_003 + unit.number) % 2**63
-        self.order = torch.Generator().manual_seed(seed)
+        order = torch.Generator().manual_seed(seed)
+        self.batches = endless(unit.plan, settings.batch, order, device)
         self.generator = torch.Generator(device).manual_seed(seed)
         self.mix = partial(mixed, probability=settings.quantised_input_probability, generator=self.generator)
         self.rounded: dict[Operand, AdaRoundWeight] = {}
@@ -120,9 +122,9 @@ class Trainer:
             with torch.no_grad():
                 self.loss.renew(self.loss.steps.index(step))
             self.first.clear()
-        group, rows = self._draw()
+        batch = next(self.batches)
         with torch.enable_grad():
-            value = self._gradients(group, rows)
+            value = self._gradients(batch)
         beta = beta_at(step, self.settings.iterations, *self.settings.beta, self.settings.warm_up)
         if self.rounded and beta is not None:
             weight = self.settings.rounding_weight * (self.scaler.get_scale() if self.scaler.is_enabled() else 1)
@@ -139,24 +141,14 @@ class Trainer:
             activation.guard()
         return value
 
-    def _draw(self) -> tuple[int, Tensor]:
-        """Return a group, drawn by its size, and the rows of a mini-batch in it."""
-        sizes = self.unit.plan.sizes
-        group = 0
-        if len(sizes) > 1:
-            group = int(torch.multinomial(torch.tensor(sizes, dtype=torch.float64), 1, generator=self.order))
-        return group, torch.randperm(sizes[group], generator=self.order)[: self.settings.batch]
-
-    def _gradients(self, group: int, rows: Tensor) -> Tensor:
+    def _gradients(self, batch: MiniBatch) -> Tensor:
         """Accumulate the gradients of one mini-batch, in `parts` parts where memory is short."""
         total = None
-        for part in rows.tensor_split(min(self.parts, len(rows))):
+        for part in batch.parts(min(self.parts, len(batch))):
             with self._autocast():
-                seen = self.unit.step_tensors(
-                    group, part, numbers(self.unit, group, part), self.mix, self.settings.input
-                )
+                seen = self.unit.step_tensors(part, self.mix, self.settings.input)
             terms = named(self.loss(seen))
-            value = self._total(terms) * (len(part) / len(rows))
+            value = self._total(terms) * (len(part) / len(batch))
             self.scaler.scale(value).backward()
             total = value.detach() if total is None else total + value.detach()
         assert total is not None
@@ -194,15 +186,6 @@ def _parameters(module: nn.Module, settings: Settings) -> Iterator[nn.Parameter]
             yield from part.parameters(recurse=False)
 
 
-def numbers(unit: Unit, group: int, rows: Tensor) -> Tensor:
-    """Return the samples' numbers of rows of a group."""
-    entries = [entry for entry in unit.plan.entries if entry.group == group]
-    starts = torch.tensor([entry.start for entry in entries])
-    firsts = torch.tensor([entry.first for entry in entries])
-    places = torch.searchsorted(starts, rows, right=True) - 1
-    return firsts[places] + rows - starts[places]
-
-
 def named(terms: Terms) -> Mapping[str, Tensor]:
     """Return a loss as named terms."""
     if isinstance(terms, Tensor):
@@ -220,12 +203,13 @@ def errors(unit: Unit, settings: Settings, loss: Loss) -> dict[str, float]:
     """
     source = "float" if settings.input == "float" else "quantised"
     judge = loss.judge if isinstance(loss, RenewedLoss) else loss
+    at_once = min(EVALUATION_BATCH, settings.batch)
+    every = [(group, rows) for group, size in enumerate(unit.plan.sizes) for rows in torch.arange(size).split(at_once)]
     sums: dict[str, Tensor] = {}
-    for group, size in enumerate(unit.plan.sizes):
-        for rows in torch.arange(size).split(min(EVALUATION_BATCH, settings.batch)):
-            seen: StepTensors = unit.step_tensors(group, rows, numbers(unit, group, rows), _never, source)
-            for name, term in named(judge(seen)).items():
-                sums[name] = sums.get(name, torch.zeros_like(term)) + term * len(rows)
+    for batch in mini_batches(unit.plan, every, unit.calibration.device):
+        seen: StepTensors = unit.step_tensors(batch, _never, source)
+        for name, term in named(judge(seen)).items():
+            sums[name] = sums.get(name, torch.zeros_like(term)) + term * len(batch)
     return {name: float(value) / unit.plan.samples for name, value in sums.items()}
 
 

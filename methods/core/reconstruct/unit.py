@@ -18,6 +18,7 @@ from vitptq.methods.core.model.prepare import PreparedModel
 from vitptq.methods.core.reconstruct.cached_tensors import CachedTensors
 from vitptq.methods.core.reconstruct.float_tail import FloatTail, Forward
 from vitptq.methods.core.reconstruct.losses import StepTensors
+from vitptq.methods.core.reconstruct.mini_batches import MiniBatch
 from vitptq.methods.core.reconstruct.plan import UnitPlan
 
 
@@ -81,13 +82,11 @@ class Unit:
         args, kwargs = call.inputs.join(tensors)
         return call.outputs.split(module(*args, **kwargs))
 
-    def step_tensors(
-        self, group: int, rows: Tensor, indices: Tensor, mix: Callable[[Tensor, Tensor], Tensor], source: str
-    ) -> StepTensors:
+    def step_tensors(self, batch: MiniBatch, mix: Callable[[Tensor, Tensor], Tensor], source: str) -> StepTensors:
         """Run a mini-batch: `source` says which inputs, `mix` joins the quantised and the float ones."""
-        device = self.calibration.device
-        plain = drawn(self.float_inputs, group, rows, device) if source != "quantised" or self.taps else []
-        given = drawn(self.inputs, group, rows, device) if source != "float" else plain
+        device, group = self.calibration.device, batch.group
+        plain = drawn(self.float_inputs, batch, device) if source != "quantised" or self.taps else []
+        given = drawn(self.inputs, batch, device) if source != "float" else plain
         if source == "mixed":
             given = [mix(q, x) for q, x in zip(given, plain, strict=True)]
         inner_targets: dict[str, Tensor] = {}
@@ -97,17 +96,16 @@ class Unit:
         inner: dict[str, Tensor] = {}
         with tapped(self.module, self.taps, inner):
             outputs = self.run(self.module, group, given)
-        targets = drawn(self.targets, group, rows, device)
-        return StepTensors(
-            [x.to(t.dtype) for x, t in zip(outputs, targets, strict=True)], targets, indices, inner, inner_targets
-        )
+        targets = drawn(self.targets, batch, device)
+        outputs = [x.to(t.dtype) for x, t in zip(outputs, targets, strict=True)]
+        return StepTensors(outputs, targets, batch.samples.here, inner, inner_targets, batch.samples.there)
 
 
-def drawn(samples: CachedTensors | None, group: int, rows: Tensor, device: torch.device) -> list[Tensor]:
+def drawn(samples: CachedTensors | None, batch: MiniBatch, device: torch.device) -> list[Tensor]:
     """Return a mini-batch of cached tensors."""
     if samples is None:
         raise Unsupported("these inputs were not cached: the settings of the reconstruction do not name them")
-    return samples.draw(group, rows, device)
+    return samples.draw(batch.group, batch.rows.on, device)
 
 
 @contextmanager

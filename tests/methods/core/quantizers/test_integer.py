@@ -67,7 +67,7 @@ def test_multiplier_and_shift_by_hand() -> None:
 
 def test_codes_of_equal_scores_by_hand() -> None:
     for count, code in ((1, 0), (2, 1), (4, 2), (5, 2), (6, 3), (64, 6)):  # 6 = 1.5 * 4 rounds up
-        codes = log_int_softmax(torch.zeros(1, count, dtype=torch.float64), 0.05)
+        codes = log_int_softmax(torch.zeros(1, count, dtype=torch.float64), torch.tensor(0.05, dtype=torch.float64))
         assert codes.tolist() == [[code] * count]
 
 
@@ -78,7 +78,7 @@ def test_integer_softmax_equals_python_integers(scale: float) -> None:
     scores = scores - scores.amax(1, keepdim=True)
     octave, linear = math.floor(-0.6931 / scale), math.floor(LINEAR / SQUARE / scale)
     constant = math.floor(1 / SQUARE / scale**2)
-    codes = log_int_softmax(scores.double(), scale)
+    codes = log_int_softmax(scores.double(), torch.tensor(scale, dtype=torch.float64))
     for row, found in zip(scores.int().tolist(), codes.tolist(), strict=True):
         exponentials = []
         for x in row:

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.methods.core.reconstruct.sizes_model import Sizes, stages
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.contracts import reporting
-from vitptq.bench.run.adapter_check import RandomImages, two_block_models
+from vitptq.bench.run.adapter_check import CPU, RandomImages, two_block_models
 from vitptq.methods.core.reconstruct import (
     RenewedLoss,
     Settings,
@@ -21,8 +20,8 @@ from vitptq.methods.core.reconstruct import (
     squared_error,
 )
 from vitptq.methods.core.reconstruct.least_error_start import calibrated
-from vitptq.methods.core.reconstruct.plan import plan
-from vitptq.methods.core.reconstruct.trainer import Trainer, numbers
+from vitptq.methods.core.reconstruct.mini_batches import mini_batches
+from vitptq.methods.core.reconstruct.trainer import Trainer
 
 BITS = BitSpec(3, 3)
 FAST = Settings(iterations=4, batch=4, weight_rate=0.05, seed=3)
@@ -92,14 +91,6 @@ def test_straight_through_trains_weights_in_float_where_the_slot_is_off() -> Non
     assert not any("scale" in n or n.endswith("fc1.bias") for n in moved)
 
 
-def test_numbers_of_samples_are_those_of_the_images() -> None:
-    net, twin = stages()
-    found = plan(net, Sizes(), ["blocks.0"])[0]
-    unit = Unit(found, 0, net, twin, Sizes())
-    assert numbers(unit, 0, torch.tensor([0, 4, 2])).tolist() == [0, 6, 2]
-    assert numbers(unit, 1, torch.tensor([1])).tolist() == [4]
-
-
 def test_parts_of_a_batch_give_its_gradient() -> None:
     found = []
     for parts in (1, 4):
@@ -112,7 +103,7 @@ def test_parts_of_a_batch_give_its_gradient() -> None:
                 unit, replace(FAST, batch=8, quantised_probability=1.0, input="quantised"), squared_error(unit), parts
             )
             with torch.enable_grad():
-                trainer._gradients(0, torch.arange(8))
+                trainer._gradients(*mini_batches(unit.plan, [(0, torch.arange(8))], CPU))
             found.append([form.alpha.grad.clone() for form in trainer.rounded.values() if form.alpha.grad is not None])
             trainer.close()
             return squared_error(unit)
