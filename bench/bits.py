@@ -14,6 +14,11 @@ GELU, `softmax` the attention probabilities."""
 
 FLOAT_BITS = 32
 STEM_INPUT_BITS = 8
+MIXED = "mixed"
+MOST_MIXED_BITS = 10
+"""The widest that an operand may be where the bit spec is an average."""
+AVERAGE_SLACK = 0.02
+"""By how many bits an average may exceed its spec: how large activations are beside each other depends on the image."""
 
 PARTS: dict[str, tuple[str, ...]] = {
     "neck": ("neck",),
@@ -27,17 +32,23 @@ modules. Quantising the backbone alone is the convention of the field."""
 class BitSpec:
     """Nominal widths of weights and activations, and which parts of a detector or segmenter join the backbone.
 
+    `mixed`: every operand has a width of its own, and the nominal ones are averages, over the values of all weights and
+    over those of all activations but the image.
+
     >>> BitSpec.parse("W4A8")
-    BitSpec(weights=4, activations=8, parts=())
+    BitSpec(weights=4, activations=8, parts=(), mixed=False)
     >>> str(BitSpec(3, 3)), BitSpec(4, 4).width("stem_input")
     ('W3A3', 8)
     >>> str(BitSpec.parse("W4A4+heads+neck")), BitSpec.parse("W4A4+neck").leaves("roi_head.bbox_head.fc_cls")
     ('W4A4+neck+heads', True)
+    >>> str(BitSpec.parse("W4A4+neck+mixed")), BitSpec(4, 4, mixed=True).most("weight")
+    ('W4A4+mixed+neck', 10)
     """
 
     weights: int
     activations: int
     parts: tuple[str, ...] = ()
+    mixed: bool = False
 
     def __post_init__(self) -> None:
         for what, bits in (("weights", self.weights), ("activations", self.activations)):
@@ -56,9 +67,12 @@ class BitSpec:
         match = re.fullmatch(r"w(\d{1,9})a(\d{1,9})((?:\+[a-z]+)*)", text, re.IGNORECASE | re.ASCII)
         if match is None:
             raise BadInput(
-                f'bit spec "{brief(text)}" is not of the form W<bits>A<bits>[+part...], for example W4A4 or W4A4+neck'
+                f'bit spec "{brief(text)}" is not of the form W<bits>A<bits>[+mixed][+part...], '
+                "for example W4A4, W4A4+mixed or W4A4+neck"
             )
-        return cls(int(match[1]), int(match[2]), tuple(match[3].lower().split("+")[1:]))
+        words = match[3].lower().split("+")[1:]
+        parts = tuple(word for word in words if word != MIXED)
+        return cls(int(match[1]), int(match[2]), parts, mixed=MIXED in words)
 
     @property
     def is_float(self) -> bool:
@@ -78,8 +92,13 @@ class BitSpec:
             return STEM_INPUT_BITS
         return self.activations
 
+    def most(self, role: Role) -> int:
+        """Return the bits that an operand may have: its nominal width, more where that is an average."""
+        nominal = self.width(role)
+        return MOST_MIXED_BITS if self.mixed and role != "stem_input" and nominal != FLOAT_BITS else nominal
+
     def __str__(self) -> str:
-        return "+".join((f"W{self.weights}A{self.activations}", *self.parts))
+        return "+".join((f"W{self.weights}A{self.activations}", *[MIXED] * self.mixed, *self.parts))
 
 
 FLOAT = BitSpec(FLOAT_BITS, FLOAT_BITS)

@@ -24,6 +24,7 @@ from vitptq import (
 from vitptq.bench.bits import Role
 from vitptq.methods.core.quantizers.two_scale import Regions
 from vitptq.methods.core.ranges.channel_ranges import channel_ranges
+from vitptq.methods.core.search.bit_allocation import AllotBy, allot_bits
 from vitptq.methods.core.search.two_scale_search import TwoScaleSearch, narrowing
 from vitptq.methods.core.search.uniform_search import refuse_float_sides
 
@@ -40,6 +41,9 @@ class MPTQViT(Method):
     2. OPT-m: the negative and the positive values behind a GELU have steps whose ratio 2^m is searched, and so have
        small and large attention probabilities.
     3. All grids of an operator are narrowed by turns to the least squared error of its output.
+
+    Where the bit spec is an average (W4A4+mixed), widths are allotted behind the fold: greedily, by what the
+    predictions lose with one operand at few bits, per bit that is saved.
     """
 
     name = "mptq-vit"
@@ -52,6 +56,8 @@ class MPTQViT(Method):
         "m and the ranges by the squared error of the operator's output, on float inputs",
         "probabilities have the two steps of TSPTQ-ViT, by the same authors",
         "weights symmetric per output channel, activations asymmetric per tensor, starting at the extreme values",
+        "mixed precision: the divergence of the predictions stands for the accuracy that the paper scores by; operands "
+        "one by one with all others in float, `reach` bits around the average, from the widest down",
         "the form that quantises LayerNorm and softmax, too, is not offered",
     )
     paper = "Tai and Wu, MPTQ-ViT, 2024, arXiv 2401.14895"
@@ -70,11 +76,16 @@ class MPTQViT(Method):
     """Of a grid's range, among the candidates."""
     candidates: int = 40
     rounds: int = 2
+    allot_by: AllotBy = "divergence"
+    """What an operand is said to lose at few bits; only where the bit spec is an average."""
+    reach: int = 2
+    """Bits by which an operand's width may differ from the average."""
 
     def __post_init__(self) -> None:
-        if not (0 <= self.alpha <= 1 and 0 < self.narrowest <= 1) or min(self.shifts, self.candidates, self.rounds) < 1:
+        counts = min(self.shifts, self.candidates, self.rounds, self.reach)
+        if not (0 <= self.alpha <= 1 and 0 < self.narrowest <= 1) or counts < 1:
             raise BadInput(
-                f"{self}: alpha is 0 to 1, narrowest above 0 and up to 1, shifts, candidates and rounds 1 or more"
+                f"{self}: alpha is 0 to 1, narrowest above 0 and up to 1, shifts, candidates, rounds and reach 1 or more"
             )
 
     @torch.no_grad()
@@ -83,6 +94,8 @@ class MPTQViT(Method):
         net = prepare(model, bits)
         refuse_float_sides(net, self.title)
         self.fold(net, calibration)
+        if bits.mixed:
+            allot_bits(net, calibration, self.allot_by, reach=self.reach)
         observe_weights(net, symmetric=True)
         observe_activations(net, calibration, RunningMinMax)
         self.search().run(net, calibration)

@@ -26,6 +26,7 @@ from vitptq.bench.bits import FLOAT_BITS
 from vitptq.methods.core.model.operands import Layer, MatMul
 from vitptq.methods.core.model.prepare import PreparedModel
 from vitptq.methods.core.ranges.estimation import min_max, uniform
+from vitptq.methods.core.search.bit_allocation import AllotBy, allot_bits
 from vitptq.methods.core.search.candidates import multiples
 from vitptq.methods.core.search.module_run import Call, Loss, ModuleRun, stretched, switched
 from vitptq.methods.core.search.recording import Operator, sides
@@ -44,6 +45,9 @@ class PTQViT(Method):
     2. Of queries and keys, less `gamma` times a ranking loss: sum of max(0, theta - (A^_i - A^_j) sign(A_i - A_j)) over
        pairs in each row of the attention scores A.
     3. What the mean output of each channel has moved is taken out of the layer's bias.
+
+    Where the bit spec is an average (W4A4+mixed), widths are allotted first: greedily, by the squared error of each
+    operator's output times its nuclear norm.
     """
 
     name = "ptq-vit"
@@ -57,6 +61,8 @@ class PTQViT(Method):
         "those 1, 2, 4, ... places on (all pairs grow with the square of the tokens)",
         "on the scores in front of the softmax, whose order is that of the probabilities",
         "operators are searched one by one on float inputs, the bias corrected there, too",
+        "mixed precision: operands one by one with all others in float, `reach` bits around the average, from the "
+        "widest down; the paper's candidates and solver are not known",
     )
     paper = "Liu et al., Post-Training Quantization for Vision Transformer, NeurIPS 2021, arXiv 2106.14156"
     trial: ClassVar = {"candidates": 4, "rounds": 1}
@@ -70,16 +76,22 @@ class PTQViT(Method):
     beta: float = 1.2
     candidates: int = 100
     rounds: int = 3
+    allot_by: AllotBy = "nuclear"
+    """What an operand is said to lose at few bits; only where the bit spec is an average."""
+    reach: int = 2
+    """Bits by which an operand's width may differ from the average."""
 
     def __post_init__(self) -> None:
-        if min(self.gamma, self.theta) < 0 or min(self.candidates, self.rounds) < 1:
-            raise BadInput(f"{self}: gamma and theta are 0 or more, candidates and rounds 1 or more")
+        if min(self.gamma, self.theta) < 0 or min(self.candidates, self.rounds, self.reach) < 1:
+            raise BadInput(f"{self}: gamma and theta are 0 or more, candidates, rounds and reach 1 or more")
 
     @torch.no_grad()
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the model with the most similar outputs."""
         net = prepare(model, bits)
         refuse_float_sides(net, self.title)
+        if bits.mixed:
+            allot_bits(net, calibration, self.allot_by, reach=self.reach)
         start(net, calibration)
         factors = multiples(self.alpha, self.beta, self.candidates).tolist()
         operators = [module for module in net.model.modules() if isinstance(module, Operator)]

@@ -154,9 +154,9 @@ class Table:
         return tuple(notes)
 
 
-def more_bits_first(bits: BitSpec) -> tuple[int, int, int, int]:
+def more_bits_first(bits: BitSpec) -> tuple[int, int, int, bool, int]:
     """Return a sorting key by which more bits come first."""
-    return -(bits.weights + bits.activations), -bits.weights, -bits.activations, len(bits.parts)
+    return -(bits.weights + bits.activations), -bits.weights, -bits.activations, bits.mixed, len(bits.parts)
 
 
 def reading_order(row: Row) -> tuple[object, ...]:

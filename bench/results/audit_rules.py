@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from vitptq.bench.bits import FLOAT_BITS, BitSpec, Role
+from vitptq.bench.bits import AVERAGE_SLACK, FLOAT_BITS, BitSpec, Role
 from vitptq.bench.results.record import Audit, OperandAudit
 
 MORE_MACS = 1.01
@@ -25,12 +25,32 @@ def operand_violations(side: OperandAudit, bits: BitSpec) -> list[str]:
         allowed = bits.width(role) == FLOAT_BITS or bits.leaves(side.module)
         return [] if allowed else [f"{where} stayed float"]
     found = []
-    if side.bits > bits.width(role):
-        found.append(f"{where} has {side.bits} bits, {bits} allows {bits.width(role)}")
+    if side.bits > bits.most(role):
+        found.append(f"{where} has {side.bits} bits, {bits} allows {bits.most(role)}")
     if side.grid > 2**side.bits:
         found.append(f"{where} has a grid of {side.grid} values, {side.bits} bits allow {2**side.bits}")
     if side.off_grid:
         found.append(f"{where} has values off the grid of its quantizer")
+    return found
+
+
+def average_violations(operands: Sequence[OperandAudit], bits: BitSpec) -> list[str]:
+    """Say which average over the operands' values exceeds a bit spec that is one; a weight read twice counts once."""
+    if not bits.mixed:
+        return []
+    counted = [side for side in operands if side.bits is not None and side.role != "stem_input"]
+    weights = {side.module: side for side in counted if side.role == "weight"}
+    found = []
+    for what, sides, allowed in (
+        ("weights", list(weights.values()), bits.weights),
+        ("activations", [side for side in counted if side.role != "weight"], bits.activations),
+    ):
+        values = sum(side.values for side in sides)
+        if any(not side.values for side in sides):
+            found.append(f"{bits} is an average, and the audit does not say how many values the {what} have")
+        elif sides and sum(side.values * (side.bits or 0) for side in sides) > (allowed + AVERAGE_SLACK) * values:
+            average = sum(side.values * (side.bits or 0) for side in sides) / values
+            found.append(f"the {what} have {average:.3f} bits on average, {bits} allows {allowed}")
     return found
 
 

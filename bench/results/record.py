@@ -69,6 +69,8 @@ class OperandAudit(_Part):
     """Some value was not on the declared grid."""
     macs: Count = 0
     """Multiply-accumulates, per image, of the product that reads this operand."""
+    values: Count = 0
+    """Values of the operand, for one image: told only where the bit spec is an average over them."""
 
 
 class Audit(_Part):

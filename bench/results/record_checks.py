@@ -115,6 +115,7 @@ def audit_problems(record: Record, float_record: Record | None) -> Iterator[str]
         yield f"{audited.macs} multiply-accumulates, the float model has {reference}"
     if not record.cell.is_float:
         found = [v for side in audited.operands for v in audit_rules.operand_violations(side, bits)]
+        found += audit_rules.average_violations(audited.operands, bits)
         found += audit_rules.balance(audited.macs, seen, reference or audited.macs)
         if float_record is not None and float_record.audit is not None:
             found += audit_rules.other_products(audited.operands, float_record.audit.operands)

@@ -59,12 +59,13 @@ class Inspector:
 
         Only after it: inspecting under the counter would send thousands of small operations through it.
         """
-        sides = [self._operand(side) for pair in recording.products for side in pair]
+        sides = [self._operand(side, sizes=bits.mixed) for pair in recording.products for side in pair]
         seen = sum(left.macs for left, _ in audit_rules.pairs(sides))
         total = max(recording.counter.macs, seen, float_audit.macs if float_audit else 0)
         found: list[str] = []
         if not bits.is_float:
             found += [v for side in sides for v in audit_rules.operand_violations(side, bits)]
+            found += audit_rules.average_violations(sides, bits)
             found += [audit_rules.uncounted(module, name) for module, name in recording.counter.uncounted]
             found += audit_rules.balance(total, seen, float_audit.macs if float_audit else total)
             found += audit_rules.other_products(sides, float_audit.operands) if float_audit else []
@@ -82,9 +83,10 @@ class Inspector:
         version, _ = self._seen.get(tensor, (None, None))
         return bool(version == tensor._version)
 
-    def _operand(self, side: Side) -> OperandAudit:
-        """Inspect the values of one side."""
-        where = OperandAudit(module=side.module, op=side.op, role=side.role, bits=None, macs=side.macs)
+    def _operand(self, side: Side, *, sizes: bool) -> OperandAudit:
+        """Inspect the values of one side; `sizes` tells how many there are."""
+        values = side.read.numel() if sizes and side.read is not None else 0
+        where = OperandAudit(module=side.module, op=side.op, role=side.role, bits=None, macs=side.macs, values=values)
         if side.output is None or side.read is None:
             return where
         quantizer = side.output.quantizer

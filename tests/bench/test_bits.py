@@ -12,9 +12,9 @@ from vitptq.bench.errors import BadInput, UnknownName
 WIDTHS = st.sampled_from([*range(2, 9), 32])
 
 
-@given(WIDTHS, WIDTHS, st.lists(st.sampled_from(list(PARTS)), unique=True))
-def test_text_of_a_spec_reads_back(weights: int, activations: int, parts: list[str]) -> None:
-    spec = BitSpec(weights, activations, tuple(parts))
+@given(WIDTHS, WIDTHS, st.lists(st.sampled_from(list(PARTS)), unique=True), st.booleans())
+def test_text_of_a_spec_reads_back(weights: int, activations: int, parts: list[str], mixed: bool) -> None:
+    spec = BitSpec(weights, activations, tuple(parts), mixed=mixed)
     assert BitSpec.parse(str(spec)) == spec
 
 
@@ -56,3 +56,11 @@ def test_neck_and_heads_are_left_unless_named() -> None:
 
 def test_only_both_widths_make_a_float_spec() -> None:
     assert FLOAT.is_float and not BitSpec(32, 8).is_float and not BitSpec(8, 32).is_float
+
+
+def test_where_the_spec_is_an_average_an_operand_may_be_wider_but_the_image() -> None:
+    spec = BitSpec(4, 4, mixed=True)
+    assert (spec.width("weight"), spec.most("weight"), spec.most("softmax")) == (4, 10, 10)
+    assert spec.most("stem_input") == 8
+    assert BitSpec(4, 4).most("weight") == 4
+    assert BitSpec(4, 32, mixed=True).most("input") == 32

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vitptq.bench.bits import BitSpec
-from vitptq.bench.results.audit_rules import balance, operand_violations, other_products
+from vitptq.bench.results.audit_rules import average_violations, balance, operand_violations, other_products
 from vitptq.bench.results.record import OperandAudit
 
 W4A4 = BitSpec(4, 4)
@@ -46,3 +46,47 @@ def test_products_of_another_model_are_named_on_both_sides() -> None:
         "fc: linear of 20 multiply-accumulates in the float model, not in the quantised one: "
         "another model was measured",
     ]
+
+
+MIXED = BitSpec(4, 4, mixed=True)
+
+
+def mixed(module: str, weight: int, read: int, values: tuple[int, int]) -> list[OperandAudit]:
+    """Return a layer's input and weight at these bits, with these numbers of values."""
+    pairs = zip(product(10, module), (read, weight), values, strict=True)
+    return [side.model_copy(update={"bits": b, "grid": 2**b, "values": n}) for side, b, n in pairs]
+
+
+def test_an_average_is_taken_over_values_and_a_weight_that_is_read_twice_counts_once() -> None:
+    fine, coarse = mixed("fc1", 6, 5, (100, 50)), mixed("fc2", 2, 3, (100, 50))
+    assert average_violations([*fine, *coarse], MIXED) == []
+    assert average_violations([*fine, *fine, *coarse], MIXED) == [
+        "the activations have 4.333 bits on average, W4A4+mixed allows 4"
+    ]
+    assert average_violations(mixed("fc1", 5, 4, (7, 7)), MIXED) == [
+        "the weights have 5.000 bits on average, W4A4+mixed allows 4"
+    ]
+
+
+def test_the_image_takes_no_part_in_the_average() -> None:
+    read, weight = mixed("stem", 4, 8, (10, 10))
+    assert average_violations([read.model_copy(update={"role": "stem_input"}), weight], MIXED) == []
+
+
+def test_operands_of_unknown_size_prove_no_average() -> None:
+    assert len(average_violations(mixed("fc", 4, 4, (0, 0)), MIXED)) == 2
+
+
+def test_each_operand_is_held_to_its_own_width_and_to_the_widest_allowed() -> None:
+    wide = mixed("fc", 10, 7, (1, 1))[1]
+    assert operand_violations(wide, MIXED) == []
+    assert operand_violations(wide.model_copy(update={"grid": 1025}), MIXED) == [
+        "fc: weight of linear has a grid of 1025 values, 10 bits allow 1024"
+    ]
+    assert operand_violations(wide.model_copy(update={"bits": 11, "grid": 4}), MIXED) == [
+        "fc: weight of linear has 11 bits, W4A4+mixed allows 10"
+    ]
+
+
+def test_a_uniform_width_is_no_average() -> None:
+    assert average_violations(mixed("fc", 5, 5, (1, 1)), W4A4) == []

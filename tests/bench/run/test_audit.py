@@ -199,3 +199,14 @@ def test_transposed_convolution_has_a_grid_per_output_channel() -> None:
     found = audit(Upsample(), W4A4, [torch.randn(1, 3, 4, 4)], lambda net, batch: net(*batch))
     assert found.clean
     assert found.operands[1].granularity == "channel"
+
+
+def test_where_widths_are_mixed_each_operand_has_its_own_and_the_averages_are_checked() -> None:
+    def found(weight: int, read: int) -> Audit:
+        model = Product(functional.linear, quantizer(read), quantizer(weight))
+        return audit(model, BitSpec(4, 4, mixed=True), [X], lambda net, batch: net(*batch))
+
+    assert found(4, 4).clean
+    assert [side.values for side in found(4, 4).operands] == [6 * 8, 5 * 8]
+    assert found(3, 5).violations == ("the activations have 5.000 bits on average, W4A4+mixed allows 4",)
+    assert [side.values for side in audited().operands] == [0, 0]
