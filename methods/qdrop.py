@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import nn
 
@@ -26,19 +26,22 @@ class QDrop(RoundingMethod):
     inferred = (
         "the paper has no vision transformer: operands as in the standard protocol, units are the transformer blocks, "
         "the patch embedding and the head",
-        "starts from uniform grids of least squared error among 90 shrunk ranges (the released code: error with power "
-        "2.4, ranges with their own zero points)",
-        "first and last layer have the nominal bits (8 in the paper)",
-        "mini-batches are drawn without replacement",
-        "a unit whose error on the calibration set grew keeps its state before training",
-        "beside the official port to transformers, tests/parity/test_qdrop.py: ranges, learned rounding and step "
-        "sizes and their gradients, loss and schedules agree to 1e-5; one block of mini_vit, trained for 40 steps "
-        "from equal grids on equal mini-batches, had 99.68 % of its hard weights equal; the whole method has not "
-        "been compared",
+        "starts from uniform grids of least squared error among 90 shrunk ranges (form=released: of least |error|^2.4 "
+        "among 100 widths with every zero point; of activations on up to 8,192 values of all batches, where the "
+        "authors' code averages over batches)",
+        "first and last layer have the nominal bits (8 in the paper and the released code)",
+        "mini-batches are drawn without replacement; the loss of a transformer block is summed over its channels",
+        "a unit whose error on the calibration set grew keeps its state before training (not with form=released)",
+        "beside the authors' code, which is for convolutional networks, tests/parity/test_qdrop.py: ranges of both "
+        "kinds, learned rounding and step sizes and their gradients, loss and schedules agree to 1e-5; one block of "
+        "mini_vit, trained for 40 steps from equal grids on equal mini-batches, had 99.68 % of its hard weights equal "
+        "to those of APHQ-ViT's repository, which has a QDrop for transformers; the whole method has not been compared",
     )
     paper = "Wei et al., QDrop, ICLR 2022, arXiv 2203.05740"
     trial: ClassVar = {"iterations": 10}
 
+    form: Literal["paper", "released"] = "paper"
+    """"released" starts from the ranges of the authors' code, and a unit keeps its training whatever its error."""
     scale_rate: float = 4e-5
     quantised_probability: float = 0.5
     """Of a value of an activation, and of the unit's input, to be quantised while the unit is trained."""
@@ -47,10 +50,13 @@ class QDrop(RoundingMethod):
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the reconstructed model."""
-        net, twin = calibrated(rotated(model, self.rotation, calibration.seed), calibration, bits)
+        released = self.form == "released"
+        start = rotated(model, self.rotation, calibration.seed)
+        net, twin = calibrated(start, calibration, bits, errors="power" if released else "squared")
         settings = replace(
             self.reconstruction(calibration), scale_rate=self.scale_rate,
             quantised_input_probability=self.quantised_probability, quantised_probability=self.quantised_probability,
+            keep_better=not released,
         )  # fmt: skip
         reconstruct(net, twin, calibration, settings, units=all_units(net))
         return net.model

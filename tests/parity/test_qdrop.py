@@ -1,4 +1,4 @@
-"""The QDrop port beside its official code: ranges, learned rounding and step sizes, loss and schedules."""
+"""QDrop beside its official code: ranges, learned rounding and step sizes, loss and schedules."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.parity.figures import assert_close, official
+from tests.parity.figures import assert_close, assert_same, official
 from tests.parity.rounding import assert_adaround, assert_scale_rate, assert_temperature, learned_step
 from vitptq.methods.core.ranges.estimation import asymmetric_parameters
+from vitptq.methods.core.ranges.power_error import least_power_error
 from vitptq.methods.core.reconstruct.losses import StepTensors, squared_error
 from vitptq.methods.core.reconstruct.trainable_weight import beta_at, regulariser
 
@@ -24,6 +25,28 @@ def test_min_max_range_is_the_official_one(tensor: str, bits: int) -> None:
     x = FIGURES[f"in_{tensor}"]
     scale, zero = asymmetric_parameters(x.amin().reshape(1), x.amax().reshape(1), bits)
     assert_close(torch.stack([x.amin(), x.amax(), scale[0], zero[0]]), FIGURES[f"MinMaxObserver_{tensor}_{bits}"])
+
+
+@pytest.mark.parametrize("bits", [4, 3])
+@pytest.mark.parametrize("tensor", ["ln_output", "gelu"])
+def test_range_of_least_power_error_is_the_official_one(tensor: str, bits: int) -> None:
+    x = FIGURES[f"in_{tensor}"][:, :32].reshape(1, -1)
+    low, high = least_power_error(x, bits)
+    scale, zero = asymmetric_parameters(low, high, bits)
+    assert_close(torch.cat([low, high, scale, zero]), FIGURES[f"MSEObserver_{tensor}_{bits}"])
+
+
+@pytest.mark.parametrize("bits", [4, 3])
+def test_weight_rows_of_least_power_error_have_the_official_grids(bits: int) -> None:
+    scale, zero = asymmetric_parameters(*least_power_error(FIGURES["in_qkv_weight"][:24], bits), bits)
+    assert_close(scale, FIGURES[f"MSEObserver_weight_{bits}_scale"])
+    assert_same(zero, FIGURES[f"MSEObserver_weight_{bits}_zero"])
+
+
+@pytest.mark.parametrize("bits", [4, 3])
+def test_official_factor_of_the_step_sizes_gradient_is_a_constant_that_adam_does_not_see(bits: int) -> None:
+    values = FIGURES["in_x"].numel() * (2**bits - 1)
+    assert_close(learned_step(FIGURES, bits)[2] / values**0.5, FIGURES[f"lsq_{bits}_grad_scale"])
 
 
 @pytest.mark.parametrize("bits", [4, 3, 2])
