@@ -83,8 +83,8 @@ def _family(cls: type[Method]) -> str:
 def _card(cls: type[Method]) -> MethodCard:
     return MethodCard(
         name=cls.name, title=cls.title, summary=inspect.cleandoc(cls.__doc__ or ""), fidelity=cls.fidelity,
-        inferred=cls.inferred, parity=dict(cls.parity), category=cls.category, paper=cls.paper,
-        source_hash=source_hash(cls),
+        inferred=cls.inferred, parity=dict(cls.parity), parity_test=cls.parity_test, category=cls.category,
+        paper=cls.paper, source_hash=source_hash(cls),
     )  # fmt: skip
 
 

@@ -46,6 +46,7 @@ class AdaLog(RoundingMethod):
     name = "adalog"
     title = "AdaLog"
     fidelity = "paper"
+    parity_test = "tests/parity/test_adalog.py"
     inferred = (
         "the last logarithmic code decodes to 0, which keeps 2^b values (the released code has 0 as one value more; "
         'zero_code="extra" gives that form)',

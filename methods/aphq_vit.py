@@ -56,6 +56,7 @@ class APHQViT(RoundingMethod):
     name = "aphq-vit"
     title = "APHQ-ViT"
     fidelity = "paper"
+    parity_test = "tests/parity/test_aphq_vit.py"
     inferred = (
         'hessian "perturbation" is the released recipe; what it measures is rounding noise, because a constant added '
         "to all channels of a token is taken off by the LayerNorms before any prediction, so it depends on the device "

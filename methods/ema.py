@@ -45,6 +45,7 @@ class EMA(Method):
     name = "ema"
     title = "EMA"
     fidelity = "paper"
+    parity_test = "tests/parity/test_fq_vit.py"
     paper = "The EMA observer in FQ-ViT, Lin et al., IJCAI 2022, arXiv 2111.13824"
 
     momentum: float = 0.01

@@ -50,6 +50,7 @@ class FQViT(Method):
     title = "FQ-ViT"
     fidelity = "paper"
     parity: ClassVar[Mapping[str, Any]] = {"form": "released"}
+    parity_test = "tests/parity/test_fq_vit.py"
     inferred = (
         "form=released beside the official code (mini_vit, one batch of 32 images): scales and zero points of stem, "
         "one block and head agree to 1e-6 at W8A8 and W4A4; the logits lie as near as the official code to itself with "

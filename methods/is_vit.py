@@ -38,6 +38,7 @@ class ISViT(WeightTrainingMethod):
     name = "is-vit"
     title = "I&S-ViT"
     fidelity = "paper"
+    parity_test = "tests/parity/test_is_vit.py"
     inferred = (
         "the shifted logarithmic grid is the paper's: 2^b codes and an integer zero point (the released code has "
         '2^b + 1 codes and chooses eta by another grid\'s error; sulq="code" gives that form)',

@@ -22,6 +22,7 @@ class MinMax(Method):
     name = "minmax"
     title = "MinMax"
     fidelity = "paper"
+    parity_test = "tests/parity/test_fq_vit.py"
     paper = "The min-max observer in FQ-ViT, Lin et al., IJCAI 2022, arXiv 2111.13824"
 
     w_symmetric: bool = False

@@ -44,6 +44,7 @@ class OMSE(Method):
     name = "omse"
     title = "OMSE"
     fidelity = "paper"
+    parity_test = "tests/parity/test_fq_vit.py"
     paper = "The OMSE observer in FQ-ViT, Lin et al., IJCAI 2022, arXiv 2111.13824"
 
     w_observer: Literal["minmax", "omse"] = "minmax"

@@ -33,6 +33,7 @@ class Percentile(Method):
     name = "percentile"
     title = "Percentile"
     fidelity = "paper"
+    parity_test = "tests/parity/test_fq_vit.py"
     paper = "The percentile observer in FQ-ViT, Lin et al., IJCAI 2022, arXiv 2111.13824"
 
     fraction: float = 0.99999

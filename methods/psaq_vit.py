@@ -42,6 +42,7 @@ class PsaqVit(Method):
     name = "psaq-vit"
     title = "PSAQ-ViT"
     fidelity = "paper"
+    parity_test = "tests/parity/test_psaq_vit.py"
     category = "data-free"
     paper = (
         "Li et al., Patch Similarity Aware Data-Free Quantization for Vision Transformers, ECCV 2022, arXiv 2203.02250"

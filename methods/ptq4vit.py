@@ -93,6 +93,7 @@ class PTQ4ViT(Method):
     title = "PTQ4ViT"
     fidelity = "paper"
     parity: ClassVar[Mapping[str, Any]] = {"form": "released"}
+    parity_test = "tests/parity/test_ptq4vit.py"
     inferred = (
         "G is taken with every operator at its min-max scale: at the float point, where the released code takes it, "
         'the divergence is at its minimum and G is rounding noise (gradient_point="float" gives that form)',

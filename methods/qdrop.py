@@ -23,6 +23,7 @@ class QDrop(RoundingMethod):
     name = "qdrop"
     title = "QDrop"
     fidelity = "inferred"
+    parity_test = "tests/parity/test_qdrop.py"
     inferred = (
         "the paper has no vision transformer: operands as in the standard protocol, units are the transformer blocks, "
         "the patch embedding and the head",

@@ -46,6 +46,7 @@ class RepQViT(Method):
     title = "RepQ-ViT"
     fidelity = "paper"
     parity: ClassVar[Mapping[str, Any]] = {"form": "released"}
+    parity_test = "tests/parity/test_repq_vit.py"
     inferred = (
         "the mean zero point is rounded (the official code does not, and then emits 2^b + 1 values; "
         "round_zero_point=False gives that form)",

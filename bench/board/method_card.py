@@ -21,6 +21,8 @@ class MethodCard:
     inferred: tuple[str, ...] = ()
     parity: Mapping[str, Any] = field(default_factory=dict)
     """The parameters with which it was compared with official code; rows that have them have that fidelity."""
+    parity_test: str = ""
+    """The project's test that compares it, or parts of it, with official code."""
     category: str = "ptq"
     paper: str = ""
     source_hash: str = ""

@@ -84,6 +84,9 @@ class Method(ABC):
     parity: ClassVar[Mapping[str, Any]] = {}
     """Parameters with which a test shows that the adapter agrees with the official code: records that have them state
     the fidelity "parity", all others `fidelity`. What was compared is in `inferred`."""
+    parity_test: ClassVar[str] = ""
+    """The test that compares the adapter, or parts of it, with official code, such as "tests/parity/test_repq_vit.py";
+    its page on the board shows it. Who states `parity` has to name one."""
     category: ClassVar[Category] = "ptq"
     dynamic: ClassVar[bool] = False
     """Whether ranges are found while the model runs. The audit then lets grids change, and the board says so."""

@@ -116,6 +116,8 @@ def _described(cls: type[Method]) -> Iterator[Finding]:
     yield Finding("lists what was inferred", "" if listed else 'fidelity is "inferred" and `inferred` is empty')
     strange = sorted(set(cls.parity) - {parameter.name for parameter in fields(cls)})
     yield Finding("`parity` names its parameters", f"it has no {', '.join(strange)}" if strange else "")
+    unshown = cls.parity and not cls.parity_test
+    yield Finding("names the test that shows its parity", "`parity_test` is empty" if unshown else "")
     own_doc = cls.__doc__ if "__doc__" in vars(cls) else None
     generated = not own_doc or own_doc.startswith(f"{cls.__name__}(")  # what dataclass makes up where there is none
     own_fields = "__dataclass_params__" in vars(cls)

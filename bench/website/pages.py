@@ -14,7 +14,8 @@ from vitptq.bench.board.rows import Row
 from vitptq.bench.board.tables import Table
 from vitptq.bench.website import charts, pictures
 from vitptq.bench.website.contact_sheets import contact_sheets
-from vitptq.bench.website.paths import method_path, run_path, table_path
+from vitptq.bench.website.parity_tests import parity_test
+from vitptq.bench.website.paths import method_path, parity_path, run_path, table_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,10 @@ def pages(board: Board, evidence_dir: Path | None) -> Iterator[Page]:
             made = contact_sheets(row, evidence_dir)
             yield Page(run_path(row), "run.html", {"table": table, "row": row, "views": seen, "contact_sheets": made})
     for card in board.cards.values():
-        yield Page(method_path(card.name), "method.html", {"card": card, "rows": _rows_of(board, card)})
+        test = parity_test(card)
+        yield Page(method_path(card.name), "method.html", {"card": card, "rows": _rows_of(board, card), "test": test})
+        if test:
+            yield Page(parity_path(card.name), "parity_test.html", {"card": card, "test": test})
 
 
 def _rows_of(board: Board, card: MethodCard) -> tuple[Row, ...]:

@@ -24,6 +24,11 @@ def method_path(name: str) -> str:
     return f"methods/{_file_name(sha256(name.encode()), name)}"
 
 
+def parity_path(name: str) -> str:
+    """Return the file of the page that compares a method with official code."""
+    return f"parity/{_file_name(sha256(name.encode()), name)}"
+
+
 def _file_name(identity: str, *words: str) -> str:
     slug = re.sub(r"[^a-z0-9]+", "-", "-".join(words).lower()).strip("-")[:60].rstrip("-")
     return f"{identity[:12]}{'-' if slug else ''}{slug}.html"

@@ -41,6 +41,7 @@ def environment(templates: Path) -> Environment:
         "table_path": paths.table_path,
         "run_path": paths.run_path,
         "method_path": paths.method_path,
+        "parity_path": paths.parity_path,
         "link": formatting.link,
         "loss_class": formatting.loss_class,
         "products": operand_tables.products,

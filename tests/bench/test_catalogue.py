@@ -68,4 +68,5 @@ def test_a_command_that_measures_nothing_loads_neither_torch_nor_an_adapter(tmp_
 
 def test_a_remembered_card_keeps_with_which_parameters_a_method_was_compared() -> None:
     for _ in range(2):  # made, then read
-        assert catalogue.method_cards()["fq-vit"].parity == {"form": "released"}
+        card = catalogue.method_cards()["fq-vit"]
+        assert (card.parity, card.parity_test) == ({"form": "released"}, "tests/parity/test_fq_vit.py")

@@ -59,6 +59,18 @@ class StrangeParity(Planted):
     parity: ClassVar[dict[str, str]] = {"form": "released"}
 
 
+@dataclass(frozen=True)
+class UnshownParity(Planted):
+    """States parity, and names no test."""
+
+    parity: ClassVar[dict[str, str]] = {"shift": "0"}
+
+
+def test_parity_without_a_test_is_a_finding() -> None:
+    broken = [finding for finding in adapter_check.check(UnshownParity) if not finding.ok]
+    assert "`parity_test` is empty" in [finding.problem for finding in broken]
+
+
 def test_parity_of_an_unknown_parameter_is_named() -> None:
     broken = [finding for finding in adapter_check.check(StrangeParity) if not finding.ok]
     assert any("it has no form" in finding.problem for finding in broken), broken

@@ -19,7 +19,7 @@ from vitptq.bench.board.image_noise import NoImageNoise
 from vitptq.bench.results.cell import sha256
 from vitptq.bench.website import templates
 from vitptq.bench.website.build import build
-from vitptq.bench.website.paths import method_path, run_path, table_path
+from vitptq.bench.website.paths import method_path, parity_path, run_path, table_path
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +214,17 @@ def test_a_method_page_tells_its_fidelity_and_its_paper(site):
     assert "the number of candidate ranges" in page.text
     assert sha256(b"omse") in page.text
     assert {"https://arxiv.org/abs/2212.08254"} <= set(page.values("href"))
+
+
+def test_a_method_page_links_the_test_that_compares_it_with_official_code(tmp_path):
+    card = make_card("repq-vit", parity={"form": "released"}, parity_test="tests/parity/test_repq_vit.py")
+    cards = make_cards() | {"repq-vit": card}
+    site = build_site(Board.from_records([make_record(make_cell(method="repq-vit"))], cards), tmp_path / "out")
+
+    assert f"../{parity_path('repq-vit')}" in site[method_path("repq-vit")].values("href")
+    page = site[parity_path("repq-vit")]
+    assert "every grid" in page.text or "reparameterised layer norm and its reader are the official ones" in page.text
+    assert any(address.startswith("https://github.com/zkkli/RepQ-ViT/tree/") for address in page.values("href"))
 
 
 @pytest.fixture(scope="module")
