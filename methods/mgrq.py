@@ -29,7 +29,12 @@ from vitptq import (
     squared_error,
 )
 from vitptq.methods.core.model.openmmlab import has_proposals, image_outputs
-from vitptq.methods.core.reconstruct.float_predictions import SHARE, Predictions, float_predictions
+from vitptq.methods.core.reconstruct.float_predictions import (
+    SHARE,
+    Predictions,
+    features_before_head,
+    float_predictions,
+)
 from vitptq.methods.core.reconstruct.float_tail import Forward
 from vitptq.methods.core.reconstruct.losses import Terms
 from vitptq.methods.core.sensitivity import fisher
@@ -64,6 +69,8 @@ class MGRQ(WeightTrainingMethod):
         "global supervision: divergence of the logits at temperature 1 through the frozen float tail; for detectors "
         "and segmenters the squared difference of the feature and prediction maps over their float variance, without "
         "the outputs per proposal of two-stage detectors",
+        'global_target="features" supervises what the head reads instead, as GLF-Q does: the squared difference over '
+        "the float variance",
         "local supervision: after the query-key-value, projection and MLP layers and the product with the values; "
         "divergence of the softmax over the channels",
         "fusion: 1 : 1 : 1 after dividing each term by its first value",
@@ -78,6 +85,8 @@ class MGRQ(WeightTrainingMethod):
     """Learning rate of weights and biases; of AdaRound's alpha with `rounding="adaround"` (1e-3 is usual there)."""
     global_weight: float = 1.0
     """Of the predictions' term; 0 switches it off."""
+    global_target: Literal["logits", "features"] = "logits"
+    """What the global term compares: the predictions, or the features that the head reads."""
     local_weight: float = 1.0
     """Of the layers' term; 0 switches it off."""
     local: Local = "channels"
@@ -102,7 +111,7 @@ class MGRQ(WeightTrainingMethod):
 
     def losses(self, net: PreparedModel, twin: PreparedModel, calibration: Calibration) -> LossFor:
         """Return what makes the loss of a unit; the float model's predictions are computed here, once."""
-        forward = image_outputs if has_proposals(twin.model) else calibration.forward
+        forward = self._forward(twin, calibration)
         memory = self.memory_mb * 2**20 // SHARE
         predictions = float_predictions(twin, calibration, forward, memory) if self.global_weight else None
         return partial(self.loss, blocks=frozenset(block_units(net)), forward=forward, predictions=predictions)
@@ -121,6 +130,7 @@ class MGRQ(WeightTrainingMethod):
         layers = local_layers(unit.module) if self.local_weight else {}
         unit.tap(*layers)
         distance = DISTANCES[self.local]
+        apart = predictions_apart if self.global_target == "logits" else maps_apart
 
         def loss(seen: StepTensors) -> Terms:
             error = plain(seen)
@@ -128,13 +138,19 @@ class MGRQ(WeightTrainingMethod):
             terms = {"block": error}
             if float_tail is not None and predictions is not None:
                 actual = outputs(float_tail(seen.outputs, seen.device_indices))
-                terms["global"] = predictions_apart(actual, predictions(seen.device_indices))
+                terms["global"] = apart(actual, predictions(seen.device_indices))
             if layers:
                 pairs = [(as_tokens(m, seen.inner[n]), as_tokens(m, seen.inner_targets[n])) for n, m in layers.items()]
                 terms["local"] = torch.stack([distance(out, target) for out, target in pairs]).mean()
             return terms
 
         return loss
+
+    def _forward(self, twin: PreparedModel, calibration: Calibration) -> Forward:
+        """Return what computes that which the global term compares."""
+        if self.global_target == "features":
+            return features_before_head(twin)
+        return image_outputs if has_proposals(twin.model) else calibration.forward
 
     def notes(self) -> list[str]:
         """Say whose reading this is, and where the steps are fewer than usual."""
@@ -182,5 +198,10 @@ def predictions_apart(actual: tuple[Tensor, ...], expected: tuple[Tensor, ...]) 
     """Return how far predictions are apart: KL for logits; for maps the squared difference over the float variance."""
     if are_logits(expected):
         return fisher.divergence(actual, expected)
+    return maps_apart(actual, expected)
+
+
+def maps_apart(actual: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> Tensor:
+    """Return the squared difference of maps or features over the float variance of each, added."""
     pairs = zip(actual, expected, strict=True)
     return torch.stack([(a - e).square().mean() / e.var().clamp_min(VARIANCE_FLOOR) for a, e in pairs]).sum()

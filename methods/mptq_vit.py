@@ -84,9 +84,7 @@ class MPTQViT(Method):
     def __post_init__(self) -> None:
         counts = min(self.shifts, self.candidates, self.rounds, self.reach)
         if not (0 <= self.alpha <= 1 and 0 < self.narrowest <= 1) or counts < 1:
-            raise BadInput(
-                f"{self}: alpha is 0 to 1, narrowest above 0 and up to 1, shifts, candidates, rounds and reach 1 or more"
-            )
+            raise BadInput(f"{self}: alpha is 0 to 1, narrowest above 0 and up to 1, the counts 1 or more")
 
     @torch.no_grad()
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:

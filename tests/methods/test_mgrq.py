@@ -49,6 +49,25 @@ def test_every_term_is_nought_while_nothing_is_quantised(name, local):
         assert all(value < 1e-7 for value in result.before.values()), result
 
 
+@pytest.mark.parametrize("name", ["ViT", "Swin"])
+def test_features_are_supervised_as_maps_and_not_as_logits(name):
+    results = terms_of(MGRQ(global_target="features"), name, W4A4)
+    assert all(value < 1e-7 for result in results for value in result.before.values())
+    features = (torch.tensor([[1.0, 3.0]]),)
+    assert mgrq.maps_apart((features[0] + 1,), features) != mgrq.predictions_apart((features[0] + 1,), features)
+
+
+def test_the_target_of_the_global_term_changes_it():
+    model, calibration = two_block_models()["ViT"], RandomImages()
+    found = []
+    for target in ("logits", "features"):
+        net, twin = mgrq.RepQViT().calibrated(model, calibration, W4A4), prepare(model, W4A4)
+        losses = MGRQ(global_target=target).losses(net, twin, calibration)
+        (first, *_) = reconstruct(net, twin, calibration, replace(STEPS, iterations=0), loss=losses)
+        found.append(first.before["global"])
+    assert found[0] > 0 and found[1] > 0 and found[0] != found[1]
+
+
 def test_a_supervision_that_is_off_is_no_term():
     (first, *_) = terms_of(MGRQ(global_weight=0, local_weight=0), "ViT", W4A4)
     assert set(first.before) == {"block"}
