@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import enum
+import os
 import shlex
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vitptq.bench.commands.app import command
 from vitptq.bench.commands.options import DEFAULT_RESULTS, Adapters, Methods, Only, Results, SuiteName
-from vitptq.bench.commands.selected_cells import cells_of, command_line
+from vitptq.bench.commands.selected_cells import cells_of, command_line, load_adapters
 from vitptq.bench.commands.stored_board import say_left_out
+from vitptq.bench.errors import BadInput
 
 if TYPE_CHECKING:  # torch takes seconds to import, so commands import what they need
     from vitptq.bench.results.cell import Cell
@@ -124,6 +127,46 @@ def run(
     options = [*(f"--only={text}" for text in only or []), f"--results={results}"]
     now, worse = store.of(todo)
     _summary(suite, cells, known | now, unreadable | worse, again=f"{again} {shlex.join(options)}")
+
+
+@command
+def reproduce(
+    record: Annotated[str, typer.Argument(metavar="RECORD", help="A record's file, or the first digits of its id.")],
+    results: Results = DEFAULT_RESULTS,
+    adapter: Adapters = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Keep what is measured here; by default it is dropped.")
+    ] = None,
+) -> None:
+    """Measure one cell again from its record and compare; status 1 where the results differ."""
+    import tempfile
+
+    from vitptq.bench import catalogue, registry
+    from vitptq.bench.contracts.task import ranking
+    from vitptq.bench.results.store import Store
+    from vitptq.bench.run import reproduction
+    from vitptq.bench.run.progress import RunProgress
+    from vitptq.bench.run.schedule import Plan, run_cells
+
+    load_adapters(adapter)
+    old = reproduction.find_record(record, Store(results))
+    cell = reproduction.repeatable_cell(old)
+    os.environ["OMP_NUM_THREADS"] = str(old.provenance.threads)  # sums are split by threads
+    metric = {key: ranking(declared).name for key, declared in catalogue.metrics().items()}
+    with tempfile.TemporaryDirectory(prefix="vitptq-reproduced-") as temporary, RunProgress(1, metric) as progress:
+        store = Store(out or Path(temporary))
+        if store.record(cell) is not None:
+            raise BadInput(f"{store.root} holds this cell already; give an empty folder with --out")
+        run_cells(
+            [cell], Plan(store.root, device, 1, adapters=registry.added_files()), progress.finished, progress.steps
+        )
+        new = store.record(cell)
+    assert new is not None  # run_cells returns when every cell has a record
+    verdict = reproduction.compare(old, new)
+    print(*verdict.lines, sep="\n")
+    if not verdict.equal:
+        raise typer.Exit(1)
 
 
 @command
