@@ -16,7 +16,7 @@ from vitptq.bench.board.rows import Row
 from vitptq.bench.board.tables import Table, reading_order
 from vitptq.bench.contracts.task import Metric
 from vitptq.bench.errors import UnknownName
-from vitptq.bench.results.cell import STANDARD, Cell, canonical_json, told_apart
+from vitptq.bench.results.cell import FP32, STANDARD, Cell, canonical_json, told_apart
 from vitptq.bench.results.record import Record
 
 Records = Sequence[Record]
@@ -108,7 +108,7 @@ def _table_key(record: Record) -> tuple[str, ...]:
 
 def _row_key(record: Record) -> tuple[str | int, ...]:
     cell = record.cell
-    return cell.method, canonical_json(cell.parameters), cell.bits, cell.track, cell.calibration_size
+    return cell.method, canonical_json(cell.parameters), cell.bits, cell.track, cell.calibration_size, cell.precision
 
 
 def _version(record: Record) -> tuple[str, str, str]:
@@ -124,4 +124,6 @@ def _variant(cell: Cell, cells: Sequence[Cell]) -> str:
         parts.append(f"{cell.calibration_size} images")
     if cell.track != STANDARD:
         parts.append(f"{cell.track} settings")
+    if cell.precision != FP32:
+        parts.append(f"evaluated in {cell.precision}")
     return ", ".join(parts)

@@ -22,7 +22,7 @@ from vitptq.bench.board.metrics import secondary
 from vitptq.bench.board.paired_difference import Draw
 from vitptq.bench.board.statistics import Interval
 from vitptq.bench.contracts.task import Metric
-from vitptq.bench.results.cell import STANDARD, Cell, canonical_json, sha256
+from vitptq.bench.results.cell import FP32, STANDARD, Cell, canonical_json, sha256
 from vitptq.bench.results.record import Costs, Record
 
 NEARLY_ALL = 99.0
@@ -60,6 +60,7 @@ class Row:
         """Return the identity: sha256 of everything that was asked for but the seed."""
         c = self.cell
         key = [c.task, c.edition, c.model, c.method, c.bits, c.track, c.calibration_size, c.parameters]
+        key += [c.precision] if c.precision != FP32 else []
         return sha256(canonical_json(key).encode())
 
     @property
@@ -185,8 +186,9 @@ class Row:
 
     @property
     def comparable(self) -> bool:
-        """Tell whether the row may stand beside others: standard track, clean audit, newest data and checkpoint."""
-        return self.current and not self.violations and self.cell.track == STANDARD
+        """Tell whether the row may stand beside others: standard track, fp32, clean audit, newest data, checkpoint."""
+        standard = (self.cell.track, self.cell.precision) == (STANDARD, FP32)
+        return self.current and not self.violations and standard
 
     @cached_property
     def badges(self) -> tuple[Badge, ...]:

@@ -29,6 +29,15 @@ class Retry(enum.StrEnum):
     FAILED = "failed"
 
 
+class Precision(enum.StrEnum):
+    """How products are computed in an evaluation."""
+
+    FP32 = "fp32"
+    TF32 = "tf32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
 @command
 def plan(
     suite: SuiteName,
@@ -85,6 +94,10 @@ def run(
         typer.Option("--past-gate", help="Measure on float models that miss their reference, apart from the board."),
     ] = False,
     limit: Annotated[float, typer.Option(min=0.01, help="Minutes after which a cell counts as hung.")] = 240,
+    precision: Annotated[
+        Precision,
+        typer.Option(help="Of the evaluation's products; all but fp32 make rows of their own, unranked."),
+    ] = Precision.FP32,
 ) -> None:
     """Measure a suite's cells. Kill it when you like: the same command goes on where it was."""
     from vitptq.bench import catalogue, registry
@@ -98,6 +111,7 @@ def run(
     from vitptq.bench.run.time_estimate import Estimates
 
     cells = cells_of(suite, only, method, adapter)
+    cells = [cell.model_copy(update={"precision": precision.value}) for cell in cells]
     cells = suites.shard(cells, shard) if shard else cells
     store = Store(results)
     measured = {record.id: record for record in store.all(audits=False)[0]}  # read once, however many there are
@@ -114,6 +128,7 @@ def run(
     todo.sort(key=lambda cell: -seconds.get(cell.id, float("inf")))  # longest first, so that workers end together
     print(f"{suite}: {_count(cells, known)} before; results in {results}", flush=True)
     again = command_line("run", suite, methods=method, adapters=adapter)
+    again += f" --precision {precision.value}" if precision is not Precision.FP32 else ""
     metric = {key: ranking(declared).name for key, declared in catalogue.metrics().items()}
     catalogue.method_cards()  # torch is loaded here, so the board after the run need not load it
     if todo:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
@@ -16,8 +16,11 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """What every generator accepts: NumPy's takes 32 bits."""
 SetSize = Annotated[int, Field(ge=0, lt=2**31)]
 
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+
 STANDARD = "standard"
 """The track of the shared protocol; labels name every other."""
+FP32: Precision = "fp32"
 
 
 def canonical_json(value: Any) -> str:
@@ -52,6 +55,8 @@ class Cell(BaseModel):
     calibration_size: SetSize
     calibration_list: str
     """Hash of the calibration index list; empty where the method gets no images."""
+    precision: Precision = "fp32"
+    """Of the products in the evaluation; the protocol's is fp32, and the identity names only another one."""
     run_time: dict[str, JsonValue] = {}
     """Parameters of the method that cannot change the result, such as a memory budget: no part of the identity."""
 
@@ -66,7 +71,8 @@ class Cell(BaseModel):
     @property
     def id(self) -> str:
         """Return the identity: sha256 of the canonical JSON."""
-        return sha256(canonical_json(self.model_dump(mode="json", exclude={"run_time"})).encode())
+        left_out = {"run_time"} if self.precision != FP32 else {"run_time", "precision"}
+        return sha256(canonical_json(self.model_dump(mode="json", exclude=left_out)).encode())
 
     @property
     def bit_spec(self) -> BitSpec:
@@ -86,7 +92,8 @@ class Cell(BaseModel):
     def label(self) -> str:
         """Name the cell for people: never used as an identity."""
         track = "" if self.track == STANDARD else f" {self.track} track"
-        return f"{self.task}/{self.edition} {self.model} {self.method} {self.bits}{track} {self.draw}"
+        precision = "" if self.precision == FP32 else f" in {self.precision}"
+        return f"{self.task}/{self.edition} {self.model} {self.method} {self.bits}{precision}{track} {self.draw}"
 
 
 def labels(cells: Sequence[Cell]) -> dict[str, str]:

@@ -130,6 +130,11 @@ class Provenance(_Part):
     device: str
     threads: Count
     deterministic: bool
+    """Whether torch was asked for repeatable operations, and no operation ran that has no repeatable form."""
+    unrepeatable: tuple[str, ...] = ()
+    """Operations that ran without one."""
+    arithmetic: dict[str, JsonValue] = {}
+    """How torch was told to compute: TF32 in products and in cuDNN, cuDNN's search for the fastest form, cuBLAS's memory."""
     environment: str
     """Hash of versions and kind of device: the float gate compares within one environment."""
     command: str

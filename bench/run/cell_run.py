@@ -6,7 +6,7 @@ import hashlib
 import random
 import shutil
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -38,7 +38,7 @@ from vitptq.bench.results.record import (
 )
 from vitptq.bench.results.store import Store
 from vitptq.bench.results.suites import float_cell
-from vitptq.bench.run import costs, float_gate, provenance
+from vitptq.bench.run import arithmetic, costs, float_gate, provenance
 from vitptq.bench.run.audit import audit
 from vitptq.bench.run.costs import Stopwatch
 from vitptq.bench.run.evaluation_audit import IMAGES, EvaluationAudit
@@ -87,7 +87,8 @@ def run_cell(cell: Cell, run: Run) -> Record | None:
             return previous
         started = provenance.now()
         try:
-            record = _measure(cell, run, started)
+            with arithmetic.unrepeatable_operations() as unrepeatable:
+                record = _measure(cell, run, started, unrepeatable)
         except (Exception, SystemExit) as error:  # noqa: BLE001  whatever goes wrong becomes a record
             record = failed(cell, failure_of(error, started), started, run.device, cell_fidelity(cell))
         record = _marked(record, run)
@@ -175,7 +176,7 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _measure(cell: Cell, run: Run, started: str) -> Record:
+def _measure(cell: Cell, run: Run, started: str, unrepeatable: Collection[str]) -> Record:
     task, method = registry.task(cell.task, cell.edition), _configured(cell)
     task.prepare(_said(run, "prepare"))
     opened = None if cell.is_float else _gate(cell, task, run)
@@ -212,7 +213,11 @@ def _measure(cell: Cell, run: Run, started: str) -> Record:
     )  # fmt: skip
     with kept_weights():
         audits.before(example)
-        with watch("evaluate"), audits.during(_said(run, "evaluate")) as progress:
+        with (
+            arithmetic.evaluated_in(cell.precision, quantised, run.device),
+            watch("evaluate"),
+            audits.during(_said(run, "evaluate")) as progress,
+        ):
             evidence = task.evaluate(quantised, cell.model, run.device, progress)
             costs.finish(run.device)
         audited = audits.after(None if cell.is_float else task.real_batch(cell.model, IMAGES, run.device))
@@ -224,7 +229,7 @@ def _measure(cell: Cell, run: Run, started: str) -> Record:
         evidence=run.store.add_evidence(cell.id, evidence),
         gate=opened or float_gate.float_gate(card, task.ranking_metric, scores, cell),
         audit=audited, costs=_costs(watch, quantised, audited, run.device),
-        notes=notes, details=details, provenance=provenance.collect(run.device, started),
+        notes=notes, details=details, provenance=provenance.collect(run.device, started, unrepeatable),
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import shlex
 import socket
 import subprocess
 import sys
+from collections.abc import Collection
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +18,7 @@ import torch
 
 from vitptq.bench.results.cell import canonical_json, sha256
 from vitptq.bench.results.record import UNKNOWN, Provenance
+from vitptq.bench.run import arithmetic
 
 PACKAGES = {
     "torch": "torch",
@@ -108,8 +110,11 @@ def command() -> str:
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
-def collect(device: torch.device, started: str) -> Provenance:
-    """Return the provenance of a cell that began at `started` and ends now."""
+def collect(device: torch.device, started: str, unrepeatable: Collection[str] = ()) -> Provenance:
+    """Return the provenance of a cell that began at `started` and ends now.
+
+    `unrepeatable` are the operations that ran without a repeatable form.
+    """
     head, dirty = commit()
     return Provenance(
         commit=head,
@@ -117,7 +122,9 @@ def collect(device: torch.device, started: str) -> Provenance:
         versions=versions(),
         device=device_name(device),
         threads=torch.get_num_threads(),
-        deterministic=torch.are_deterministic_algorithms_enabled(),
+        deterministic=torch.are_deterministic_algorithms_enabled() and not unrepeatable,
+        unrepeatable=tuple(sorted(unrepeatable)),
+        arithmetic=arithmetic.settings(),
         environment=environment(device),
         command=command(),
         started=started,

@@ -20,7 +20,7 @@ from vitptq.bench.isolation.surroundings import Surroundings
 from vitptq.bench.results.cell import Cell
 from vitptq.bench.results.record import Record
 from vitptq.bench.results.store import Store
-from vitptq.bench.run import leftovers
+from vitptq.bench.run import arithmetic, leftovers
 from vitptq.bench.run.cell_run import Run, run_cell
 from vitptq.bench.run.worker_notes import START_ERROR, Speaker
 
@@ -128,9 +128,7 @@ def _settle(device: torch.device, threads: int) -> None:
     """Make torch repeatable and bind this process to its device."""
     gc.freeze()  # the packages' own objects, with which collecting garbage between cells took 0.2 s
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.allow_tf32 = False
+    arithmetic.make_repeatable()
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.cuda.init()

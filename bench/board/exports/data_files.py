@@ -71,6 +71,7 @@ def columns(row: Row, table: Table) -> dict[str, JsonValue]:
         "weight_bits": row.bits.weights,
         "activation_bits": row.bits.activations,
         "track": cell.track,
+        "precision": cell.precision,
         "calibration_size": cell.calibration_size,
         "status": row.status,
         "metric": row.metric.name if row.scored else None,
@@ -106,8 +107,8 @@ def columns(row: Row, table: Table) -> dict[str, JsonValue]:
 
 _COLUMNS = [
     "task", "edition", "model", "method", "title", "category", "fidelity", "parameters", "bits", "weight_bits",
-    "activation_bits", "track", "calibration_size", "status", "metric", "score", "interval_low", "interval_high",
-    "interval_covers", "rank_best", "rank_worst", "tie_group", "n_images", "n_seeds", "seeds", "missing_seeds",
+    "activation_bits", "track", "precision", "calibration_size", "status", "metric", "score",
+    "interval_low", "interval_high", "interval_covers", "rank_best", "rank_worst", "tie_group", "n_images", "n_seeds", "seeds", "missing_seeds",
     "float_score", "drop", "quantised_macs_percent",
     "audit_violations", "quantise_s", "evaluate_s", "peak_host_mib", "peak_device_mib", "model_mib", "bit_operations",
     "remarks", "reason", "data", "checkpoint", "source", "records",

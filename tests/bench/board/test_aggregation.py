@@ -73,3 +73,12 @@ def test_track_and_calibration_size_set_rows_apart():
     board = Board.from_records(map(make_record, cells), make_cards())
 
     assert sorted(r.label for r in board.rows) == ["MinMax (1024 images, published settings)", "MinMax (32 images)"]
+
+
+def test_another_precision_is_a_row_of_its_own_that_is_not_compared():
+    records = [make_record(make_cell(precision=precision), score=80.0) for precision in ("fp32", "bf16")]
+    rows = {row.cell.precision: row for row in Board.from_records(records, make_cards()).tables[0].rows}
+
+    assert rows["fp32"].id != rows["bf16"].id
+    assert (rows["fp32"].variant, rows["bf16"].variant) == ("", "evaluated in bf16")
+    assert (rows["fp32"].comparable, rows["bf16"].comparable) == (True, False)

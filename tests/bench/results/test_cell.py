@@ -43,7 +43,14 @@ def test_settings_that_change_no_result_are_no_part_of_the_id() -> None:
     assert make(run_time={"memory_mb": 1024}).id == make(run_time={"memory_mb": 4096}).id == make().id
 
 
+def test_the_precision_of_the_protocol_is_no_part_of_the_id_and_every_other_one_is() -> None:
+    ids = {precision: make(precision=precision).id for precision in ("fp32", "tf32", "bf16", "fp16")}
+    assert ids["fp32"] == make().id
+    assert len(set(ids.values())) == 4
+
+
 def test_label_tells_the_number_of_calibration_images_and_another_track() -> None:
     assert make(calibration_size=64).label() == "t/e m x W4A4 64 images seed 0"
     assert make(calibration_size=0).label() == "t/e m x W4A4 seed 0"
     assert make(track="published").label() == "t/e m x W4A4 published track 32 images seed 0"
+    assert make(precision="bf16").label() == "t/e m x W4A4 in bf16 32 images seed 0"

@@ -6,16 +6,18 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
 from pydantic import JsonValue
+from torch import nn
 
 from tests.bench import planted
 from vitptq.bench import registry
-from vitptq.bench.contracts.method import run_time
+from vitptq.bench.bits import BitSpec
+from vitptq.bench.contracts.method import Calibration, run_time
 from vitptq.bench.contracts.reporting import note_details
 from vitptq.bench.isolation.surroundings import Surroundings
 from vitptq.bench.results import suites
@@ -456,3 +458,30 @@ def test_method_that_leaves_its_process_alone_is_not_marked(tiny: None, run: Run
     record = measured(cell(), watched)
     assert record.audit is not None and record.audit.clean
     assert (record.notes, watched.changes) == ((), [])
+
+
+def test_a_cell_in_another_precision_has_a_record_of_its_own_behind_the_gate_of_fp32(tiny: None, run: Run) -> None:
+    plain, halved = (measured(cell().model_copy(update={"precision": p}), run) for p in ("fp32", "bf16"))
+    assert (plain.status, halved.status) == ("ok", "ok"), halved.failure
+    assert plain.id != halved.id
+    assert plain.gate == halved.gate
+    assert {record.cell.precision for record in run.store.records() if record.cell.is_float} == {"fp32"}
+
+
+def test_an_operation_without_a_repeatable_form_is_recorded(
+    tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @dataclass(frozen=True)
+    class Unrepeatable(planted.Planted):
+        def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
+            torch.zeros(3).put_(torch.tensor([1]), torch.ones(1))
+            return super().quantize(model, calibration, bits)
+
+    plant(monkeypatch, Unrepeatable)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        record, clean = measured(cell(method="planted"), run), measured(cell(), run)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert (record.provenance.deterministic, record.provenance.unrepeatable) == (False, ("put_",))
+    assert (clean.provenance.deterministic, clean.provenance.unrepeatable) == (True, ())
