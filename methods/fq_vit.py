@@ -27,6 +27,7 @@ from vitptq.methods.core.quantizers.integer import IntegerLayerNorm, IntegerSoft
 from vitptq.methods.core.quantizers.rounded_code import RoundedCode
 from vitptq.methods.core.ranges.estimation import asymmetric_parameters
 from vitptq.methods.core.ranges.integer import FACTORS, SOFTMAX_BITS, power_of_two_factors
+from vitptq.methods.core.ranges.observers import with_last
 
 UNIFORM_SOFTMAX_BITS = 8
 """The released code's probabilities without log-int-softmax, whatever the bit spec."""
@@ -77,9 +78,8 @@ class FQViT(Method):
         net, full = prepare_in_full(model, bits)
         observe_weights(net, symmetric=True)
         ranges = _Ranges(full, self)
-        batches = list(calibration.batches())
-        for i, batch in enumerate(batches):
-            see = ranges.set_quantizer if i == len(batches) - 1 else ranges.see
+        for batch, last in with_last(calibration.batches()):
+            see = ranges.set_quantizer if last else ranges.see
             with watching(ranges.slots, see):
                 calibration.forward(net.model, batch)
         if self.integer_norm:

@@ -27,9 +27,9 @@ def channel_ranges(net: PreparedModel, calibration: Calibration, slots: Collecti
         found[slot] = low, high
 
     net.switch(False)
-    batches = list(calibration.batches())
-    for done, batch in enumerate(batches):
-        report("channel ranges", done, len(batches))
+    count = sum(1 for _ in calibration.batches())  # not kept: all of them may not fit a GPU
+    for done, batch in enumerate(calibration.batches()):
+        report("channel ranges", done, count)
         with watching({slot.name: slot for slot in slots}, watch):
             calibration.forward(net.model, batch)
     unseen = sorted(slot.name for slot in slots if slot not in found)

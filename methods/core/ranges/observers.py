@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,6 +48,15 @@ class RunningMinMax(Observer):
         return self.low, self.high
 
 
+def with_last(batches: Iterator[Any]) -> Iterator[tuple[Any, bool]]:
+    """Yield each batch and whether it is the last, holding two at a time: all of them may not fit a GPU."""
+    before = next(batches)
+    for batch in batches:
+        yield before, False
+        before = batch
+    yield before, True
+
+
 def observe_activations(net: PreparedModel, calibration: Calibration, observer: Callable[[], Observer]) -> None:
     """Give every activation slot a per-tensor quantizer, from one pass with everything in float.
 
@@ -55,11 +65,10 @@ def observe_activations(net: PreparedModel, calibration: Calibration, observer: 
     slots = {name: operand for name, operand in net.activations.items() if operand.bits != FLOAT_BITS}
     observers = {name: observer() for name in slots}
     seen: set[str] = set()
-    batches = list(calibration.batches())
     net.switch(False)
-    for i, batch in enumerate(batches):
+    for batch, is_last in with_last(calibration.batches()):
 
-        def watch(operand: Operand, x: Tensor, last: bool = i == len(batches) - 1) -> None:
+        def watch(operand: Operand, x: Tensor, last: bool = is_last) -> None:
             seen.add(operand.name)
             observers[operand.name].see(x.reshape(1, -1), bits=operand.bits, last=last)
 

@@ -17,7 +17,7 @@ from vitptq.bench.contracts.quantizer import Quantizer
 from vitptq.methods.core.model.operands import Operand
 from vitptq.methods.core.search.candidate_losses import candidate_losses
 from vitptq.methods.core.search.candidates import Candidates
-from vitptq.methods.core.search.elimination import STEP, Best, eliminate
+from vitptq.methods.core.search.elimination import GPU_STEP, STEP, Best, eliminate
 from vitptq.methods.core.search.gram import gram_losses
 from vitptq.methods.core.search.objective import CHANNELS, Cosine, Objective, SquaredError
 from vitptq.methods.core.search.operator_outputs import in_rows, joined_rows, weighted_rows
@@ -138,7 +138,7 @@ def best_candidate(
     ]
     if not isinstance(objective, Cosine) or objective.axes == CHANNELS:
         parts = joined_rows([in_rows(part) for part in parts])
-    squared, step = isinstance(objective, SquaredError), step_size(memory)
+    squared, step = isinstance(objective, SquaredError), step_size(memory, parts[0].output.device)
     if squared:
         parts = [weighted_rows(part) for part in parts]
     if squared and side == "first":
@@ -148,6 +148,6 @@ def best_candidate(
     return eliminate(candidate_losses(parts, side, candidates, objective), candidates.count, step, guess)
 
 
-def step_size(memory: int) -> int:
+def step_size(memory: int, device: torch.device) -> int:
     """Return how many values the largest tensor of a step may have."""
-    return max(1, min(STEP, memory // (COPIES * FLOAT)))
+    return max(1, min(STEP if device.type == "cpu" else GPU_STEP, memory // (COPIES * FLOAT)))

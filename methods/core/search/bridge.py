@@ -199,7 +199,7 @@ def at_block_output(run: BridgeRun, slots: Sequence[SlotSearch], memory: int, *,
     def judge(slot: SlotSearch, candidates: Candidates, guess: Tensor | None) -> Best:
         if slot in slots[:2]:
             losses = BlockLosses(run, slots, slot, candidates, scales)
-            return eliminate(losses, candidates.count, step_size(memory), guess)
+            return eliminate(losses, candidates.count, step_size(memory, losses.device), guess)
         number = slots.index(slot) // 2
         weight, behind = slots[2 * number : 2 * number + 2]
         end, recording = run.members[number]

@@ -38,10 +38,12 @@ class LossesOfSizes(CandidateLosses):
     """The losses on images of several sizes: the rows of one size behind those of the other, or in any order."""
 
     def __init__(self, parts: Sequence[CandidateLosses], size_of: Tensor | None = None) -> None:
-        """Take the losses of each size, and for each row the number of its size; a size's rows stay in order."""
+        """Take the losses of each size, and for each row, on the CPU, the number of its size.
+
+        A size's rows stay in order.
+        """
         self.parts, self.device, self.groups = parts, parts[0].device, parts[0].groups
-        lengths = torch.tensor([part.rows for part in parts], device=self.device)
-        numbers = torch.arange(len(parts), device=self.device)
+        lengths, numbers = torch.tensor([part.rows for part in parts]), torch.arange(len(parts))
         self.size_of = numbers.repeat_interleave(lengths) if size_of is None else size_of
         before = torch.nn.functional.one_hot(self.size_of, len(parts)).cumsum(0)
         self.before = torch.nn.functional.pad(before, (0, 0, 1, 0)).tolist()
@@ -61,7 +63,8 @@ class LossesOfSizes(CandidateLosses):
 
     def ordered(self, order: Tensor) -> LossesOfSizes:
         """Return the same with the rows in another order."""
-        within = torch.cat([torch.arange(part.rows, device=self.device) for part in self.parts])
+        order = order.cpu()
+        within = torch.cat([torch.arange(part.rows) for part in self.parts])
         within = within[self.size_of.argsort(stable=True).argsort()]  # of each row, its number among those of its size
         size_of = self.size_of[order]
         parts = [part.ordered(within[order][size_of == i]) for i, part in enumerate(self.parts)]

@@ -17,6 +17,7 @@ from vitptq.methods.core.model.operands import Convolution, MatMul
 from vitptq.methods.core.model.prepare import PreparedModel
 from vitptq.methods.core.quantizers.uniform import SCALE_FLOOR, Granularity, Uniform, on_grid
 from vitptq.methods.core.ranges.estimation import asymmetric_parameters
+from vitptq.methods.core.search.objective import group_count
 from vitptq.methods.core.search.recording import Operator, Side
 
 
@@ -33,11 +34,14 @@ class Candidates(ABC):
 
     @abstractmethod
     def __call__(self, x: Tensor, places: Tensor) -> Tensor:
-        """Return the quantised candidates `places` (k,) of x, shape (k, *x.shape); `x` may be as `in_rows` gives it."""
+        """Return the quantised candidates `places` (k,), on the CPU, of x, shape (k, *x.shape).
+
+        `x` may be as `in_rows` gives it.
+        """
 
     @abstractmethod
     def quantizer(self, place: Tensor) -> Quantizer:
-        """Return the quantizer of the chosen candidate, `place` (groups,), or (1,) for all groups."""
+        """Return the quantizer of the chosen candidate, `place` (groups,), or (1,) for all groups, on the CPU."""
 
     @abstractmethod
     def default(self) -> Quantizer:
@@ -61,7 +65,7 @@ class Grouping:
             low, high = x.aminmax()
             return low.reshape(1), high.reshape(1)
         low, high = x.movedim(self.axis, 0).flatten(1).aminmax(dim=1)
-        blank = low.new_zeros(int(self.groups.max()) + 1)
+        blank = low.new_zeros(group_count(self.groups))
         return (
             blank.scatter_reduce(0, self.groups, low, "amin", include_self=False),
             blank.scatter_reduce(0, self.groups, high, "amax", include_self=False),
@@ -139,7 +143,8 @@ class Scales(Candidates):
 
     def quantizer(self, place: Tensor) -> Uniform:
         """Return the quantizer with the chosen scales."""
-        return self._with(self.scales.gather(0, place.expand(self.scales.shape[1])[None])[0])
+        place = place.to(self.scales.device).expand(self.scales.shape[1])
+        return self._with(self.scales.gather(0, place[None])[0])
 
     def default(self) -> Uniform:
         """Return the min-max quantizer."""

@@ -21,6 +21,8 @@ SLACK = 1e-5
 STEP = 2**20
 """Values of a step's largest tensor: what a core's cache holds is worked on several times faster than what it does not
 (docs/performance.md). A smaller memory budget makes it less."""
+GPU_STEP = 2**26
+"""The same on a GPU, which needs much at once."""
 
 
 class CandidateLosses(ABC):
@@ -38,7 +40,10 @@ class CandidateLosses(ABC):
 
     @abstractmethod
     def losses(self, places: Tensor, rows: slice) -> Tensor:
-        """Return the losses (k, r, groups), none negative, of the candidates `places` (k,) on some of the rows."""
+        """Return the losses (k, r, groups), none negative, of the candidates `places` (k,) on some of the rows.
+
+        `places` is on the CPU.
+        """
 
     @abstractmethod
     def ordered(self, order: Tensor) -> Self:
@@ -47,7 +52,7 @@ class CandidateLosses(ABC):
 
 @dataclass(frozen=True)
 class Best:
-    """The winner of each group, shape (groups,), and its loss."""
+    """The winner of each group, shape (groups,), and its loss; both on the CPU, where decisions are taken."""
 
     place: Tensor
     loss: Tensor
@@ -55,7 +60,7 @@ class Best:
     @staticmethod
     def of(losses: Tensor) -> Best:
         """Return the first least of losses (count, groups)."""
-        losses = numbers(losses)
+        losses = numbers(losses).cpu()
         least, _ = losses.min(dim=0)
         # argmin alone does not promise the first of equals
         return Best((losses == least).int().argmax(dim=0), least)
@@ -65,19 +70,19 @@ def eliminate(losses: CandidateLosses, count: int, step: int = STEP, guess: Tens
     """Return the best of `count` candidates in each group.
 
     `guess` (any shape) names candidates that are likely to win (the winners of an earlier round, say); they run first,
-    over all rows, and the rows on which they lose most come first for the others.
+    over all rows, and the rows on which they lose most come first for the others. However many there are, a GPU has
+    to wait twice for each share of the rows.
     """
-    device = losses.device
     if count * losses.rows * losses.size <= step:
-        everything = losses.losses(torch.arange(count, device=device), slice(0, losses.rows))
+        everything = losses.losses(torch.arange(count), slice(0, losses.rows))
         return Best.of(everything.sum(1, dtype=torch.float64))
-    leaders = torch.tensor([count // 2], device=device) if guess is None else guess.unique()
+    leaders = torch.tensor([count // 2]) if guess is None else guess.unique()
     by_row = _run(losses, leaders, slice(0, losses.rows), step, keep_rows=True)  # (k, rows, groups)
     losses = losses.ordered(_hardest_first(by_row))
-    sums = by_row.new_zeros(count, losses.groups, dtype=torch.float64)
+    sums = torch.zeros(count, losses.groups, dtype=torch.float64)
     whole = torch.full_like(sums, torch.inf)
-    whole[leaders] = numbers(by_row.sum(1, dtype=torch.float64))
-    alive = torch.ones(count, dtype=torch.bool, device=device)
+    whole[leaders] = numbers(by_row.sum(1, dtype=torch.float64)).cpu()
+    alive = torch.ones(count, dtype=torch.bool)
     alive[leaders] = False
     start = 0
     for stop in _stops(losses):
@@ -116,7 +121,10 @@ def _hardest_first(losses: Tensor) -> Tensor:
 
 
 def _run(losses: CandidateLosses, places: Tensor, rows: slice, step: int, *, keep_rows: bool = False) -> Tensor:
-    """Return the losses of some candidates on some rows: sums in float64 (k, groups), or row by row (k, r, groups)."""
+    """Return the losses of some candidates on some rows.
+
+    Sums in float64 (k, groups), on the CPU, or row by row (k, r, groups), where they were computed.
+    """
     fits = max(1, step // losses.size)  # (candidate, row) pairs of a step
     length = min(rows.stop - rows.start, fits)
     together = max(1, fits // max(1, length))
@@ -127,7 +135,7 @@ def _run(losses: CandidateLosses, places: Tensor, rows: slice, step: int, *, kee
             found = losses.losses(some, slice(at, min(at + length, rows.stop)))
             pieces.append(found if keep_rows else numbers(found.sum(dim=1, dtype=torch.float64)))
         parts.append(torch.cat(pieces, dim=1) if keep_rows else torch.stack(pieces).sum(0))
-    return torch.cat(parts)
+    return torch.cat(parts) if keep_rows else torch.cat(parts).cpu()
 
 
 def numbers(losses: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from vitptq.methods.core.model.operands import Conv2d
 from vitptq.methods.core.search.candidates import Candidates
 from vitptq.methods.core.search.elimination import STEP, Best
-from vitptq.methods.core.search.objective import group_sums
+from vitptq.methods.core.search.objective import group_count, group_sums
 from vitptq.methods.core.search.recording import Recording, Rows
 
 SHARE = 0.4
@@ -45,7 +45,7 @@ class GramLosses:
     def best(self, candidates: Candidates, step: int) -> Best:
         """Return the best candidate per group; a step's tensors have about `step` values."""
         together = max(1, step // self.pull.numel())
-        places = torch.arange(candidates.count, device=self.weight.device).split(together)
+        places = torch.arange(candidates.count).split(together)
         return Best.of(torch.cat([self.losses(candidates, some) for some in places]))
 
     def losses(self, candidates: Candidates, places: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ def _pays(parts: Sequence[Recording], count: int, judged: Tensor | None, memory:
     products = channels * size * (size + 1) // 2 if weighted else blocks * size**2
     form = positions * products + count * channels * size**2
     fits = (blocks * size**2 + 3 * channels * size) * FLOAT <= memory // 2
-    apart = judged is not None and int(judged.max()) + 1 == channels
+    apart = judged is not None and group_count(judged) == channels
     share = WEIGHTED_SHARE if weighted and not apart else SHARE
     return fits and form <= share * count * positions * channels * size
 

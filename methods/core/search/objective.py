@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 ALL_POSITIONS = (-3, -2, -1)
 CHANNELS = (-1,)
@@ -44,7 +45,7 @@ class Objective(ABC):
 
     def count(self, channels: int) -> int:
         """Return the number of groups of `channels` channels."""
-        return 1 if self.groups is None else int(self.groups.max()) + 1
+        return 1 if self.groups is None else group_count(self.groups)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +74,10 @@ class Cosine(Objective):
         """Return the distances."""
         square, length = self.squared(error), self.squared(target)
         # |e| of a faint output a + e is close to |a|; seldom true, so that few candidates are looked at twice
-        near = ((square - length).abs() < (2 + FAINT) * FAINT * length).flatten(1).any(1)
-        faint = error[near].add_(target) if near.any() else None
+        near: Tensor | slice = slice(None)  # on a GPU all are, as it would have to wait for the answer
+        if error.device.type == "cpu":
+            near = ((square - length).abs() < (2 + FAINT) * FAINT * length).flatten(1).any(1)
+        faint = error[near] + target if isinstance(near, slice) or near.any() else None
         distance = cosine_distance(square, self.reduce(error.mul_(target)), length)  # (k, r, H, T, groups)
         if faint is not None:
             distance[near] = self._corrected(distance[near], faint, target, length)
@@ -137,11 +140,29 @@ def group_sums(x: Tensor, groups: Tensor | None) -> Tensor:
     return x if blocks == len(groups) else x.unflatten(-1, (blocks, -1)).sum(-1)
 
 
+def group_count(groups: Tensor) -> int:
+    """Return the number of groups."""
+    return _layout(groups)[0]
+
+
 def equal_blocks(groups: Tensor) -> int | None:
     """Return the number of groups where each is a run of channels, all of one length, in order; else None."""
-    count = int(groups.max()) + 1
-    regular = torch.arange(len(groups), device=groups.device) // max(1, len(groups) // count)
-    return count if torch.equal(groups, regular) else None
+    count, regular = _layout(groups)
+    return count if regular else None
+
+
+def _layout(groups: Tensor) -> tuple[int, bool]:
+    """Return the number of groups, and whether they are runs of one length; looked at once, as a GPU has to wait."""
+    if groups not in _LAYOUTS:
+        numbers: list[int] = groups.tolist()
+        count = max(numbers) + 1
+        length = max(1, len(numbers) // count)
+        _LAYOUTS[groups] = count, all(number == i // length for i, number in enumerate(numbers))
+    found: tuple[int, bool] = _LAYOUTS[groups]
+    return found
+
+
+_LAYOUTS = WeakTensorKeyDictionary()
 
 
 def _sum(x: Tensor, axis: int, *, keep: bool = False) -> Tensor:

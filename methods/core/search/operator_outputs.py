@@ -120,12 +120,12 @@ def weighted_rows(recording: Recording) -> Recording:
     """Return the recording without rows whose gradient is 0: behind the last attention, all but one token."""
     if recording.gradient is None:
         return recording
-    keep = recording.gradient.flatten(1).any(1)
-    return recording if keep.all() or not keep.any() else rows_of(recording, keep)
+    kept = recording.gradient.flatten(1).any(1).nonzero()[:, 0]
+    return recording if len(kept) in (0, len(recording.gradient)) else rows_of(recording, kept)
 
 
 def rows_of(recording: Recording, rows: Tensor) -> Recording:
-    """Return some of the rows, named by numbers or by booleans."""
+    """Return some of the rows, named by their numbers."""
     return replace(
         recording,
         first=recording.first[rows] if isinstance(recording.operator, MatMul) else recording.first,

@@ -260,4 +260,4 @@ def small_batches(calibration: Calibration) -> Iterator[Any]:
 def normalised(gradients: Sequence[Tensor]) -> list[Tensor] | None:
     """Return G / max|G|, which no argmax notices and which keeps G^2 from underflow; None where G says nothing."""
     largest = torch.stack([gradient.abs().amax() for gradient in gradients]).amax()
-    return [gradient / largest for gradient in gradients] if largest > 0 and largest.isfinite() else None
+    return [gradient / largest for gradient in gradients] if bool((largest > 0) & largest.isfinite()) else None
