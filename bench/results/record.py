@@ -134,7 +134,7 @@ class Provenance(_Part):
     unrepeatable: tuple[str, ...] = ()
     """Operations that ran without one."""
     arithmetic: dict[str, JsonValue] = {}
-    """How torch was told to compute: TF32 in products and in cuDNN, cuDNN's search for the fastest form, cuBLAS's memory."""
+    """How torch was told to compute: TF32 in products and in cuDNN, cuDNN's benchmark, cuBLAS's workspace."""
     environment: str
     """Hash of versions and kind of device: the float gate compares within one environment."""
     command: str

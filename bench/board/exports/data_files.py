@@ -108,8 +108,8 @@ def columns(row: Row, table: Table) -> dict[str, JsonValue]:
 _COLUMNS = [
     "task", "edition", "model", "method", "title", "category", "fidelity", "parameters", "bits", "weight_bits",
     "activation_bits", "track", "precision", "calibration_size", "status", "metric", "score",
-    "interval_low", "interval_high", "interval_covers", "rank_best", "rank_worst", "tie_group", "n_images", "n_seeds", "seeds", "missing_seeds",
-    "float_score", "drop", "quantised_macs_percent",
+    "interval_low", "interval_high", "interval_covers", "rank_best", "rank_worst", "tie_group", "n_images", "n_seeds",
+    "seeds", "missing_seeds", "float_score", "drop", "quantised_macs_percent",
     "audit_violations", "quantise_s", "evaluate_s", "peak_host_mib", "peak_device_mib", "model_mib", "bit_operations",
     "remarks", "reason", "data", "checkpoint", "source", "records",
 ]  # fmt: skip
