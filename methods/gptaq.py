@@ -8,7 +8,7 @@ from typing import ClassVar
 from vitptq.methods.core.layerwise.columns import rounded_by_columns
 from vitptq.methods.core.layerwise.layer_problem import LayerProblem
 from vitptq.methods.core.layerwise.layerwise_method import Rounded
-from vitptq.methods.core.layerwise.moments import Wanted
+from vitptq.methods.core.layerwise.moments import ALL, Wanted
 from vitptq.methods.gptq import GPTQ, SHARED_INFERRED
 
 
@@ -29,7 +29,7 @@ class GPTAQ(GPTQ):
         *SHARED_INFERRED,
     )
     paper = "Li et al., GPTAQ, ICML 2025, arXiv 2504.02692"
-    wanted: ClassVar[frozenset[Wanted]] = frozenset({"gram", "drift"})
+    wanted: ClassVar[frozenset[Wanted]] = ALL
 
     activations_first: bool = True
     correction: float = 1.0

@@ -12,7 +12,7 @@ from vitptq.methods.comq import COMQ
 from vitptq.methods.core.layerwise.columns import damped
 from vitptq.methods.core.layerwise.layer_problem import LayerProblem
 from vitptq.methods.core.layerwise.layerwise_method import LayerwiseMethod, Rounded
-from vitptq.methods.core.layerwise.moments import Moments, Wanted
+from vitptq.methods.core.layerwise.moments import ALL, Moments, Wanted
 from vitptq.methods.gptq import GPTQ
 from vitptq.methods.rtn import RoundToNearest
 
@@ -38,7 +38,7 @@ class QEP(LayerwiseMethod):
         "the patch embedding and the head are corrected and rounded, too",
     )
     paper = "Arai and Ichikawa, QEP, NeurIPS 2025, arXiv 2504.09629"
-    wanted: ClassVar[frozenset[Wanted]] = frozenset({"gram", "drift"})
+    wanted: ClassVar[frozenset[Wanted]] = ALL
 
     alpha: float = 0.5
     """How much of the correction: 0 is none, 1 the ridge regression of W (X - Y) on Y."""

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from vitptq.bench.bits import FLOAT_BITS, BitSpec
 from vitptq.bench.contracts.method import Calibration, Method
-from vitptq.bench.contracts.reporting import note, report
+from vitptq.bench.contracts.reporting import note, note_details, note_table, report
 from vitptq.bench.errors import Unsupported
 from vitptq.methods.core.layerwise.layer_problem import LayerProblem, problem_of
 from vitptq.methods.core.layerwise.matrices import weight_of
-from vitptq.methods.core.layerwise.moments import NOTHING, Wanted, layer_moments, layers_in_order
+from vitptq.methods.core.layerwise.moments import ALL, NOTHING, Wanted, layer_moments, layers_in_order
 from vitptq.methods.core.model.operands import Layer, Linear
 from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.core.quantizers.uniform import Uniform
@@ -73,13 +73,19 @@ class LayerwiseMethod(Method):
         twin = net.twin()
         for operand in net.activations.values():
             operand.on = self.activations_first
+        errors = {}
         for place, (name, layer) in enumerate(layers.items()):
             report("layers", place, len(layers))
             moments = layer_moments(net, twin, name, calls.get(name, 0), calibration, self.wanted)
             if moments is NOTHING and self.wanted:
                 note(f"{name} read nothing on the calibration set: its weights are rounded to nearest")
             problem = problem_of(layer, moments)
-            put(layer, self.to_nearest(problem) if moments is NOTHING else self.rounded(problem))
+            rounded = self.to_nearest(problem) if moments is NOTHING else self.rounded(problem)
+            put(layer, rounded)
+            if self.wanted == ALL and moments is not NOTHING:
+                errors[name] = moments.output_error(problem.weight, rounded[0])
+        if errors:
+            _tell(errors)
 
     def to_nearest(self, layer: LayerProblem) -> Rounded:
         """Return each weight of a layer rounded to the nearest value of its grid."""
@@ -102,6 +108,13 @@ class LayerwiseMethod(Method):
             if id(operand) not in slots:
                 operand.quantizer = None
         return kept
+
+
+def _tell(errors: Mapping[str, float]) -> None:
+    note_details("mean output error", round(sum(errors.values()) / len(errors), 6))
+    rows = [{"layer": name, "error": round(error, 6)} for name, error in errors.items()]
+    note_table("output errors", rows, "|W X~ - Q X|² / |W X~|² on the calibration set, X~ and X the layer's inputs in "
+               "the float model and behind the layers rounded before it.")  # fmt: skip
 
 
 def put(layer: Layer, rounded: Rounded) -> None:

@@ -19,6 +19,7 @@ from vitptq.methods.core.model.prepare import PreparedModel
 from vitptq.methods.core.model.watched_calls import watched_calls
 
 Wanted = Literal["gram", "drift", "float_gram"]
+ALL: frozenset[Wanted] = frozenset({"gram", "drift", "float_gram"})
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,17 @@ class Moments:
     """(X~ - X) X^T: how what arrives differs from the float model's."""
     float_gram: Tensor
     """X~ X~^T."""
+
+    def output_error(self, weight: Tensor, rounded: Tensor) -> float:
+        """Return |W X~ - Q X|^2 / |W X~|^2 for W and Q (groups, outputs, inputs); all three moments are needed."""
+        wanted = _energy(weight, self.float_gram, weight)
+        crossed = _energy(weight, self.gram + self.drift, rounded)  # X~ X^T
+        error = wanted - 2 * crossed + _energy(rounded, self.gram, rounded)
+        return float(error.clamp_min(0) / wanted) if wanted > 0 else 0.0
+
+
+def _energy(left: Tensor, gram: Tensor, right: Tensor) -> Tensor:
+    return ((left @ gram) * right).sum()
 
 
 NOTHING = Moments(*(torch.zeros(0, 0, 0) for _ in range(3)))

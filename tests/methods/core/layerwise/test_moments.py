@@ -6,10 +6,9 @@ import torch
 
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.run.adapter_check import RandomImages, two_block_models
-from vitptq.methods.core.layerwise.moments import NOTHING, Wanted, inputs_of, layer_moments, layers_in_order
+from vitptq.methods.core.layerwise.moments import ALL, NOTHING, Moments, inputs_of, layer_moments, layers_in_order
 from vitptq.methods.core.model.prepare import prepare
 
-ALL: frozenset[Wanted] = frozenset({"gram", "drift", "float_gram"})
 LAYER = "blocks.1.attn.proj"
 
 
@@ -42,6 +41,17 @@ def test_equal_prefixes_have_no_drift() -> None:
     found = layer_moments(net, net.twin(), "layers.1.blocks.0.mlp.fc2", 1, RandomImages(), ALL)
     assert not found.drift.any()
     assert torch.equal(found.gram, found.float_gram)
+
+
+def test_output_error_is_that_of_the_products() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight, rounded, x, plain = (
+        torch.randn(*shape, generator=generator, dtype=torch.float64)
+        for shape in ((1, 3, 5), (1, 3, 5), (5, 20), (5, 20))
+    )
+    moments = Moments((x @ x.T)[None], ((plain - x) @ x.T)[None], (plain @ plain.T)[None])
+    expected = (weight @ plain - rounded @ x).square().sum() / (weight @ plain).square().sum()
+    assert abs(moments.output_error(weight, rounded) - expected.item()) < 1e-10
 
 
 def test_layer_that_does_not_run_has_no_moments() -> None:
