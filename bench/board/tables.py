@@ -154,9 +154,10 @@ class Table:
         return tuple(notes)
 
 
-def more_bits_first(bits: BitSpec) -> tuple[int, int, int, bool, int]:
-    """Return a sorting key by which more bits come first."""
-    return -(bits.weights + bits.activations), -bits.weights, -bits.activations, bits.mixed, len(bits.parts)
+def more_bits_first(bits: BitSpec) -> tuple[int, ...]:
+    """Return a sorting key by which more bits come first; low-rank factors are behind all that is dense."""
+    widths = -(bits.weights + bits.activations), -bits.weights, -bits.activations
+    return bits.removed, *widths, bits.mixed, len(bits.parts)
 
 
 def reading_order(row: Row) -> tuple[object, ...]:

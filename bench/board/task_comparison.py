@@ -33,8 +33,9 @@ class TaskComparison:
 
     @cached_property
     def bits(self) -> BitSpec | None:
-        """Return the bit spec that most models have counted rows at; of several the one with the fewest bits."""
-        counted = [bits for table in self.tables for bits in {row.bits for row in table.quantised}]
+        """Return the dense bit spec that most models have counted rows at; of several the one with the fewest bits."""
+        specs = [bits for table in self.tables for bits in {row.bits for row in table.quantised}]
+        counted = [bits for bits in specs if not bits.removed]
         return max(counted, key=lambda bits: (counted.count(bits), more_bits_first(bits)), default=None)
 
     @cached_property

@@ -20,7 +20,8 @@ if TYPE_CHECKING:  # torch takes seconds to import, and the board needs only wha
 Fidelity = Literal["reference", "parity", "paper", "inferred"]
 
 
-Category = Literal["float", "ptq", "data-free"]
+Category = Literal["float", "ptq", "data-free", "low-rank"]
+"""Low-rank methods put weights into factors, at specs such as W32A32+lowrank60; all others have the dense weights."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from vitptq.bench.bits import AVERAGE_SLACK, FLOAT_BITS, BitSpec, Role
 from vitptq.bench.results.record import Audit, OperandAudit
 
+BODY = "body"
+"""What of a model is neither neck nor heads."""
+FACTORS_OF_A_WEIGHT = 2
+LINEAR = "linear"
 MORE_MACS = 1.01
 """Two products of few bits can make one of many, so a model must not do much more than the float one."""
 
@@ -70,6 +74,59 @@ def balance(total: int, seen: int, float_macs: int) -> list[str]:
 def uncounted(module: str, name: str) -> str:
     """Say that an operation may hide a product."""
     return f"{module or 'the model'}: {name} multiplies where the audit cannot count it; it counts as float"
+
+
+def product_differences(operands: Sequence[OperandAudit], reference: Audit, bits: BitSpec) -> list[str]:
+    """Compare the products with those of the float model's audit: the same ones, but for weights in factors."""
+    if not bits.removed:
+        return other_products(operands, reference.operands)
+    found, factors, factored = _factors([left for left, _ in pairs(operands)], reference.operands)
+    here, there = (
+        [side for pair in pairs(sides) if pair[0] not in without for side in pair]
+        for sides, without in ((operands, factors), (reference.operands, factored))
+    )
+    return [*found, *other_products(here, there)]
+
+
+def _factors(
+    products: Sequence[OperandAudit], float_operands: Sequence[OperandAudit]
+) -> tuple[list[str], list[OperandAudit], list[OperandAudit]]:
+    """Return what is wrong with weights in factors, the products of factors, and the float products they stand for.
+
+    Two linear layers directly inside what was one, with fewer multiply-accumulates together, are its factors.
+    """
+    inside = _by_place([left for left in products if left.op == LINEAR], parent=True)
+    whole = _by_place([left for left, _ in pairs(float_operands) if left.op == LINEAR])
+    found, factors, factored = [], [], []
+    for module in (module for module in whole if module in inside):
+        parts, product = inside[module], whole[module]
+        factors += parts
+        factored += product
+        places = {part.module for part in parts}
+        if len(places) != FACTORS_OF_A_WEIGHT or sum(p.macs for p in parts) >= sum(p.macs for p in product):
+            found.append(f"{_listed(product)} is in {len(places)} products here, not in two smaller low-rank factors")
+    return found, factors, factored
+
+
+def _by_place(products: Sequence[OperandAudit], *, parent: bool = False) -> dict[str, list[OperandAudit]]:
+    """Return products by their module, or by the module that it is in."""
+    places: dict[str, list[OperandAudit]] = {}
+    for product in products:
+        places.setdefault(product.module.rpartition(".")[0] if parent else product.module, []).append(product)
+    return places
+
+
+def too_many_parameters(parameters: Mapping[str, int], float_parameters: Mapping[str, int], bits: BitSpec) -> list[str]:
+    """Compare the parameters of a model in factors with the budget: those of the parts that the spec does not leave."""
+    if not bits.removed or not float_parameters:
+        return []
+    kept, there = (
+        sum(n for part, n in counts.items() if part == BODY or part in bits.parts)
+        for counts in (parameters, float_parameters)
+    )
+    if 100 * kept <= (100 - bits.removed) * there:
+        return []
+    return [f"{kept} parameters of {there}: {bits} demands {bits.removed} % fewer"]
 
 
 def other_products(operands: Sequence[OperandAudit], float_operands: Sequence[OperandAudit]) -> list[str]:

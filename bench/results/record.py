@@ -85,6 +85,8 @@ class Audit(_Part):
     violations: tuple[str, ...]
     dynamic: bool = False
     """The method finds its ranges while the model runs, and says so."""
+    parameters: dict[str, Count] = {}
+    """Parameters of the model as built, by part: neck, heads, and "body" for all else; empty in older records."""
     extra_tensors: tuple[str, ...] = ()
     """Parameters and buffers that the float model does not have, with their shapes, but for a quantizer's own."""
 

@@ -60,6 +60,8 @@ def fidelity_problems(record: Record) -> Iterator[str]:
         yield f"the record says that ranges are {told}, its adapter does not"
     if record.cell.is_float != (method.category == "float"):
         yield f"method {method.name} cannot have bits {record.cell.bits}: only the float model is W32A32"
+    if bool(record.cell.bit_spec.removed) != (method.category == "low-rank"):
+        yield f"method {method.name} cannot have bits {record.cell.bits}: low-rank methods alone make factors"
 
 
 def calibration_problems(record: Record, task: Task) -> Iterator[str]:
@@ -111,14 +113,15 @@ def audit_problems(record: Record, float_record: Record | None) -> Iterator[str]
         yield f"{seen} multiply-accumulates in the operands, the audit says {audited.macs} in all"
         return
     reference = float_record.audit.macs if float_record is not None and float_record.audit else None
-    if reference is not None and audited.macs < reference:
+    if reference is not None and audited.macs < reference and not bits.removed:
         yield f"{audited.macs} multiply-accumulates, the float model has {reference}"
     if not record.cell.is_float:
         found = [v for side in audited.operands for v in audit_rules.operand_violations(side, bits)]
         found += audit_rules.average_violations(audited.operands, bits)
         found += audit_rules.balance(audited.macs, seen, reference or audited.macs)
         if float_record is not None and float_record.audit is not None:
-            found += audit_rules.other_products(audited.operands, float_record.audit.operands)
+            found += audit_rules.product_differences(audited.operands, float_record.audit, bits)
+            found += audit_rules.too_many_parameters(audited.parameters, float_record.audit.parameters, bits)
         for violation in dict.fromkeys(found):
             if violation not in audited.violations:
                 yield f"the audit leaves out a violation: {brief(violation, 240)}"
@@ -158,13 +161,20 @@ def cost_problems(record: Record, float_record: Record | None) -> Iterator[str]:
     costs: Costs | None = record.costs
     assert costs is not None
     if float_record is not None and float_record.costs is not None:
-        smallest = float_record.costs.model_mib * record.cell.bit_spec.weights / FLOAT_BITS
+        smallest = _dense_mib(record, float_record.costs.model_mib) * record.cell.bit_spec.weights / FLOAT_BITS
         if costs.model_mib < SLACK * smallest:
             bits = record.cell.bit_spec.weights
             yield f"{costs.model_mib} MiB is less than every weight at {bits} bits ({smallest:.4f})"
     if costs.quantise_s + costs.evaluate_s > costs.total_s + 0.01:
         parts = f"quantising ({costs.quantise_s} s) and evaluating ({costs.evaluate_s} s)"
         yield f"{costs.total_s} s in all is less than {parts}"
+
+
+def _dense_mib(record: Record, float_mib: float) -> float:
+    """Return the size in float of the parameters that there are: with factors, as many as the audit counted."""
+    if not record.cell.bit_spec.removed or record.audit is None:
+        return float_mib
+    return sum(record.audit.parameters.values()) * FLOAT_BITS / 8 / 2**20
 
 
 def _malformed(audited: Audit) -> Iterator[str]:

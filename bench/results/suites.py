@@ -142,9 +142,19 @@ def expand(group: Group) -> list[Cell]:
                 continue
             if BitSpec.parse(bits).is_float:
                 raise BadInput(f'{bits} quantises nothing; the float model is the method "float"')
+            _refuse_other_category(cls, BitSpec.parse(bits))
             asked = _with_paper(group, method, bits)
             cells.append(cell_of(task, model, cls.configured(asked.parameters), BitSpec.parse(bits), asked, seed))
     return cells
+
+
+def _refuse_other_category(cls: type[Method], bits: BitSpec) -> None:
+    """Low-rank methods are asked for fewer parameters, all others for dense weights."""
+    low_rank = cls.category == "low-rank"
+    if low_rank and not bits.removed:
+        raise BadInput(f"{cls.name} at {bits}: name the percentage of parameters to remove, such as {bits}+lowrank60")
+    if bits.removed and not low_rank:
+        raise BadInput(f"{cls.name} at {bits}: it makes no low-rank factors; give it {bits.dense}")
 
 
 def _with_paper(group: Group, method: str, bits: str) -> Group:

@@ -28,6 +28,7 @@ from vitptq.bench.run.evaluation_audit import EvaluationAudit
 
 IMAGES = 8
 BIT_SPECS = ("W8A8", "W4A4", "W3A3")
+LOW_RANK_SPECS = ("W32A32+lowrank20", "W32A32+lowrank40", "W8A8+lowrank40")
 INPUT = InputSpec((3, 32, 32), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 REFUSED = "is refused in one sentence, as unsupported"
 
@@ -84,7 +85,7 @@ def check(cls: type[Method], device: torch.device = CPU) -> Iterator[Finding]:
         except BadInput as error:
             yield Finding("can be tried with its `trial` parameters", str(error))
             return
-    specs = [FLOAT] if cls.category == "float" else [BitSpec.parse(text) for text in BIT_SPECS]
+    specs = [FLOAT] if cls.category == "float" else [BitSpec.parse(text) for text in _specs(cls)]
     handled = False
     for name, model in two_block_models().items():
         for bits in specs:
@@ -93,7 +94,11 @@ def check(cls: type[Method], device: torch.device = CPU) -> Iterator[Finding]:
             yield from (Finding(f"{name} {bits}: {finding.rule}", finding.problem) for finding in findings)
     yield Finding("handles at least one of the models", "" if handled else "every model is unsupported")
     if cls.category != "float":
-        yield Finding("names what it does not support", _refuses(method, device))
+        yield Finding("names what it does not support", _refuses(method, specs[0], device))
+
+
+def _specs(cls: type[Method]) -> tuple[str, ...]:
+    return LOW_RANK_SPECS if cls.category == "low-rank" else BIT_SPECS
 
 
 def two_block_models() -> dict[str, nn.Module]:
@@ -211,10 +216,10 @@ def _quantised(method: Method, model: nn.Module, bits: BitSpec, images: RandomIm
         return method.quantize(model, given, bits)
 
 
-def _refuses(method: Method, device: torch.device) -> str:
+def _refuses(method: Method, bits: BitSpec, device: torch.device) -> str:
     """Return what is wrong with how the method meets a model that nobody has an operand map for."""
     try:
-        _quantised(method, _Strange().eval().to(device), BitSpec(8, 8), RandomImages(device))
+        _quantised(method, _Strange().eval().to(device), bits, RandomImages(device))
     except Unsupported:
         return ""
     except Exception as error:  # noqa: BLE001  whatever an adapter does is a finding

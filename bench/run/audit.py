@@ -7,13 +7,13 @@ audit does not see counts as float.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from vitptq.bench.bits import BitSpec
+from vitptq.bench.bits import BitSpec, part_of
 from vitptq.bench.results import audit_rules
 from vitptq.bench.results.record import Audit, OperandAudit
 from vitptq.bench.run import on_grid, products
@@ -39,7 +39,16 @@ def audit(
     """
     with products.recorded(model, example, dynamic=dynamic) as recording:
         forward(model, example)
-    return Inspector(dynamic=dynamic).report(recording, bits, float_audit)
+    return Inspector(dynamic=dynamic).report(recording, bits, float_audit, parameter_counts(model))
+
+
+def parameter_counts(model: nn.Module) -> dict[str, int]:
+    """Return how many parameters the model has by part: neck, heads, and all else as the body."""
+    counts = {audit_rules.BODY: 0}
+    for name, parameter in model.named_parameters():
+        part = part_of(name) or audit_rules.BODY
+        counts[part] = counts.get(part, 0) + parameter.numel()
+    return counts
 
 
 class Inspector:
@@ -54,21 +63,29 @@ class Inspector:
         """How many values of a tensor to look at; None: all."""
         self._seen: Any = WeakTensorKeyDictionary()
 
-    def report(self, recording: Recording, bits: BitSpec, float_audit: Audit | None) -> Audit:
-        """Return the audit of a recording.
+    def report(
+        self,
+        recording: Recording,
+        bits: BitSpec,
+        float_audit: Audit | None,
+        parameters: Mapping[str, int],
+    ) -> Audit:
+        """Return the audit of a recording; `parameters` are the model's, by part.
 
         Only after it: inspecting under the counter would send thousands of small operations through it.
         """
         sides = [self._operand(side, sizes=bits.mixed) for pair in recording.products for side in pair]
         seen = sum(left.macs for left, _ in audit_rules.pairs(sides))
-        total = max(recording.counter.macs, seen, float_audit.macs if float_audit else 0)
+        least = float_audit.macs if float_audit and not bits.removed else 0  # factors multiply less
+        total = max(recording.counter.macs, seen, least)
         found: list[str] = []
         if not bits.is_float:
             found += [v for side in sides for v in audit_rules.operand_violations(side, bits)]
             found += audit_rules.average_violations(sides, bits)
             found += [audit_rules.uncounted(module, name) for module, name in recording.counter.uncounted]
             found += audit_rules.balance(total, seen, float_audit.macs if float_audit else total)
-            found += audit_rules.other_products(sides, float_audit.operands) if float_audit else []
+            found += audit_rules.product_differences(sides, float_audit, bits) if float_audit else []
+            found += audit_rules.too_many_parameters(parameters, float_audit.parameters, bits) if float_audit else []
         return Audit(
             operands=tuple(sides),
             macs=total,
@@ -76,6 +93,7 @@ class Inspector:
             float_operands=tuple(f"{side.module}: {side.role}" for side in sides if side.bits is None),
             violations=tuple(dict.fromkeys(found)),
             dynamic=self.dynamic,
+            parameters=dict(parameters),
         )
 
     def has_seen(self, tensor: Tensor) -> bool:

@@ -20,7 +20,7 @@ from vitptq.bench.contracts.quantizer import Quantizer
 from vitptq.bench.contracts.task import Progress
 from vitptq.bench.results.record import Audit, OperandAudit
 from vitptq.bench.run import products
-from vitptq.bench.run.audit import Forward, Inspector
+from vitptq.bench.run.audit import Forward, Inspector, parameter_counts
 from vitptq.bench.run.first_batch import SAMPLE, FirstBatch, watched
 
 IMAGES = 4
@@ -57,7 +57,8 @@ class EvaluationAudit:
         """Audit the model on `example`, a batch of one image."""
         with products.recorded(self._model, example, dynamic=self._dynamic) as recording:
             self._forward(self._model, example)
-        self._first = self._inspector.report(recording, self._bits, self._float_audit)
+        counts = parameter_counts(self._model)
+        self._first = self._inspector.report(recording, self._bits, self._float_audit, counts)
         return self._first
 
     @contextmanager
@@ -80,7 +81,7 @@ class EvaluationAudit:
         with torch.no_grad():
             again = self._forward(self._model, batch)
         self._inspector.sample = SAMPLE
-        second = self._inspector.report(recording, self._bits, None)
+        second = self._inspector.report(recording, self._bits, None, {})
         found = [*self._first.violations, *changes(self._state, state(self._model), dynamic=self._dynamic)]
         found += self._in_evaluation
         found += [f"{violation} {SEVERAL}" for violation in second.violations if violation not in found]

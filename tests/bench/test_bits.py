@@ -12,9 +12,9 @@ from vitptq.bench.errors import BadInput, UnknownName
 WIDTHS = st.sampled_from([*range(2, 9), 32])
 
 
-@given(WIDTHS, WIDTHS, st.lists(st.sampled_from(list(PARTS)), unique=True), st.booleans())
-def test_text_of_a_spec_reads_back(weights: int, activations: int, parts: list[str], mixed: bool) -> None:
-    spec = BitSpec(weights, activations, tuple(parts), mixed=mixed)
+@given(WIDTHS, WIDTHS, st.lists(st.sampled_from(list(PARTS)), unique=True), st.booleans(), st.integers(0, 95))
+def test_text_of_a_spec_reads_back(weights: int, activations: int, parts: list[str], mixed: bool, removed: int) -> None:
+    spec = BitSpec(weights, activations, tuple(parts), mixed=mixed, removed=removed)
     assert BitSpec.parse(str(spec)) == spec
 
 
@@ -64,3 +64,16 @@ def test_where_the_spec_is_an_average_an_operand_may_be_wider_but_the_image() ->
     assert spec.most("stem_input") == 8
     assert BitSpec(4, 4).most("weight") == 4
     assert BitSpec(4, 32, mixed=True).most("input") == 32
+
+
+def test_low_rank_factors_in_float_are_not_the_float_model() -> None:
+    spec = BitSpec.parse("w32a32+LOWRANK60+neck")
+    assert str(spec) == "W32A32+lowrank60+neck"
+    assert not spec.is_float
+    assert spec.dense == BitSpec(32, 32, ("neck",))
+
+
+@pytest.mark.parametrize("text", ["W32A32+lowrank0", "W32A32+lowrank96", "W8A8+lowrank20+lowrank40"])
+def test_percentages_without_sense_are_refused(text: str) -> None:
+    with pytest.raises(BadInput, match="above 0 behind|take away 1 to 95 %"):
+        BitSpec.parse(text)

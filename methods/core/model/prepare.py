@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeGuard, TypeVar
 
@@ -92,6 +92,12 @@ class PreparedModel:
             operand.on = on and (image or operand.role != "stem_input")
         return self.model
 
+    def replaced(self, modules: Mapping[str, nn.Module]) -> PreparedModel:
+        """Put other modules into the places of those named, and return the model with the slots that it has then."""
+        for name, module in modules.items():
+            self.model.set_submodule(name, module.eval(), strict=True)
+        return replace(self, operands=_named_slots(self.model))
+
     @torch.no_grad()
     def run(self, calibration: Calibration) -> None:
         """Feed the calibration set through the model, for what the slots watch."""
@@ -101,6 +107,8 @@ class PreparedModel:
 
 def prepare(model: nn.Module, bits: BitSpec) -> PreparedModel:
     """Return a copy of `model` with its operands in slots; the float function is unchanged to 1e-5 (relative)."""
+    if bits.removed:
+        raise Unsupported(f"{bits} asks for low-rank factors, which low-rank methods alone make; give {bits.dense}")
     family = family_of(model)
     _refuse_absent_parts(model, bits)
     refuse_lost_parts(model, list(_replaced(_in_scope(model, family, bits), family)))

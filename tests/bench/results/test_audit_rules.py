@@ -5,10 +5,18 @@ from __future__ import annotations
 import pytest
 
 from vitptq.bench.bits import BitSpec
-from vitptq.bench.results.audit_rules import average_violations, balance, operand_violations, other_products
-from vitptq.bench.results.record import OperandAudit
+from vitptq.bench.results.audit_rules import (
+    average_violations,
+    balance,
+    operand_violations,
+    other_products,
+    product_differences,
+    too_many_parameters,
+)
+from vitptq.bench.results.record import Audit, OperandAudit
 
 W4A4 = BitSpec(4, 4)
+LOW_RANK = BitSpec(32, 32, removed=60)
 
 
 def product(macs: int, module: str = "fc") -> list[OperandAudit]:
@@ -90,3 +98,43 @@ def test_each_operand_is_held_to_its_own_width_and_to_the_widest_allowed() -> No
 
 def test_a_uniform_width_is_no_average() -> None:
     assert average_violations(mixed("fc", 5, 5, (1, 1)), W4A4) == []
+
+
+def of(*operands: OperandAudit) -> Audit:
+    return Audit(operands=operands, macs=100, quantised_macs=0, float_operands=(), violations=())
+
+
+def test_two_smaller_products_in_place_of_one_are_low_rank_factors_where_the_spec_has_them() -> None:
+    reference = of(*product(100, "blocks.0.fc"), *product(100, "head"))
+    here = [*product(20, "blocks.0.fc.down"), *product(30, "blocks.0.fc.up"), *product(100, "head")]
+    assert product_differences(here, reference, LOW_RANK) == []
+    assert "another model was measured" in product_differences(here, reference, W4A4)[0]
+
+
+@pytest.mark.parametrize(
+    ("here", "words"),
+    [
+        ([*product(60, "fc.down"), *product(50, "fc.up")], "is in 2 products here, not in two smaller"),
+        ([*product(10, "fc.a"), *product(10, "fc.b"), *product(10, "fc.c")], "is in 3 products here"),
+        (product(40, "fc.down"), "is in 1 products here"),
+        ([*product(20, "other.down"), *product(20, "other.up")], "another model was measured"),
+        ([*product(100), *product(7, "extra")], "another model was measured"),
+    ],
+)
+def test_anything_else_in_place_of_a_product_is_named(here: list[OperandAudit], words: str) -> None:
+    assert words in product_differences(here, of(*product(100)), LOW_RANK)[0]
+
+
+def test_parameters_above_the_budget_are_named() -> None:
+    assert too_many_parameters({"body": 40}, {"body": 100}, LOW_RANK) == []
+    assert too_many_parameters({"body": 41}, {"body": 100}, LOW_RANK) == [
+        "41 parameters of 100: W32A32+lowrank60 demands 60 % fewer"
+    ]
+    assert too_many_parameters({"body": 100}, {"body": 100}, W4A4) == []
+
+
+def test_parameters_of_parts_that_stay_as_they_are_do_not_count() -> None:
+    whole = {"body": 100, "heads": 50}
+    assert too_many_parameters({"body": 40, "heads": 50}, whole, LOW_RANK) == []
+    with_heads = BitSpec(32, 32, ("heads",), removed=60)
+    assert too_many_parameters({"body": 40, "heads": 50}, whole, with_heads)

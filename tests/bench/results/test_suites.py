@@ -179,3 +179,16 @@ class Budgeted(Method):
     def quantize(self, model, calibration, bits):
         return model
 """
+
+
+@pytest.mark.parametrize(
+    ("method", "bits", "words"),
+    [
+        ("svd", "W8A8", "such as W8A8\\+lowrank60"),
+        ("minmax", "W8A8+lowrank60", "makes no low-rank factors; give it W8A8"),
+    ],
+)
+def test_specs_of_another_category_are_refused(method: str, bits: str, words: str) -> None:
+    group = suites.Group(task="imagenet", edition="mini", models=["mini_vit"], methods=[method], bits=[bits])
+    with pytest.raises(BadInput, match=words):
+        suites.expand(group)

@@ -1,0 +1,46 @@
+"""Low-rank methods that learn a residual for each layer on what the compressed layers before it give."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from vitptq.methods.core.lowrank.components import Components
+from vitptq.methods.core.lowrank.error_moments import LayerStep, error_moments
+from vitptq.methods.core.lowrank.low_rank_method import LowRankMethod
+from vitptq.methods.core.lowrank.residual import Factors, exact_residual, trained_residual
+
+
+@dataclass(frozen=True)
+class CompensatedMethod(LowRankMethod):
+    """Adds to each layer's factors a residual for their error and for that of the layers before."""
+
+    compensation: Literal["layer", "none"] = "layer"
+    rank: int = 8
+    """Of the residual; it counts in the budget."""
+    residual: Literal["trained", "exact"] = "trained"
+    """Learned with Adam, or the closed form of least error."""
+    steps: int = 500
+    rate: float = 1e-3
+
+    @property
+    def residual_rank(self) -> int:
+        """Return how many ranks of each layer are the residual's."""
+        return self.rank if self.compensation == "layer" else 0
+
+    def factors(self, found: Components, rank: int, step: LayerStep) -> Factors:
+        """Return [L P] and [R; Q]: the principal factors and the residual's, merged."""
+        left, right = found.factors(rank)
+        if not self.residual_rank:
+            return left, right
+        moments = error_moments(step, (left, right))
+        if self.residual == "exact":
+            more = exact_residual(moments, self.rank)
+        else:
+            seed = step.calibration.seed
+            more = trained_residual(moments, self.rank, steps=self.steps, rate=self.rate, seed=seed)
+        step.told["error without residual"] = round(float(moments.constant), 6)
+        step.told["error with residual"] = round(float(moments.loss(*more)), 6)
+        return torch.cat([left, more[0]], dim=1), torch.cat([right, more[1]])
