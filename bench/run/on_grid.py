@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 from math import prod
 
 import numpy as np
@@ -31,8 +32,10 @@ def levels(
 ) -> Levels:
     """Look the values of `output` up in `grid`, shape (groups, levels), ascending: all, or about `sample` of them.
 
-    Groups are slices along one axis, or anything would be a grid; ranges that are found while the model runs
-    (`dynamic`) may also have one grid per position of several leading axes, such as image and token.
+    Groups are slices along one axis, or anything would be a grid; of a tensor of four axes or more also along two
+    behind the first, such as head and token, so that all images and another axis share a grid. Ranges that are found
+    while the model runs (`dynamic`) may also have one grid per position of several leading axes, such as image and
+    token.
     """
     step = output.numel() // sample | 1 if sample is not None and output.numel() > sample else 1  # odd: all channels
     if sample is not None and len(grid) == 1 and output.numel():
@@ -86,8 +89,11 @@ def _slices(output: Tensor, quantizer: Quantizer, groups: int, *, dynamic: bool)
             found = output.movedim(axis, 0).flatten(1)
             if _same_rows(arranged, found):
                 return found
-    leading = (k for k in range(2, output.ndim) if dynamic and prod(output.shape[:k]) == groups)
-    return next((found for k in leading if _same_rows(arranged, found := output.flatten(0, k - 1).flatten(1))), None)
+    axes: list[tuple[int, ...]] = [*combinations(range(1, output.ndim), 2)] if output.ndim >= 4 else []
+    axes += [tuple(range(k)) for k in range(2, output.ndim)] if dynamic else []
+    fitting = (each for each in axes if prod(output.shape[axis] for axis in each) == groups)
+    slices = (output.movedim(each, tuple(range(len(each)))).reshape(groups, -1) for each in fitting)
+    return next((found for found in slices if _same_rows(arranged, found)), None)
 
 
 def _same_rows(arranged: Tensor, found: Tensor) -> bool:

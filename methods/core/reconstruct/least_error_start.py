@@ -66,8 +66,16 @@ def calibrated(
     shrunk by 1, 0.99, ... 0.11, the one with the least squared error; or, by powers, as QDrop's released code has it.
     """
     net = prepare(model, bits)
+    set_least_error_grids(net, calibration, errors=errors)
+    return net, prepare(model, bits)
+
+
+def set_least_error_grids(net: PreparedModel, calibration: Calibration, *, errors: ErrorKind = "squared") -> None:
+    """Give every slot the grid that `calibrated` says, and switch it on; activations that have a grid keep it."""
+    kept = {slot: slot.quantizer for slot in net.activations.values() if slot.quantizer is not None}
     powers = errors == "power"
     observe_weights(net, estimate=least_power_error if powers else least_error_range)
     observe_activations(net, calibration, LeastPowerErrorOfSample if powers else LeastErrorOfSample)
+    for slot, quantizer in kept.items():
+        slot.quantizer = quantizer
     net.switch(True)
-    return net, prepare(model, bits)

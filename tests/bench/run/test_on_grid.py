@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,6 +11,7 @@ from torch import Tensor
 from tests.bench.planted import RangePerToken
 from vitptq.bench.run.on_grid import Levels, covers, levels
 from vitptq.methods.core.quantizers.log import LogSqrt2
+from vitptq.methods.core.quantizers.token_uniform import TokenUniform
 from vitptq.methods.core.quantizers.uniform import Uniform
 
 
@@ -48,6 +51,26 @@ def test_grid_per_image_and_token_is_for_dynamic_ranges_alone() -> None:
     output = quantizer(torch.randn(2, 5, 64))
     assert levels(output, quantizer, quantizer.grid()).off_grid
     assert not levels(output, quantizer, quantizer.grid(), dynamic=True).off_grid
+
+
+@pytest.mark.parametrize("axes", [(1, 2), (1, 3), (2, 3)])
+def test_grid_per_head_and_token_leaves_images_and_channels_together(axes: tuple[int, int]) -> None:
+    sizes = tuple((3, 4, 5, 6)[axis] for axis in axes)
+    scale = torch.linspace(0.1, 0.3, sizes[0] * sizes[1])
+    quantizer = TokenUniform(4, scale, torch.full_like(scale, 8.0), axes=axes, sizes=sizes)
+    output = quantizer(torch.randn(3, 4, 5, 6))
+    assert not levels(output, quantizer, quantizer.grid()).off_grid
+    output[1, 2, 3, 4] += 0.01
+    assert levels(output, quantizer, quantizer.grid()).off_grid
+
+
+@pytest.mark.parametrize(("shape", "axes"), [((3, 4, 5), (1, 2)), ((3, 4, 5, 6), (0, 1)), ((3, 4, 5, 6), (1, 2, 3))])
+def test_grids_that_leave_no_second_axis_together_are_none(shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
+    sizes = tuple(shape[axis] for axis in axes)
+    scale = torch.linspace(0.1, 0.3, prod(sizes))
+    quantizer = TokenUniform(4, scale, torch.full_like(scale, 8.0), axes=axes, sizes=sizes)
+    output = quantizer(torch.randn(shape))
+    assert levels(output, quantizer, quantizer.grid()).off_grid
 
 
 def test_sample_meets_every_channel() -> None:
