@@ -77,7 +77,7 @@ class MPTQViT(Method):
     candidates: int = 40
     rounds: int = 2
     allot_by: AllotBy = "divergence"
-    """What an operand is said to lose at few bits; only where the bit spec is an average."""
+    """What an operand is said to lose at few bits, where the bit spec is an average; "even": one width for all."""
     reach: int = 2
     """Bits by which an operand's width may differ from the average."""
 

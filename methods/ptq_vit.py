@@ -77,7 +77,7 @@ class PTQViT(Method):
     candidates: int = 100
     rounds: int = 3
     allot_by: AllotBy = "nuclear"
-    """What an operand is said to lose at few bits; only where the bit spec is an average."""
+    """What an operand is said to lose at few bits, where the bit spec is an average; "even": one width for all."""
     reach: int = 2
     """Bits by which an operand's width may differ from the average."""
 

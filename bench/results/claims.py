@@ -10,10 +10,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from vitptq.bench.bits import MIXED
 from vitptq.bench.errors import BadInput, Missing
 
 FOLDER = Path("results") / "claims"
 FILE = "claims.csv"
+AVERAGE, MIXED_METHOD = " (MP avg)", "(mixed precision; average"
+"""How sources that print an average width are marked: at the width, or in the method's name."""
 Kind = Literal["original", "reprint", "rerun", "secondary"]
 """Printed by the method's own paper or repository; in another paper's table; run again by somebody; known only through
 notes about the source."""
@@ -74,9 +77,12 @@ class Claim(BaseModel):
 
     @property
     def bits(self) -> str | None:
-        """Return the bit spec, or None where the widths are no whole numbers (mixed precision)."""
-        widths = (self.w_bits, self.a_bits)
-        return "W{}A{}".format(*widths) if all(width.isdigit() for width in widths) else None
+        """Return the bit spec, an average where the source says so; None where the widths are no whole numbers."""
+        widths = [width.removesuffix(AVERAGE) for width in (self.w_bits, self.a_bits)]
+        if not all(width.isdigit() for width in widths):
+            return None
+        mixed = self.w_bits.endswith(AVERAGE) or MIXED_METHOD in self.method
+        return "W{}A{}".format(*widths) + f"+{MIXED}" * mixed
 
     def __str__(self) -> str:
         """Say the claim in one line."""

@@ -52,7 +52,7 @@ def _covered(
     if model is None:
         return Covered(claim, True, f"model {claim.model}: {names.no_model.get(claim.model, 'no model card')}")
     if claim.bits is None:
-        return Covered(claim, True, f"bits {claim.w_bits}/{claim.a_bits}: mixed precision")
+        return Covered(claim, True, f"bits {claim.w_bits}/{claim.a_bits}: mixed precision, no whole average")
     if limit := names.limit(adapter.method, claim.task, cards[model]):
         return Covered(claim, True, f"method {adapter.method} cannot do it yet: {limit}")
     cells = asked.get((claim.task, model, adapter.method, claim.bits), [])

@@ -29,9 +29,9 @@ FEWEST = 2
 SAMPLE = 2**15
 """Values of an activation that its trial ranges are found on, evenly spread."""
 
-AllotBy = Literal["nuclear", "divergence"]
+AllotBy = Literal["nuclear", "divergence", "even"]
 """What an operand loses at few bits, everything else in float: the squared error of its operator's output times the
-nuclear norm of that output, or the divergence of the predictions."""
+nuclear norm of that output, or the divergence of the predictions. "even" allots the nominal width to all."""
 Losses = Mapping[Operand, Sequence[float]]
 """Of each operand by width, the narrowest first."""
 
@@ -42,6 +42,8 @@ def allot_bits(net: PreparedModel, calibration: Calibration, by: AllotBy, *, rea
 
     The slots have no quantizers afterwards. The image's width stays.
     """
+    if by == "even":
+        return
     sizes, samples = _seen(net, calibration)
     for slot in net.weights.values():
         sizes[slot], samples[slot] = net.weight(slot).numel(), slot.by_channel(net.weight(slot).detach())

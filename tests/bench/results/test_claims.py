@@ -41,6 +41,14 @@ def test_a_claim_gives_its_bit_spec_unless_widths_are_mixed(tmp_path: Path) -> N
     assert (plain.bits, averaged.bits) == ("W4A4", None)
 
 
+def test_a_width_that_is_said_to_be_an_average_is_one(tmp_path: Path) -> None:
+    at_the_width = ROW.replace(",4,4,", ",8 (MP avg),8 (MP avg),")
+    in_the_name = ROW.replace("RepQ-ViT,deit", "X (mixed precision; average 4 bits),deit", 1)
+    assert [claim.bits for claim in claims.read(written(tmp_path, at_the_width, in_the_name))] == [
+        "W8A8+mixed", "W4A4+mixed"
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [

@@ -65,7 +65,7 @@ def test_wrong_names_are_found(names: Names) -> None:
         ("RepQ-ViT,", "RepQ-ViT,", ""),
         ("RepQ-ViT,", "ERQ,", "method ERQ: no adapter"),
         ("deit_tiny_patch16_224", "mobile_former_26m", "model mobile_former_26m: no checkpoint in timm"),
-        (",4,4,", ",4.7,5.9,", "bits 4.7/5.9: mixed precision"),
+        (",4,4,", ",4.7,5.9,", "bits 4.7/5.9: mixed precision, no whole average"),
         (",4,4,", ",2,32,", "bits W2A32 of repq-vit (activations in float): no suite has it"),
         ("RepQ-ViT,", "AdaLog (calib),", ""),
         (ROW, HYBRID_ROW, "method fq-vit cannot do it yet: the form that quantises everything"),

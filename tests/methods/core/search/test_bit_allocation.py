@@ -61,6 +61,10 @@ def test_the_widths_differ_and_the_audit_finds_their_averages_kept(name: str, by
     assert {side.bits for side in found.operands} == {3, 4, 5, 8}
 
 
+def test_an_even_allotment_is_the_nominal_width() -> None:
+    assert {slot.bits for slot in allotted("ViT", "even").operands.values() if slot.role != "stem_input"} == {4}
+
+
 def test_another_measure_of_loss_allots_other_widths() -> None:
     one, other = ([slot.bits for slot in allotted("ViT", by).operands.values()] for by in ("nuclear", "divergence"))
     assert one != other
