@@ -30,6 +30,7 @@ def assert_adaround(figures: Mapping[str, Tensor], bits: int) -> None:
     assert_close(h(rounding.alpha), figures.get(f"adaround_{bits}_targets", h(rounding.alpha)))
     parameter = nn.Parameter(weight.clone())
     rounding.harden(parameter)
+    assert_close(parameter, figures.get(f"adaround_{bits}_value", parameter))
     assert_close(quantizer(parameter), figures[f"adaround_{bits}_hard"])
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ from vitptq.methods.core.model.layer_norm import fold_into_layer_norm
 from vitptq.methods.core.model.operands import Linear, MatMul
 from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.quantizers.uniform import Uniform
-from vitptq.methods.core.reconstruct.losses import StepTensors, divergence, weighted_error
+from vitptq.methods.core.reconstruct.losses import StepTensors, divergence, squared_error, weighted_error
 from vitptq.methods.core.reconstruct.trainable_weight import beta_at, regularise, regulariser
 from vitptq.methods.core.search.bound_search import search_bounds
 from vitptq.methods.core.search.fpcs import ACTIVATION_FLOOR, FPCSBudget, fpcs, own_error, uniform_grids
@@ -63,16 +65,23 @@ def test_loss_weighted_with_an_importance_map_is_the_official_one() -> None:
     assert_close(weighted(FIGURES["in_output"]), FIGURES["loss_hessian_perturb_init"])
 
 
-def test_total_loss_follows_the_official_steps() -> None:
+def unweighted(output: Tensor) -> Any:
+    unit = SimpleNamespace(module=nn.Identity())
+    return squared_error(unit)(StepTensors([output], [FIGURES["in_target"]], torch.arange(len(output))))
+
+
+@pytest.mark.parametrize(("name", "loss"), [("hessian_perturb", weighted), ("mse", unweighted)])
+def test_total_loss_follows_the_official_steps(name: str, loss: Callable[[Tensor], Any]) -> None:
+    """ "mse" is that of the repository's QDrop; both are twice their value at the first step."""
     output, target = FIGURES["in_output"], FIGURES["in_target"]
-    first = weighted(output)
+    first = loss(output)
     totals = []
     for step in STEPS:
         now = output if step == 1 else output * 0.99 + target * 0.01
         beta = beta_at(step, 1000, 20.0, 2.0, 0.2)
         term = 0.0 if beta is None else REGULARISED * regulariser(FIGURES["in_alpha"], beta)
-        totals.append(torch.as_tensor(2 * weighted(now) / first + term))
-    assert_close(torch.stack(totals), FIGURES["loss_hessian_perturb"])
+        totals.append(torch.as_tensor(2 * loss(now) / first + term))
+    assert_close(torch.stack(totals), FIGURES[f"loss_{name}"])
 
 
 def test_official_importance_is_rounding_noise_that_float64_takes_away() -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from torch import Tensor, nn
 
 from tests.parity.figures import TIES, assert_close, assert_same, dequantised, official
+from vitptq.methods.core.quantizers.shift_uniform_log2 import shifted_range
 from vitptq.methods.core.quantizers.uniform import Uniform
 from vitptq.methods.core.ranges.attention_grids import ETAS, _released_choice, least_error_sulq
 from vitptq.methods.core.ranges.percentile_error import least_error_affine
+from vitptq.methods.core.reconstruct.losses import StepTensors, squared_error
 from vitptq.methods.core.reconstruct.smooth_optimisation import ACTIVATION_PERCENTILES, WEIGHT_PERCENTILES
 from vitptq.methods.core.reconstruct.trainer import cosine_rate
 
@@ -48,6 +53,26 @@ def test_released_form_puts_out_the_official_values_and_gradients(name: str, bit
     assert_close(out, FIGURES[f"{name}_{bits}_out"], apart=TIES)
     if f"{name}_{bits}_grad" in FIGURES:
         assert_close(x.grad, FIGURES[f"{name}_{bits}_grad"], relative=1e-4, apart=TIES)
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("name", PROBABILITIES)
+def test_shifted_range_is_the_official_one(name: str, bits: int) -> None:
+    low, high = shifted_range(FIGURES[f"in_{name}"], FIGURES[f"{name}_{bits}_eta"].item())
+    assert_close(torch.tensor([-high, -low]), FIGURES[f"{name}_{bits}_range"])
+
+
+def test_loss_and_its_gradient_are_the_official_ones_but_for_their_factor() -> None:
+    """The official sum is over the tokens, ours over the channels; Adam does not see the factor."""
+    output = FIGURES["in_output"].clone().requires_grad_()
+    tokens, channels = output.shape[1:]
+    unit = SimpleNamespace(module=nn.Identity())
+    loss = squared_error(unit)(StepTensors([output], [FIGURES["in_target"]], torch.arange(len(output))))
+    assert isinstance(loss, Tensor)
+    loss.backward()
+    assert output.grad is not None
+    assert_close(loss * tokens / channels, FIGURES["loss"])
+    assert_close(output.grad * tokens / channels, FIGURES["loss_grad"])
 
 
 @pytest.mark.parametrize("bits", BITS)

@@ -8,7 +8,7 @@ from torch import nn
 
 from tests.parity.figures import assert_close, official
 from vitptq.bench.contracts.method import InputSpec
-from vitptq.methods.core.datafree.generate import schedule
+from vitptq.methods.core.datafree.generate import Recipe, schedule
 from vitptq.methods.core.datafree.images import black_and_white, total_variation
 from vitptq.methods.core.datafree.similarity import Entropy, grid_of
 
@@ -40,6 +40,21 @@ def test_total_variation_and_its_gradient_are_the_official_ones() -> None:
     assert images.grad is not None
     assert_close(variation, FIGURES["variation"])
     assert_close(images.grad, FIGURES["variation_grad"])
+
+
+@pytest.mark.parametrize("target", [2500, 2750])
+def test_loss_is_the_sum_of_the_official_terms(target: int) -> None:
+    loss = Recipe(batch=4).loss([FIGURES["in_attention"]], FIGURES["in_images"], target)
+    assert_close(loss, 0.05 * FIGURES[f"variation_loss_{target}"] - FIGURES["entropy"])
+
+
+def test_loss_of_the_classes_and_its_gradient_are_the_official_ones() -> None:
+    logits = FIGURES["in_logits"].clone().requires_grad_()
+    loss = Recipe().class_loss(logits, FIGURES["in_classes"])
+    loss.backward()
+    assert logits.grad is not None
+    assert_close(loss, FIGURES["one_hot"])
+    assert_close(logits.grad, FIGURES["one_hot_grad"])
 
 
 def test_step_sizes_are_the_official_ones() -> None:

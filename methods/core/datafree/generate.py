@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -52,6 +52,15 @@ class Recipe:
     variation: float = 0.05
     """Weight of the distance of the total variation from its target."""
     entropy: Entropy = field(default_factory=Entropy)
+
+    def loss(self, products: Sequence[Tensor], view: Tensor, target: float) -> Tensor:
+        """Return the loss without classes: of attention's outputs, and of the images, whose variation has a target."""
+        entropies = torch.stack([self.entropy(product, self.batch) for product in products])
+        return -entropies.sum() + self.variation * (total_variation(view) - target).abs()
+
+    def class_loss(self, logits: Tensor, classes: Tensor) -> Tensor:
+        """Return the loss of the classes that were drawn."""
+        return self.one_hot * nn.functional.cross_entropy(logits, classes)
 
 
 class AttentionOutputs:
@@ -134,10 +143,9 @@ def generate(
         view = shifted_and_mirrored(images, largest_shift(round_, spec), generator)
         with attention.watching() as products:
             outputs = outputs_of(net, view)
-        loss = -torch.stack([recipe.entropy(product, recipe.batch) for product in products]).sum()
-        loss = loss + recipe.variation * (total_variation(view) - target).abs()
+        loss = recipe.loss(products, view, target)
         if classes is not None:
-            loss = loss + recipe.one_hot * nn.functional.cross_entropy(outputs[0], classes)
+            loss = loss + recipe.class_loss(outputs[0], classes)
         if extra is not None:
             loss = loss + extra(view, outputs)
         (images.grad,) = torch.autograd.grad(loss, [images])
