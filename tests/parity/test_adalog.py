@@ -27,7 +27,7 @@ from vitptq.methods.core.quantizers.adaptive_log import (
     fold_shift,
     on_grids,
 )
-from vitptq.methods.core.quantizers.uniform import Uniform
+from vitptq.methods.core.quantizers.uniform import Granularity, Uniform
 from vitptq.methods.core.search.fpcs import FPCSBudget
 from vitptq.methods.core.search.grid_errors import side_error
 from vitptq.methods.core.search.recording import FirstImages, Inputs, recorded_inputs
@@ -143,6 +143,49 @@ def output_error(reader: Linear, x: Tensor) -> Tensor:
     grid, weights = reader.input_operand.quantizer, reader.weight_operand.quantizer
     assert grid is not None and weights is not None
     return (grid(x) @ weights(reader.weight).T - x @ reader.weight.T).square().mean()
+
+
+def official_grid(name: str, bits: int, axis: int | None = None) -> Uniform:
+    scale, zero = FIGURES[f"{name}_scale"], FIGURES[f"{name}_zero"]
+    granularity: Granularity = "tensor" if axis is None else "channel"
+    return Uniform(bits, scale, zero, axis=axis, granularity=granularity)
+
+
+ERROR = 1e-3
+"""Of an output's error at equal grids: values on ties."""
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("bits", BITS)
+def test_official_grids_of_a_linear_layer_have_the_official_error_here(bits: int) -> None:
+    x = FIGURES["in_ln2_output"].flatten(0, 1)
+    reader = layer(FIGURES["in_fc1_weight"], None, bits, "input")
+    reader.weight_operand.quantizer = official_grid(f"linear_{bits}_weight", bits, axis=0)
+    reader.input_operand.quantizer = official_grid(f"linear_{bits}_input", bits)
+    assert_close(output_error(reader, x), FIGURES[f"linear_{bits}_error"], relative=ERROR)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("bits", BITS)
+def test_official_grids_of_query_and_key_have_the_official_error_here(bits: int) -> None:
+    left, right = FIGURES["in_query"], FIGURES["in_key"]
+    rounded = (
+        official_grid(f"matmul_{bits}_A", bits, axis=1)(left),
+        official_grid(f"matmul_{bits}_B", bits, axis=1)(right),
+    )
+    errors = (rounded[0] @ rounded[1].mT - left @ right.mT).square().mean((0, 2, 3))
+    assert_close(errors, FIGURES[f"matmul_{bits}_error"], relative=ERROR)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("bits", BITS)
+def test_official_grids_behind_the_softmax_have_the_official_error_here(bits: int) -> None:
+    left, right = FIGURES["in_softmax"], FIGURES["in_value"]
+    probabilities = released(bits, FIGURES[f"post_softmax_{bits}_q"].item())(left)
+    error = (
+        (probabilities @ official_grid(f"post_softmax_{bits}_B", bits, axis=1)(right) - left @ right).square().mean()
+    )
+    assert_close(error, FIGURES[f"post_softmax_{bits}_error"], relative=ERROR)
 
 
 @torch.no_grad()
