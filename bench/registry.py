@@ -121,6 +121,11 @@ def add_file(path: Path) -> ModuleType:
     return module
 
 
+def is_own(cls: type) -> bool:
+    """Tell whether a method or task is this project's, not of a file that a person named or of another package."""
+    return cls.__module__.startswith("vitptq.")
+
+
 def added_files() -> tuple[Path, ...]:
     """Return the files named by the user, for the workers to load."""
     return tuple(Path(str(module.__file__)) for module in _added)

@@ -45,6 +45,10 @@ def _coverage(row: Row) -> Iterator[Badge]:
         expected = len(row.expected_seeds)
         meaning = f"mean of {_seeds(row.seeds)} only; without a counted score: {_seeds(row.missing_seeds)}"
         yield Badge(f"{expected - len(row.missing_seeds)} of {expected} seeds", meaning, "warn", "seeds")
+    reasons = dict.fromkeys(r.provenance.why_unofficial for r in row.records if not r.provenance.official)
+    if reasons:
+        meaning = f"the code that measured it cannot be had again: {'; '.join(reasons)}"
+        yield Badge("not official", meaning, "warn", "provenance")
     if not row.current:
         meaning = "measured on other data or another checkpoint than the newest of this table"
         yield Badge("older data", meaning, "warn", "cell")

@@ -143,6 +143,8 @@ class Provenance(_Part):
     started: str
     finished: str
     host: str
+    outside: tuple[str, ...] = ()
+    """Methods and tasks of the cell whose code is not the clone's: files named by a person, other packages."""
 
     @property
     def environment_hash(self) -> str:
@@ -151,8 +153,17 @@ class Provenance(_Part):
 
     @property
     def official(self) -> bool:
-        """Tell whether the code that measured can be had again: a known commit, and no change to it."""
-        return self.commit != UNKNOWN and self.dirty is False
+        """Tell whether the code that measured can be had again: a known commit, no change to it, nothing beside it."""
+        return not self.why_unofficial
+
+    @property
+    def why_unofficial(self) -> str:
+        """Say why the code that measured cannot be had again; empty where it can."""
+        if self.commit == UNKNOWN or self.dirty is None:
+            return "the commit is not known"
+        if self.dirty:
+            return "the clone had uncommitted changes"
+        return f"code from outside the clone: {', '.join(self.outside)}" if self.outside else ""
 
 
 class Repetition(_Part):

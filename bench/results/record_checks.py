@@ -55,6 +55,8 @@ def fidelity_problems(record: Record) -> Iterator[str]:
         return
     if record.fidelity != method.fidelity:
         yield f'the record says fidelity "{brief(record.fidelity)}", its adapter "{method.fidelity}"'
+    if record.provenance.official and not registry.is_own(method):
+        yield f'the record is official, but method "{brief(record.cell.method)}" is not this project\'s'
     if record.audit is not None and record.audit.dynamic != method.dynamic:
         told = "dynamic" if record.audit.dynamic else "fixed"
         yield f"the record says that ranges are {told}, its adapter does not"

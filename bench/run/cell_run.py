@@ -138,7 +138,7 @@ def failed(cell: Cell, failure: Failure, started: str, device: torch.device, fid
     """Return the record of a cell that has no score, with the reason."""
     return Record(
         id=cell.id, cell=cell, status="failed", fidelity=fidelity, failure=failure,
-        provenance=provenance.collect(device, started),
+        provenance=provenance.collect(device, started, cell=cell),
     )  # fmt: skip
 
 
@@ -229,7 +229,7 @@ def _measure(cell: Cell, run: Run, started: str, unrepeatable: Collection[str]) 
         evidence=run.store.add_evidence(cell.id, evidence),
         gate=opened or float_gate.float_gate(card, task.ranking_metric, scores, cell),
         audit=audited, costs=_costs(watch, quantised, audited, run.device),
-        notes=notes, details=details, provenance=provenance.collect(run.device, started, unrepeatable),
+        notes=notes, details=details, provenance=provenance.collect(run.device, started, unrepeatable, cell),
     )  # fmt: skip
 
 

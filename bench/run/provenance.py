@@ -16,7 +16,9 @@ from pathlib import Path
 
 import torch
 
-from vitptq.bench.results.cell import canonical_json, sha256
+from vitptq.bench import registry
+from vitptq.bench.errors import VitptqError
+from vitptq.bench.results.cell import Cell, canonical_json, sha256
 from vitptq.bench.results.record import UNKNOWN, Provenance
 from vitptq.bench.run import arithmetic
 
@@ -110,7 +112,9 @@ def command() -> str:
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
-def collect(device: torch.device, started: str, unrepeatable: Collection[str] = ()) -> Provenance:
+def collect(
+    device: torch.device, started: str, unrepeatable: Collection[str] = (), cell: Cell | None = None
+) -> Provenance:
     """Return the provenance of a cell that began at `started` and ends now.
 
     `unrepeatable` are the operations that ran without a repeatable form.
@@ -130,7 +134,21 @@ def collect(device: torch.device, started: str, unrepeatable: Collection[str] = 
         started=started,
         finished=now(),
         host=sha256(socket.gethostname().encode())[:12],
+        outside=outside_code(cell) if cell is not None else (),
     )
+
+
+def outside_code(cell: Cell) -> tuple[str, ...]:
+    """Name the cell's method and task where their code is not this clone's, but a person's file or another package."""
+    found = []
+    try:
+        method, task = registry.method(cell.method), type(registry.task(cell.task, cell.edition))
+    except VitptqError:
+        return ()
+    for what, name, cls in (("method", cell.method, method), ("task", f"{cell.task}/{cell.edition}", task)):
+        if not registry.is_own(cls):
+            found.append(f"{what} {name}")
+    return tuple(found)
 
 
 def _version(distribution: str) -> str:

@@ -1,5 +1,5 @@
 from tests.bench.board_factory import only_row, row_of
-from tests.bench.record_factory import make_card, make_cards, make_cell, make_record
+from tests.bench.record_factory import make_card, make_cards, make_cell, make_provenance, make_record
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.board.board import Board
 
@@ -30,3 +30,10 @@ def test_parts_that_an_adapter_from_a_paper_had_to_infer_are_a_badge():
 
     assert badge.text == "2 parts inferred"
     assert badge.meaning == "fidelity paper, but the paper leaves something open; inferred: the grid; the order"
+
+
+def test_row_whose_code_cannot_be_had_again_is_not_official():
+    (badge,) = only_row([make_record(provenance=make_provenance(dirty=True))]).badges
+
+    assert badge.text == "not official"
+    assert badge.meaning.endswith("the clone had uncommitted changes")

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.bench.record_factory import make_provenance
+from vitptq.bench.results.cell import Cell
 from vitptq.bench.run import provenance
 
 CPU = torch.device("cpu")
@@ -83,6 +84,17 @@ def test_provenance_names_versions_device_and_times() -> None:
     assert found.versions["torch"] == torch.__version__
     assert found.device.endswith("(CPU)")
     assert datetime.fromisoformat(found.started) <= datetime.fromisoformat(found.finished)
+
+
+def test_code_from_outside_the_clone_makes_no_official_record(
+    cells: list[Cell], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provenance, "commit", lambda: ("a" * 40, False))
+    alone = provenance.collect(CPU, provenance.now())
+    assert alone.official
+    found = provenance.collect(CPU, provenance.now(), cell=cells[0])  # its task is in a file of the tests
+    assert not found.official
+    assert found.why_unofficial == "code from outside the clone: task tiny/test"
 
 
 def test_clone_that_git_refuses_has_an_unknown_commit_and_says_why(
