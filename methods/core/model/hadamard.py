@@ -24,7 +24,7 @@ def random_signs(order: int, generator: torch.Generator) -> Tensor:
 
 def randomised_hadamard(signs: Tensor) -> Tensor:
     """Return diag(signs) H / sqrt(order), orthogonal, (order, order)."""
-    return signs[:, None] * hadamard(len(signs)) / math.sqrt(len(signs))
+    return signs[:, None] * hadamard(len(signs)).to(signs.device) / math.sqrt(len(signs))
 
 
 def hadamard(order: int) -> Tensor:

@@ -87,7 +87,7 @@ def rotate_stream(stream: ResidualStream, generator: torch.Generator) -> None:
         merge(scale)
     width = stream.writers[0].read()[0]
     signs = random_signs(len(width), generator).to(width.device)
-    rotation = randomised_hadamard(signs).to(width.device)  # R, (C, C)
+    rotation = randomised_hadamard(signs)  # R, (C, C)
     into = rotation - rotation.mean(0)  # M R
     for module, name in stream.tokens:
         token = getattr(module, name)
