@@ -21,6 +21,7 @@ usage: python3 start.py COMMAND [-- ARGUMENTS]
 
   python3 start.py quick    set everything up, run the quick suite, build the leaderboard, print the path of its page
   python3 start.py tests    set everything up, run the tests
+  python3 start.py gpu      set everything up, try the project on a GPU: about 10 minutes; -- --device cpu without one
 
 Other commands are the environments of tox.ini: style, typing, benchmark, update-lock.
 Arguments after -- go to the command, for example: python3 start.py tests -- -k store
@@ -142,7 +143,7 @@ def make_tools() -> bool:
 def run_tox(environment: str, arguments: list[str]) -> int:
     """Become tox, which makes the environment and runs the command; return only when it cannot start."""
     python = BOOT / "bin" / "python"
-    if not (ROOT / ".tox" / environment).exists() and environment in {"quick", "tests", "benchmark"}:
+    if not (ROOT / ".tox" / environment).exists() and environment in {"quick", "tests", "benchmark", "gpu"}:
         say("first set-up: torch and the other packages (2 GB to download, 1 to 5 minutes), then mmcv is compiled")
         say("mmcv takes about 7 minutes on 2 cores, unless it was compiled here before; all of this happens once")
     say(f"starting `{environment}` with tox")
