@@ -28,6 +28,7 @@ from xml.etree import ElementTree
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from vitptq.bench.run.device_table import Checks
     from vitptq.bench.run.device_timings import Timing
@@ -198,17 +199,25 @@ def timings(device: torch.device, size: Size, seconds: float) -> list[Timing]:
     for precision in size.precisions:
         tell(forward_pass(FLOAT.replace("fp32", precision), model, batch, precision=precision))
     if size.compiled:
-        tell(forward_pass(f"{FLOAT}, compiled", torch.compile(model), batch))
+        tell(forward_pass(f"{FLOAT}, compiled", compiled(model), batch))
     for timing, made in quantisation(TIMED, model, images, BitSpec(4, 4)):
         tell(timing)
         if made is not None and timing.what.split()[1] in EVALUATED:
             what = timing.what.replace("quantise", "forward,")
             tell(forward_pass(what, made, batch))
             if size.compiled:
-                tell(forward_pass(f"{what}, compiled", torch.compile(made), batch))
+                tell(forward_pass(f"{what}, compiled", compiled(made), batch))
         if time.monotonic() - started > seconds:
             say("the time for timings is over; what is left is left out")
             break
+    return found
+
+
+def compiled(model: nn.Module) -> nn.Module:
+    """Return the model, compiled when it first runs."""
+    import torch
+
+    found: nn.Module = torch.compile(model)  # type: ignore[assignment]  # it says a function; of a module it is one
     return found
 
 
