@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vitptq import BitSpec, Calibration, Linear, MatMul, PreparedModel, RoundingMethod, percentile, prepare
 from vitptq.methods.core.model.operands import Layer
+from vitptq.methods.core.model.rotation import Rotation, rotated
 from vitptq.methods.core.quantizers.adaptive_log import BASES, GELU_DEPTH, AdaptiveLog, Gradient, fold_shift, on_grids
 from vitptq.methods.core.quantizers.log import ZeroCode
 from vitptq.methods.core.ranges.estimation import some_values
@@ -91,9 +92,12 @@ class AdaLog(RoundingMethod):
     gradient as LSQ's; "log", the powers without the table, straight-through for the rounding of the logarithm alone, as
     in the released code."""
     scale_rate: float = 4e-5
+    rotation: Rotation = "none"
+    """Rotate the float model first."""
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the quantised model."""
+        model = rotated(model, self.rotation, calibration.seed)
         net = prepare(model, bits)
         self.search(net, FirstImages(calibration, self.search_images))
         net.switch(True, image=not self._released)

@@ -21,15 +21,21 @@ from vitptq import (
     reconstruct,
 )
 from vitptq.methods.aphq_vit import APHQViT, backbone_units
-from vitptq.methods.core.model.openmmlab import has_proposals, image_outputs
 from vitptq.methods.core.model.rotation import Rotation, rotated
 from vitptq.methods.core.ranges.per_token import spread_over_tokens
-from vitptq.methods.core.reconstruct.float_predictions import SHARE, Predictions, float_predictions
+from vitptq.methods.core.reconstruct.float_predictions import (
+    SHARE,
+    Predictions,
+    float_predictions,
+    predictions_of_images,
+)
 from vitptq.methods.core.reconstruct.float_tail import Forward
 from vitptq.methods.core.reconstruct.losses import squared_error
 from vitptq.methods.core.reconstruct.low_rank_fisher import low_rank_fisher
+from vitptq.methods.core.reconstruct.method_settings import ITERATIONS, reduced
 from vitptq.methods.core.search.recording import FirstImages
 from vitptq.methods.core.search.uniform_search import refuse_float_sides
+from vitptq.methods.glf_q import GLFQ
 
 
 @dataclass(frozen=True)
@@ -80,18 +86,26 @@ class FIMAQ(RoundingMethod):
     """Of a value of an activation, and of a block's input, to be quantised while the block is trained."""
     rotation: Rotation = "none"
     """Rotate the float model first."""
+    mlp: bool = False
+    """Replace GELU by ReLU and reconstruct the MLPs, as GLF-Q does; with a rotation a row of its paper."""
+    mlp_iterations: int = ITERATIONS
+    mlp_rate: float = 4e-5
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the reconstructed model."""
         turned = rotated(model, self.rotation, calibration.seed)
         net, twin = prepare(turned, bits), prepare(turned, bits)
         refuse_float_sides(net, self.title)
+        if self.mlp:
+            GLFQ(
+                batch=self.batch, mlp_iterations=self.mlp_iterations, mlp_rate=self.mlp_rate, memory_mb=self.memory_mb
+            ).reconstruct_mlps(net, twin, calibration)
         search = APHQViT(candidates=self.candidates, rounds=self.rounds)
         search.search(net, FirstImages(calibration, self.search_images))
         if self.scales == "token":
             spread_over_tokens(net, calibration)
         net.switch(True)
-        forward = image_outputs if has_proposals(twin.model) else calibration.forward
+        forward = predictions_of_images(calibration, twin)
         expected = float_predictions(twin, calibration, forward, self.memory_mb * 2**20 // SHARE)
         loss = partial(self.loss, weighted=frozenset(backbone_units(net)), forward=forward, expected=expected)
         reconstruct(net, twin, calibration, self.block_settings(calibration), loss=loss, units=all_units(net))
@@ -115,3 +129,8 @@ class FIMAQ(RoundingMethod):
             term_weights={"low rank": self.low_rank_weight, "diagonal": self.diagonal_weight},
             memory=self.memory_mb * 2**20 * (SHARE - 1) // SHARE,
         )  # fmt: skip
+
+    def notes(self) -> list[str]:
+        """Say so where the steps are fewer than the paper's."""
+        mlp = reduced(self.mlp_iterations, ITERATIONS, "MLP") if self.mlp else []
+        return [*super().notes(), *mlp]

@@ -14,6 +14,7 @@ from vitptq import (
     BitSpec,
     Calibration,
     Loss,
+    PreparedModel,
     Settings,
     StepTensors,
     Unit,
@@ -29,9 +30,11 @@ from vitptq.methods.core.reconstruct.float_predictions import (
     Predictions,
     features_before_head,
     float_predictions,
+    predictions_of_images,
 )
 from vitptq.methods.core.reconstruct.float_tail import Forward
 from vitptq.methods.core.reconstruct.least_error_start import set_least_error_grids
+from vitptq.methods.core.reconstruct.low_rank_fisher import low_rank_fisher
 from vitptq.methods.core.reconstruct.method_settings import ITERATIONS, ReconstructionMethod, reduced
 from vitptq.methods.core.reconstruct.relu_mlp import reconstruct_mlps
 from vitptq.methods.core.search.fpcs import FPCSBudget
@@ -80,8 +83,9 @@ class GLFQ(ReconstructionMethod):
     rate: float = 2e-5
     """Learning rate of weights and biases."""
     scale_rate: float = 2e-4
-    supervision: Literal["features", "logits", "none"] = "features"
-    """What the float model behind a block is asked for; "none" leaves the block's own output."""
+    supervision: Literal["features", "logits", "fisher", "none"] = "features"
+    """What the float model behind a block is asked for; "none" leaves the block's own error, "fisher" has FIMA-Q's loss
+    (five renewals, temperature 20) in the place of both terms."""
     local_weight: float = 2.0
     """Of the block's own error; 0 leaves it out."""
     mlp: bool = True
@@ -99,15 +103,14 @@ class GLFQ(ReconstructionMethod):
         turned = rotated(model, self.rotation, calibration.seed)
         net, twin = prepare(turned, bits), prepare(turned, bits)
         if self.mlp:
-            reconstruct_mlps(
-                net, twin, calibration, self.mlp_settings(calibration), {}, percentile=self.clamp_percentile
-            )
+            self.reconstruct_mlps(net, twin, calibration)
         if bits.activations != FLOAT_BITS and not rotates_stream(model, self.rotation):
             fold_norms(net, FirstImages(calibration, self.fold_images), FPCSBudget(steps=1))
         set_least_error_grids(net, calibration)
         backbone = replace(bits, parts=())
         units = [name for name in block_units(net) if name == "neck" or not backbone.leaves(name)]
-        forward = features_before_head(twin) if self.supervision == "features" else calibration.forward
+        features = self.supervision == "features"
+        forward = features_before_head(twin) if features else predictions_of_images(calibration, twin)
         expected = None
         if self.supervision != "none":
             expected = float_predictions(twin, calibration, forward, self.memory_mb * 2**20 // SHARE)
@@ -120,6 +123,8 @@ class GLFQ(ReconstructionMethod):
         own = squared_error(unit)
         if expected is None or unit.name == "neck":
             return own
+        if self.supervision == "fisher":
+            return low_rank_fisher(unit, forward, expected, iterations=self.iterations)
         float_tail = unit.float_tail(forward)
 
         def loss(seen: StepTensors) -> Mapping[str, Tensor]:
@@ -131,6 +136,15 @@ class GLFQ(ReconstructionMethod):
 
         return loss
 
+    def reconstruct_mlps(self, net: PreparedModel, twin: PreparedModel, calibration: Calibration) -> None:
+        """Give `net` ReLUs and train its MLPs, in float, to put out what those of `twin` do."""
+        settings = replace(
+            self.reconstruction(calibration), iterations=self.mlp_iterations, weights="ste",
+            weight_rate=self.mlp_rate, weight_schedule="cosine", biases=True, scales=False, input="float",
+            quantised_probability=1.0, term_weights={"clamped": self.clamp_weight},
+        )  # fmt: skip
+        reconstruct_mlps(net, twin, calibration, settings, {}, percentile=self.clamp_percentile)
+
     def block_settings(self, calibration: Calibration) -> Settings:
         """Return how blocks are trained: on quantised inputs, nothing dropped."""
         return replace(
@@ -138,14 +152,6 @@ class GLFQ(ReconstructionMethod):
             weight_schedule="cosine", biases=True, scale_rate=self.scale_rate, input="quantised",
             quantised_probability=1.0, normalise=1.0, term_weights={"local": self.local_weight},
             memory=self.memory_mb * 2**20 * (SHARE - 1) // SHARE,
-        )  # fmt: skip
-
-    def mlp_settings(self, calibration: Calibration) -> Settings:
-        """Return how the MLPs are trained, in float."""
-        return replace(
-            self.reconstruction(calibration), iterations=self.mlp_iterations, weights="ste",
-            weight_rate=self.mlp_rate, weight_schedule="cosine", biases=True, scales=False, input="float",
-            quantised_probability=1.0, term_weights={"clamped": self.clamp_weight},
         )  # fmt: skip
 
     def notes(self) -> list[str]:

@@ -28,12 +28,12 @@ from vitptq import (
     reconstruct,
     squared_error,
 )
-from vitptq.methods.core.model.openmmlab import has_proposals, image_outputs
 from vitptq.methods.core.reconstruct.float_predictions import (
     SHARE,
     Predictions,
     features_before_head,
     float_predictions,
+    predictions_of_images,
 )
 from vitptq.methods.core.reconstruct.float_tail import Forward
 from vitptq.methods.core.reconstruct.losses import Terms
@@ -150,7 +150,7 @@ class MGRQ(WeightTrainingMethod):
         """Return what computes that which the global term compares."""
         if self.global_target == "features":
             return features_before_head(twin)
-        return image_outputs if has_proposals(twin.model) else calibration.forward
+        return predictions_of_images(calibration, twin)
 
     def notes(self) -> list[str]:
         """Say whose reading this is, and where the steps are fewer than usual."""

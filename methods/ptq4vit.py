@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vitptq import BitSpec, Calibration, Method, Operand, PreparedModel, Quantizer, prepare, run_time
+from vitptq.methods.core.model.rotation import Rotation, rotated
 from vitptq.methods.core.quantizers.twin_uniform import TwinForm, TwinGelu, TwinSoftmax, negative_step, twin_gelu
 from vitptq.methods.core.quantizers.uniform import SCALE_FLOOR
 from vitptq.methods.core.search.alternating import alternate, at_own_output, operator_slots
@@ -122,12 +123,14 @@ class PTQ4ViT(Method):
     """Make the two steps after GELU differ by a power of two."""
     gradient_point: GradientPoint = "quantised"
     """"sampled" draws the label from the float probabilities, which gives the true diagonal Fisher information."""
+    rotation: Rotation = "none"
+    """Rotate the float model first."""
     memory_mb: int = run_time(256)
     """What the candidates of one step may take; more makes the search faster, not different."""
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the model with the scales of least weighted error."""
-        net = prepare(model, bits)
+        net = prepare(rotated(model, self.rotation, calibration.seed), bits)
         refuse_float_sides(net, self.title)  # the twin grids of a float tensor would have 2^32 values
         self._set_defaults(net, calibration)
         chosen: dict[Operand, Quantizer] = {}

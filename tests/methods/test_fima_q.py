@@ -91,3 +91,10 @@ def test_a_detector_with_images_of_several_sizes_has_its_backbone_weighted_and_i
 def test_float_sides_are_refused() -> None:
     with pytest.raises(Unsupported, match="FIMA-Q has no form with float weights or activations"):
         FAST.quantize(two_block_models()["ViT"], RandomImages(), BitSpec(32, 8))
+
+
+def test_mlps_can_be_reconstructed_first() -> None:
+    method = replace(FAST, mlp=True, mlp_iterations=2, rotation="full")
+    net = method.quantize(two_block_models()["ViT"], RandomImages(), W3A3)
+    assert not any(isinstance(module, torch.nn.GELU) for module in net.modules())
+    assert len(replace(FAST, mlp=True, mlp_iterations=2).notes()) == 2

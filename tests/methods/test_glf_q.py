@@ -51,10 +51,18 @@ def test_the_features_start_at_one_and_the_blocks_own_error_at_its_weight(
     assert all(value == pytest.approx(1 + 4) for value in first_steps.values())
 
 
-@pytest.mark.parametrize(
-    ("changed", "first"), [({"supervision": "none"}, 1), ({"local_weight": 0.0}, 1), ({"supervision": "logits"}, 3)]
-)
-def test_a_term_can_be_left_out(changed: dict[str, Any], first: float, first_steps: dict[str, float]) -> None:
+OTHER_TERMS: list[tuple[dict[str, Any], float]] = [
+    ({"supervision": "none"}, 1),
+    ({"local_weight": 0.0}, 1),
+    ({"supervision": "logits"}, 1 + 2),
+    ({"supervision": "fisher"}, 1 + 1),
+]
+
+
+@pytest.mark.parametrize(("changed", "first"), OTHER_TERMS)
+def test_other_terms_start_at_their_weights(
+    changed: dict[str, Any], first: float, first_steps: dict[str, float]
+) -> None:
     quantised(replace(FAST, **changed))
     assert all(value == pytest.approx(first) for value in first_steps.values())
 

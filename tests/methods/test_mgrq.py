@@ -14,6 +14,7 @@ from tests.methods.core.model.openmmlab_models import Images
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.run.adapter_check import RandomImages, two_block_models
 from vitptq.methods import mgrq
+from vitptq.methods.core.model.openmmlab import image_outputs
 from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.reconstruct import (
     Settings,
@@ -177,7 +178,7 @@ def test_a_detector_is_supervised_on_whole_images_and_its_heads_behind_the_propo
             assert not ran
             if found.indices.tolist() == [0, 1]:
                 seen.append(terms["global"])
-                same = unit.float_tail(mgrq.image_outputs)(found.targets, found.indices)
+                same = unit.float_tail(image_outputs)(found.targets, found.indices)
                 expected = calibration.forward(twin.model, batch)[: len(same)]
                 assert len(same) == 15 and all(len(x) == 2 for x in same)
                 for a, b in zip(same, expected, strict=True):

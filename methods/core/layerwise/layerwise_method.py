@@ -19,6 +19,7 @@ from vitptq.methods.core.layerwise.matrices import weight_of
 from vitptq.methods.core.layerwise.moments import ALL, NOTHING, Wanted, layer_moments, layers_in_order
 from vitptq.methods.core.model.operands import Layer, Linear
 from vitptq.methods.core.model.prepare import PreparedModel, prepare
+from vitptq.methods.core.model.rotation import Rotation, rotated
 from vitptq.methods.core.quantizers.uniform import Uniform
 from vitptq.methods.core.ranges.estimation import Range, min_max
 from vitptq.methods.core.ranges.observers import observe_activations
@@ -42,6 +43,8 @@ class LayerwiseMethod(Method):
     """Whether activations are quantised already while the weights are rounded; else only afterwards."""
     scope: Literal["all", "block linears"] = "all"
     """"block linears" quantises the linear layers of the blocks alone, and no attention product; the audit lists it."""
+    rotation: Rotation = "none"
+    """Rotate the float model first."""
 
     @abstractmethod
     def rounded(self, layer: LayerProblem) -> Rounded:
@@ -57,7 +60,7 @@ class LayerwiseMethod(Method):
 
     def start(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> PreparedModel:
         """Return the model with quantizers for its activations: uniform, per tensor, of least squared error."""
-        net = prepare(model, bits)
+        net = prepare(rotated(model, self.rotation, calibration.seed), bits)
         observe_activations(net, calibration, LeastErrorOfSample)
         return net
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vitptq.bench.contracts.method import Calibration
+from vitptq.methods.core.model.openmmlab import has_proposals, image_outputs
 from vitptq.methods.core.model.prepare import PreparedModel
 from vitptq.methods.core.reconstruct.cached_tensors import CacheMemory
 from vitptq.methods.core.reconstruct.float_tail import Forward
@@ -35,6 +36,11 @@ def float_predictions(twin: PreparedModel, calibration: Calibration, forward: Fo
     ]
     kept = [PerSample(parts, join=False) for parts in zip(*batches, strict=True)]
     return lambda indices: tuple(samples(indices).to(calibration.device) for samples in kept)
+
+
+def predictions_of_images(calibration: Calibration, net: PreparedModel) -> Forward:
+    """Return what computes the predictions of whole images: of two-stage detectors without the outputs per proposal."""
+    return image_outputs if has_proposals(net.model) else calibration.forward
 
 
 def features_before_head(net: PreparedModel) -> Forward:

@@ -30,7 +30,13 @@ Maps = tuple[Tensor, Tensor]
 
 
 def low_rank_fisher(
-    unit: Unit, forward: Forward, expected: Predictions, *, temperature: float, iterations: int, renewals: int
+    unit: Unit,
+    forward: Forward,
+    expected: Predictions,
+    *,
+    iterations: int,
+    temperature: float = 20.0,
+    renewals: int = 5,
 ) -> RenewedLoss:
     """Return the loss of a unit, renewed every `iterations` // `renewals` steps; terms "diagonal" and "low rank".
 

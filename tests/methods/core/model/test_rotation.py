@@ -17,10 +17,13 @@ from vitptq.bench.contracts import reporting
 from vitptq.bench.errors import Unsupported
 from vitptq.bench.run.adapter_check import RandomImages, two_block_models
 from vitptq.bench.run.audit import audit
+from vitptq.methods.adalog import AdaLog
 from vitptq.methods.aphq_vit import APHQViT
 from vitptq.methods.core.model.families import family_of
 from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.model.rotation import RMSNorm, Rotation, rotated
+from vitptq.methods.gptq import GPTQ
+from vitptq.methods.ptq4vit import PTQ4ViT
 from vitptq.methods.qdrop import QDrop
 from vitptq.methods.repq_vit import RepQViT
 
@@ -49,7 +52,14 @@ def uneven(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
-METHODS = [RepQViT(), QDrop(iterations=2), APHQViT(iterations=2, mlp=False, rounds=1, candidates=16, draws=1)]
+METHODS = [
+    RepQViT(),
+    PTQ4ViT(candidates=10, rounds=1),
+    GPTQ(),
+    AdaLog(reconstruct=False, rounds=1, steps=1, candidates=16),
+    QDrop(iterations=2),
+    APHQViT(iterations=2, mlp=False, rounds=1, candidates=16, draws=1),
+]
 VITS = {
     "class token": lambda: VisionTransformer(**SMALL, num_classes=10),
     "mean of tokens, norm behind it": lambda: VisionTransformer(**SMALL, num_classes=10, global_pool="avg"),
