@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -14,6 +15,9 @@ from vitptq.bench.commands.options import DEFAULT_RESULTS, Adapters, Only, Resul
 from vitptq.bench.commands.selected_cells import load_adapters
 from vitptq.bench.commands.stored_board import leave, say_left_out, say_not_compared, stored_board
 from vitptq.bench.errors import brief
+
+if TYPE_CHECKING:  # torch takes seconds to import, so commands import what they need
+    from vitptq.bench.board.paper_table.layout import PaperTable
 
 
 class Format(enum.StrEnum):
@@ -69,6 +73,117 @@ def board(
     print(render(board, format.value), end="")
     say_not_compared(noises)
     leave(left_out)
+
+
+class TableFormat(enum.StrEnum):
+    """How `table` prints."""
+
+    LATEX = "latex"
+    MARKDOWN = "markdown"
+    CSV = "csv"
+    HTML = "html"
+
+
+class PublishedNumbers(enum.StrEnum):
+    """What `table` does with published numbers."""
+
+    NONE = "none"
+    BESIDE = "beside"
+    INSTEAD = "instead"
+
+
+@command
+def table(
+    results: Results = DEFAULT_RESULTS,
+    only: Only = None,
+    methods: Annotated[
+        str, typer.Option("--methods", metavar="NAME[:KEY=VALUE],...", help="Rows, in this order; separate with ;.")
+    ] = "",
+    models: Annotated[str, typer.Option("--models", metavar="NAME,...", help="Columns, in this order.")] = "",
+    bits: Annotated[str, typer.Option("--bits", metavar="BITS,...", help="Sections, in this order.")] = "",
+    metrics: Annotated[str, typer.Option("--metrics", metavar="NAME,...", help="Scores of each model.")] = "",
+    format: Annotated[TableFormat, typer.Option("--format", help="How to print it.")] = TableFormat.LATEX,
+    decimals: Annotated[int, typer.Option(min=1, max=2, help="Digits behind the point.")] = 2,
+    intervals: Annotated[bool, typer.Option(help="Half of each score's 95 % interval.")] = True,
+    floats: Annotated[bool, typer.Option("--float/--no-float", help="A row with the float models.")] = True,
+    published: Annotated[
+        PublishedNumbers, typer.Option("--claims", help="Published numbers beside the measured ones, or instead.")
+    ] = PublishedNumbers.NONE,
+    paper: Annotated[
+        str, typer.Option("--paper", metavar="PAPER:TABLE", help="A paper's own table, such as aphq-vit:table1.")
+    ] = "",
+    caption: Annotated[str, typer.Option(help="Instead of the caption that is made.")] = "",
+    label: Annotated[str, typer.Option(help="LaTeX's label.")] = "",
+    wide: Annotated[bool, typer.Option("--wide", help="Over both columns of a two-column page.")] = False,
+    footnote: Annotated[list[str] | None, typer.Option("--footnote", help="A sentence behind the caption.")] = None,
+    bib: Annotated[
+        Path | None,
+        typer.Option("--bib", metavar="FILE", help="Write BibTeX of methods, data set and board."),
+    ] = None,
+    adapter: Adapters = None,
+) -> None:
+    """Print a comparison table for a paper: rows methods, columns models, sections bit widths."""
+    from vitptq.bench.board.paper_table.formats import Style, render
+
+    load_adapters(adapter)
+    if paper:
+        made, left_out = _table_of_paper(paper, results), 0
+        published = PublishedNumbers.BESIDE if published is PublishedNumbers.NONE else published
+    else:
+        made, left_out = _chosen_table(results, only, methods, models, bits, metrics, floats, published)
+    style = Style(decimals, intervals, published.value, caption, label, wide, tuple(footnote or ()))
+    print(render(made, format.value, style), end="")
+    if bib is not None:
+        _write_bibliography(bib, made)
+    leave(left_out)
+
+
+def _chosen_table(
+    results: Path, only: list[str] | None, methods: str, models: str, bits: str, metrics: str, floats: bool,
+    published: PublishedNumbers,
+) -> tuple[PaperTable, int]:  # fmt: skip
+    from vitptq.bench.bits import BitSpec
+    from vitptq.bench.board.paired_comparison import Reference
+    from vitptq.bench.board.paper_table.claimed import Claimed
+    from vitptq.bench.board.paper_table.layout import Choice, paper_table
+    from vitptq.bench.results import claim_names, claims
+
+    found, noises, left_out = stored_board(results, only)
+    choice = Choice(
+        tuple(Reference.parse(text) for text in _parts(methods, ";" if ";" in methods or ":" in methods else ",")),
+        tuple(_parts(models)), tuple(BitSpec.parse(text) for text in _parts(bits)), tuple(_parts(metrics)), floats,
+    )  # fmt: skip
+    wanted = published is not PublishedNumbers.NONE
+    claimed = Claimed.among(claims.read(), claim_names.read(claims.FOLDER)) if wanted else None
+    made = paper_table(found, choice, claimed)
+    say_not_compared(noises)
+    return made, left_out
+
+
+def _table_of_paper(name: str, results: Path) -> PaperTable:
+    """Return a paper's own table; the measured numbers are those of the results folder, if it is there."""
+    from vitptq.bench.board.paper_table.published import published_table
+    from vitptq.bench.results import claim_names, claims
+
+    measured = stored_board(results)[0] if (results / "records").is_dir() else None
+    return published_table(name, claims.read(), claim_names.read(claims.FOLDER), measured)
+
+
+def _write_bibliography(path: Path, made: PaperTable) -> None:
+    from vitptq.bench import catalogue
+    from vitptq.bench.board.bibliography import bibliography
+    from vitptq.bench.run import provenance
+
+    cards = catalogue.method_cards()
+    head, dirty = provenance.commit()
+    version = head[:12] + (" with changes" if dirty else "")
+    shown = [cards[name] for name in made.methods if name in cards]
+    path.write_text(bibliography(shown, [made.task], version, int(provenance.now()[:4])), encoding="utf-8")
+    print(f"vitptq: {len(shown)} methods, the data set and the board are in {path}", file=sys.stderr)
+
+
+def _parts(text: str, separator: str = ",") -> list[str]:
+    return [part.strip() for part in text.split(separator) if part.strip()]
 
 
 @command

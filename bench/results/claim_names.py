@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from vitptq.bench.contracts.task import ModelCard
 from vitptq.bench.errors import BadInput, Missing
+from vitptq.bench.results.cell import Cell
 from vitptq.bench.results.claims import FOLDER, Claim
 
 FILE = "names.toml"
@@ -22,6 +23,11 @@ class Adapter(BaseModel):
 
     method: str
     parameters: dict[str, JsonValue] = {}
+
+    def fits(self, cell: Cell) -> bool:
+        """Tell whether a cell measures it."""
+        same = all(cell.parameters.get(name) == value for name, value in self.parameters.items())
+        return cell.method == self.method and same
 
 
 class Limit(BaseModel):

@@ -11,7 +11,7 @@ from vitptq.bench.contracts.task import ModelCard
 from vitptq.bench.errors import VitptqError
 from vitptq.bench.results import suites
 from vitptq.bench.results.cell import Cell, canonical_json
-from vitptq.bench.results.claim_names import Adapter, Names
+from vitptq.bench.results.claim_names import Names
 from vitptq.bench.results.claims import Claim
 
 SUITES = ("imagenet", "coco", "ade20k", "hybrid")
@@ -56,16 +56,12 @@ def _covered(
     if limit := names.limit(adapter.method, claim.task, cards[model]):
         return Covered(claim, True, f"method {adapter.method} cannot do it yet: {limit}")
     cells = asked.get((claim.task, model, adapter.method, claim.bits), [])
-    if any(_is(cell, adapter) for cell in cells):
+    if any(adapter.fits(cell) for cell in cells):
         return Covered(claim, True)
     asked_as = ", ".join(f"{name}={canonical_json(value)}" for name, value in adapter.parameters.items())
     note = " (activations in float)" if claim.a_bits == "32" else ""
     what = f"bits {claim.bits} of {adapter.method}{note}"
     return Covered(claim, True, f"{what}: no suite has it" + (f" with {asked_as}" if cells else ""))
-
-
-def _is(cell: Cell, adapter: Adapter) -> bool:
-    return all(cell.parameters.get(name) == value for name, value in adapter.parameters.items())
 
 
 def _why(names: Names, claim: Claim) -> str:

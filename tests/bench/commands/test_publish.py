@@ -60,3 +60,18 @@ def test_site_is_built_from_records(run: Run, cells: list[Cell], tmp_path: Path)
     page = Path(text.removeprefix("leaderboard: ").strip())
     assert page.name == "index.html"
     assert "MinMax" in page.read_text()
+
+
+def test_table_of_a_paper_is_printed_with_its_bibliography(tmp_path: Path) -> None:
+    bib = tmp_path / "refs.bib"
+    text = vitptq("table", "--paper", "aphq-vit:table1", "--results", str(tmp_path / "none"), "--bib", str(bib))
+    assert r"\textit{[65.05]}" in text
+    assert "RepQ-ViT: Scale Reparameterization" in bib.read_text(encoding="utf-8")
+
+
+def test_table_holds_the_chosen_bits(run: Run, cells: list[Cell]) -> None:
+    for cell in cells:
+        run_cell(cell, run)
+    text = vitptq("table", "--results", str(run.store.root), "--bits", "W4A4", "--format", "markdown", *TINY)
+    assert "W4A4" in text
+    assert "W8A8" not in text

@@ -1,0 +1,1 @@
+"""The comparison table that goes into a paper: chosen methods, models and bit widths of one task."""
