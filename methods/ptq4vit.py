@@ -16,6 +16,7 @@ from vitptq.methods.core.quantizers.twin_uniform import TwinForm, TwinGelu, Twin
 from vitptq.methods.core.quantizers.uniform import SCALE_FLOOR
 from vitptq.methods.core.search.alternating import alternate, at_own_output, operator_slots
 from vitptq.methods.core.search.candidates import Candidates, default_grouping, multiples, symmetric
+from vitptq.methods.core.search.integer_products import Codes
 from vitptq.methods.core.search.recording import (
     MEGABYTE,
     SIDES,
@@ -70,6 +71,14 @@ class GeluScales(Candidates):
     def __call__(self, x: Tensor, places: Tensor) -> Tensor:
         """Return x with the positive steps of `places`."""
         return twin_gelu(x, self.scales[places].reshape(-1, *[1] * x.ndim), self.bits)
+
+    def codes(self, x: Tensor, places: Tensor) -> tuple[Codes, ...]:
+        """Return what is above 0, and what is below, which is the same for all."""
+        scale, half = self.scales[places][:, None], 2 ** (self.bits - 1)
+        above = (x / scale.reshape(-1, *[1] * x.ndim)).round_().clamp_(0, half - 1)
+        step = x.new_tensor(negative_step(self.bits))
+        below = (x[None] / step).round_().clamp_(-half, 0)
+        return Codes(above.to(torch.int8), scale), Codes(below.to(torch.int8), step.reshape(1, 1))
 
     def quantizer(self, place: Tensor) -> Quantizer:
         """Return the quantizer with the chosen positive step."""

@@ -6,6 +6,8 @@ few binary searches instead of a pass over the data.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -15,6 +17,8 @@ BINS = 2**13
 PIECE = 2**16
 MANY = 2**14
 """From so many values on, bins are faster than sorting."""
+SAMPLED = 61
+"""One value in so many is looked at first; no divisor of a number of channels, or a few of them would stand for all."""
 VALUES = 200_000
 """Values of a group that stand for all of them."""
 
@@ -29,18 +33,53 @@ def min_max(x: Tensor) -> Range:
 
 
 def percentile(x: Tensor, fraction: float) -> Range:
-    """Return the (1 - fraction) and `fraction` quantiles of each group, with linear interpolation.
+    """Return the (1 - fraction) and `fraction` quantiles of each group, with linear interpolation."""
+    (found,) = percentiles(x, (fraction,))
+    return found
 
-    Near the ends only the few values beyond the quantile are put in order, which is many times faster than a sort.
+
+def percentiles(x: Tensor, fractions: Sequence[float]) -> list[Range]:
+    """Return `percentile` for each of the fractions.
+
+    Near the ends only the few values beyond the innermost quantiles are put in order, once for all fractions, which is
+    many times faster than a sort.
     """
-    count = x.shape[1]
-    reach = count - int(fraction * (count - 1))  # the highest values down to the one below the quantile
-    if reach > count // 8:
+    last = x.shape[1] - 1
+    reach = _beyond(last, fractions)
+    if reach > x.shape[1] // 8:
         ordered = x.sort(dim=1).values
-        return sorted_quantile(ordered, 1 - fraction), sorted_quantile(ordered, fraction)
-    top = x.topk(reach, dim=1).values.flip(1)
-    bottom = x.topk(reach, dim=1, largest=False).values
-    return _between(bottom, (1 - fraction) * (count - 1)), _between(top, fraction * (count - 1) - (count - reach))
+        return [(sorted_quantile(ordered, 1 - f), sorted_quantile(ordered, f)) for f in fractions]
+    bottom, top = ends(x, reach, largest=False), ends(x, reach, largest=True)
+    return [(_between(bottom, (1 - f) * last), _between(top, f * last - (last + 1 - reach))) for f in fractions]
+
+
+def upper_percentiles(x: Tensor, fractions: Sequence[float]) -> list[Tensor]:
+    """Return the upper ends of `percentiles` alone, (groups,) each."""
+    last = x.shape[1] - 1
+    reach = _beyond(last, fractions)
+    top = ends(x, reach, largest=True)
+    return [_between(top, f * last - (last + 1 - reach)) for f in fractions]
+
+
+def _beyond(last: int, fractions: Sequence[float]) -> int:
+    """Return how many values there are from the highest down to the one below the lowest of some quantiles."""
+    return last + 1 - int(min(fractions) * last)
+
+
+def ends(x: Tensor, count: int, *, largest: bool) -> Tensor:
+    """Return the `count` largest or smallest values of each group, ascending; NaN is larger than any number.
+
+    Of a large group on a CPU, a sample tells a bound that leaves few values to be ordered: a sixth of the time.
+    """
+    if len(x) == 1 and x.shape[1] >= MANY and x.device.type == "cpu":
+        row = x[0]
+        sure = row[::SAMPLED].topk(min(2 * count // SAMPLED + 8, len(row) // SAMPLED), largest=largest).values[-1]
+        beyond = row[~(row < sure) if largest else row <= sure]
+        if count <= len(beyond) <= 8 * count + MANY:
+            ordered = beyond.sort().values[None]
+            return ordered[:, -count:] if largest else ordered[:, :count]
+    found = x.topk(count, dim=1, largest=largest).values
+    return found.flip(1) if largest else found
 
 
 def _between(ordered: Tensor, place: float) -> Tensor:

@@ -6,24 +6,24 @@ import torch
 from torch import Tensor
 
 from vitptq.methods.core.quantizers.log import LogSqrt2, ZeroCode
-from vitptq.methods.core.quantizers.uniform import SCALE_FLOOR, Uniform
-from vitptq.methods.core.ranges.estimation import percentile
+from vitptq.methods.core.quantizers.uniform import SCALE_FLOOR, on_grid
+from vitptq.methods.core.ranges.estimation import percentiles, upper_percentiles
 
 CONSTANT = 1e-4
 """A channel whose range is smaller than this share of its values is taken as constant."""
 
 
-def least_error_affine(rows: Tensor, bits: int, percentiles: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+def least_error_affine(rows: Tensor, bits: int, fractions: tuple[float, ...]) -> tuple[Tensor, Tensor]:
     """Return, per row of (groups, values), scale and zero point of the percentile range with the least squared error.
 
     s = (hi - lo) / L and z = round(-lo / s); z is not clamped, so a one-sided channel has it outside the code range.
     """
     levels = 2**bits - 1
     best: tuple[Tensor, Tensor, Tensor] | None = None
-    for fraction in percentiles:
-        low, high = percentile(rows, fraction)
+    for low, high in percentiles(rows, fractions):
         scale, zero = _covering(low, high, levels)
-        error = (Uniform(bits, scale, zero, axis=0)(rows) - rows).square().mean(dim=1)
+        lowest = -zero[:, None]
+        error = on_grid(rows, scale[:, None], lowest, levels + lowest).sub_(rows).square_().mean(dim=1)
         if best is None:
             best = error, scale, zero
         else:
@@ -46,8 +46,8 @@ def _covering(low: Tensor, high: Tensor, levels: int) -> tuple[Tensor, Tensor]:
     return scale, zero
 
 
-def least_error_log_sqrt2(x: Tensor, bits: int, percentiles: tuple[float, ...], zero_code: ZeroCode) -> LogSqrt2:
+def least_error_log_sqrt2(x: Tensor, bits: int, fractions: tuple[float, ...], zero_code: ZeroCode) -> LogSqrt2:
     """Return the log-sqrt2 quantizer whose ceiling, of the given percentiles of `x`, has the least squared error."""
-    candidates = [LogSqrt2(bits, percentile(x.reshape(1, -1), p)[1], zero_code=zero_code) for p in percentiles]
-    errors = torch.stack([(candidate(x) - x).square().mean() for candidate in candidates])
+    candidates = [LogSqrt2(bits, top, zero_code=zero_code) for top in upper_percentiles(x.reshape(1, -1), fractions)]
+    errors = torch.stack([candidate(x).sub_(x).square_().mean() for candidate in candidates])
     return candidates[int(errors.argmin())]

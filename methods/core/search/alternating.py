@@ -111,8 +111,9 @@ def at_own_output(
 
     def judge(slot: SlotSearch, candidates: Candidates, guess: Tensor | None) -> Best:
         (other,) = (each for each in slots if each is not slot)
-        fixed = other.x if candidates.other_in_float else other.quantised()
-        return best_candidate(parts, slot.side, fixed, candidates, objective(slot, candidates), memory, guess)
+        in_float = candidates.other_in_float
+        fixed, grid = (other.x, None) if in_float else (other.quantised(), other.quantizer)
+        return best_candidate(parts, slot.side, fixed, candidates, objective(slot, candidates), memory, guess, grid)
 
     return judge
 
@@ -126,11 +127,13 @@ def best_candidate(
     objective: Objective,
     memory: int,
     guess: Tensor | None = None,
+    grid: Quantizer | None = None,
 ) -> Best:
     """Return the best candidate of `side` per group of the objective; ties: the first.
 
     `parts` are the recordings of an operator, one for each size of images, `other` the other side of each as it is to
-    be used; `guess` names candidates that are likely to win. A step's tensors take about `memory` bytes at most.
+    be used, `grid` the quantizer that put it out; `guess` names candidates that are likely to win. A step's tensors
+    take about `memory` bytes at most.
     """
     parts = [
         replace(part, second=fixed) if side == "first" else replace(part, first=fixed)
@@ -145,7 +148,7 @@ def best_candidate(
         gram = gram_losses(parts, candidates.count, objective.groups, memory)
         if gram is not None:
             return gram.best(candidates, step)
-    return eliminate(candidate_losses(parts, side, candidates, objective), candidates.count, step, guess)
+    return eliminate(candidate_losses(parts, side, candidates, objective, grid), candidates.count, step, guess)
 
 
 def step_size(memory: int, device: torch.device) -> int:

@@ -7,9 +7,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from vitptq.bench.contracts.quantizer import Quantizer
 from vitptq.methods.core.model.operands import MatMul
 from vitptq.methods.core.search.candidates import Candidates
 from vitptq.methods.core.search.elimination import CandidateLosses
+from vitptq.methods.core.search.integer_products import (
+    Codes,
+    codes_of,
+    multiplies_bytes,
+    products_of_inputs,
+    products_of_weights,
+    stacked,
+)
 from vitptq.methods.core.search.objective import CHANNELS, Cosine, Objective, cosine_distance
 from vitptq.methods.core.search.operator_outputs import canonical, outputs, rows_of
 from vitptq.methods.core.search.recording import Recording, Rows, Side
@@ -17,21 +26,51 @@ from vitptq.methods.core.search.recording import Recording, Rows, Side
 ROWS_OF_A_WEIGHT = 64
 """Rows that make it worth while to quantise a weight once more, which takes as long as 30 to 50 of a linear layer's."""
 
+KEPT = 2**27
+"""Bytes that the codes of all candidates for a weight may take."""
+
 
 def candidate_losses(
-    parts: Sequence[Recording], side: Side, candidates: Candidates, objective: Objective
+    parts: Sequence[Recording],
+    side: Side,
+    candidates: Candidates,
+    objective: Objective,
+    grid: Quantizer | None = None,
 ) -> CandidateLosses:
-    """Return the losses of one side's candidates; the recordings hold the other side as it is to be used."""
-    found = [_of_one_size(part, side, candidates, objective) for part in parts]
+    """Return the losses of one side's candidates.
+
+    The recordings hold the other side as it is to be used; `grid` is the quantizer that put it out.
+    """
+    found = [_of_one_size(part, side, candidates, objective, grid) for part in parts]
     return found[0] if len(found) == 1 else LossesOfSizes(found)
 
 
-def _of_one_size(recording: Recording, side: Side, candidates: Candidates, objective: Objective) -> CandidateLosses:
+def _of_one_size(
+    recording: Recording, side: Side, candidates: Candidates, objective: Objective, grid: Quantizer | None
+) -> CandidateLosses:
+    by_codes = _by_codes(recording, side, candidates, objective, grid)
+    if by_codes is not None:
+        return by_codes
     wide = recording.output.shape[-1] > recording.second.shape[-1]
     by_row = isinstance(objective, Cosine) and objective.axes == CHANNELS and objective.groups is None
     if isinstance(recording.operator, Rows) and side == "second" and by_row and wide:
         return CosineOfInputs.of(recording, candidates)
     return OutputLosses(recording, side, candidates, objective)
+
+
+def _by_codes(
+    recording: Recording, side: Side, candidates: Candidates, objective: Objective, grid: Quantizer | None
+) -> CodeLosses | None:
+    """Return the losses by integer products, None where they are not fast or a side has no codes."""
+    if not isinstance(recording.operator, Rows) or not multiplies_bytes(recording.output.device):
+        return None
+    varied, fixed = recording.first, recording.second
+    if side == "second":
+        varied, fixed = fixed[:1], varied
+    codes = codes_of(fixed, grid)
+    if not codes or not candidates.codes(varied, torch.zeros(1, dtype=torch.long)):
+        return None
+    return CodeLosses(recording, side, candidates, objective, codes)
 
 
 class LossesOfSizes(CandidateLosses):
@@ -91,20 +130,76 @@ class OutputLosses(CandidateLosses):
 
     def losses(self, places: Tensor, rows: slice) -> Tensor:
         """Return losses (k, r, groups)."""
+        error = canonical(self.recording.operator, self.outputs(places, rows), 2).sub_(self.target[rows])
+        gradient = None if self.gradient is None else self.gradient[rows]
+        return self.objective.losses(error, self.target[rows], gradient)
+
+    def outputs(self, places: Tensor, rows: slice) -> Tensor:
+        """Return the outputs (k, r, ...)."""
         operator, first, second = self.recording.operator, self.recording.first, self.recording.second[rows]
         if isinstance(operator, MatMul):
             first = first[rows]
         if self.side == "first":
-            out = outputs(operator, self.candidates(first, places), second, "first")
-        else:
-            out = outputs(operator, first, self.candidates(second, places), "second")
-        error = canonical(operator, out, 2).sub_(self.target[rows])
-        gradient = None if self.gradient is None else self.gradient[rows]
-        return self.objective.losses(error, self.target[rows], gradient)
+            return outputs(operator, self.candidates(first, places), second, "first")
+        return outputs(operator, first, self.candidates(second, places), "second")
 
     def ordered(self, order: Tensor) -> OutputLosses:
         """Return the same with the rows in another order."""
         return OutputLosses(rows_of(self.recording, order), self.side, self.candidates, self.objective)
+
+
+class CodeLosses(OutputLosses):
+    """The same for rows whose two sides have integer codes."""
+
+    def __init__(
+        self,
+        recording: Recording,
+        side: Side,
+        candidates: Candidates,
+        objective: Objective,
+        fixed: tuple[Codes, ...],
+    ) -> None:
+        """Take the codes of the side that is not searched."""
+        super().__init__(recording, side, candidates, objective)
+        self.fixed = fixed
+        self.kept: dict[int, tuple[Codes, ...]] = {}
+
+    def outputs(self, places: Tensor, rows: slice) -> Tensor:
+        """Return the outputs (k, r, C), those of weights strided."""
+        if self.side == "first":
+            weights = self._weights(places)
+            inputs = [Codes(each.values[rows], each.scale) for each in self.fixed]
+            found = [products_of_weights(weight, x) for weight in weights for x in inputs]
+        else:
+            varied = self.candidates.codes(self.recording.second[rows], places)
+            found = [products_of_inputs(weight, x) for weight in self.fixed for x in varied]
+        # a term that all candidates share has one entry
+        out, *others = sorted(found, key=Tensor.numel, reverse=True)
+        for other in others:
+            out += other
+        assert isinstance(self.recording.operator, Rows)
+        if self.recording.operator.bias is not None:
+            out += self.recording.operator.bias
+        return out.transpose(0, 1) if self.side == "first" else out
+
+    def _weights(self, places: Tensor) -> tuple[Codes, ...]:
+        """Return the candidates' codes, each of them computed once where all together are not too large."""
+        weight, codes = self.recording.first, self.candidates.codes
+        if weight.numel() * self.candidates.count > KEPT:
+            return codes(weight, places)
+        for place in places.tolist():
+            if place not in self.kept:
+                self.kept[place] = codes(weight, places.new_tensor([place]))
+        return tuple(map(stacked, zip(*(self.kept[place] for place in places.tolist()), strict=True)))
+
+    def ordered(self, order: Tensor) -> CodeLosses:
+        """Return the same with the rows in another order."""
+        fixed = self.fixed
+        if self.side == "first":
+            fixed = tuple(Codes(each.values[order], each.scale) for each in fixed)
+        found = CodeLosses(rows_of(self.recording, order), self.side, self.candidates, self.objective, fixed)
+        found.kept = self.kept
+        return found
 
 
 class CosineOfInputs(CandidateLosses):

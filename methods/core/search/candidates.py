@@ -17,6 +17,7 @@ from vitptq.methods.core.model.operands import Convolution, MatMul
 from vitptq.methods.core.model.prepare import PreparedModel
 from vitptq.methods.core.quantizers.uniform import SCALE_FLOOR, Granularity, Uniform, on_grid
 from vitptq.methods.core.ranges.estimation import asymmetric_parameters
+from vitptq.methods.core.search.integer_products import BYTE_BITS, Codes
 from vitptq.methods.core.search.objective import group_count
 from vitptq.methods.core.search.recording import Operator, Side
 
@@ -38,6 +39,10 @@ class Candidates(ABC):
 
         `x` may be as `in_rows` gives it.
         """
+
+    def codes(self, x: Tensor, places: Tensor) -> tuple[Codes, ...]:
+        """Return terms, stacked along `places`, whose sum is `self(x, places)`; none where there is no such form."""
+        return ()
 
     @abstractmethod
     def quantizer(self, place: Tensor) -> Quantizer:
@@ -140,6 +145,14 @@ class Scales(Candidates):
             return on_grid(x, scale, -half, half - 1)
         zero = self.group.spread(self.zero).reshape(shape)
         return on_grid(x, scale, -zero, 2**self.bits - 1 - zero)
+
+    def codes(self, x: Tensor, places: Tensor) -> tuple[Codes, ...]:
+        """Return the codes of `places`."""
+        if self.zero is not None or self.bits > BYTE_BITS or self.group.axis not in (None, 0):
+            return ()
+        scale, half = self.group.spread(self.scales[places]), 2 ** (self.bits - 1)  # (k, 1 or C)
+        codes = x / scale.reshape(*scale.shape, *[1] * (x.ndim - 1))
+        return (Codes(codes.round_().clamp_(-half, half - 1).to(torch.int8), scale),)
 
     def quantizer(self, place: Tensor) -> Uniform:
         """Return the quantizer with the chosen scales."""

@@ -11,9 +11,12 @@ from vitptq.methods.core.ranges.estimation import (
     Bins,
     SortedValues,
     asymmetric_parameters,
+    ends,
     least_error,
     percentile,
+    percentiles,
     sorted_quantile,
+    upper_percentiles,
 )
 from vitptq.methods.core.ranges.shrunk import least_error_range, shrunk
 
@@ -93,3 +96,30 @@ def test_bins_bound_the_error_and_find_the_candidate_that_sorting_finds(shape: s
     low, high = least_error(x, lows, highs, bits)
     best = exact.argmin()
     assert low[0] == lows[0, best] and high[0] == highs[0, best]
+
+
+SHAPES = {
+    "normal": lambda: torch.randn(1, 50_000),
+    "a few wide channels": lambda: (torch.randn(800, 61) * torch.tensor([*[1.0] * 60, 30.0])).reshape(1, -1),
+    "many equal ends": lambda: torch.randn(1, 50_000).clamp(-1, 1),
+    "not numbers": lambda: torch.randn(1, 50_000).masked_fill(torch.rand(1, 50_000) < 1e-3, torch.nan),
+    "several groups": lambda: torch.randn(5, 20_000),
+}
+
+
+@pytest.mark.parametrize("largest", [True, False])
+@pytest.mark.parametrize("kind", SHAPES)
+def test_the_ends_are_those_of_a_sort(kind: str, largest: bool) -> None:
+    torch.manual_seed(0)
+    x = SHAPES[kind]()
+    ordered = x.sort(dim=1).values
+    expected = ordered[:, -60:] if largest else ordered[:, :60]
+    torch.testing.assert_close(ends(x, 60, largest=largest), expected, rtol=0, atol=0, equal_nan=True)
+
+
+def test_percentiles_together_are_those_alone() -> None:
+    x, fractions = torch.randn(3, 5000), (0.99, 0.999, 0.99999)
+    together = percentiles(x, fractions)
+    for (low, high), top, fraction in zip(together, upper_percentiles(x, fractions), fractions, strict=True):
+        torch.testing.assert_close((low, high), percentile(x, fraction))
+        assert torch.equal(high, top)
