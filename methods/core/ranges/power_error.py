@@ -71,6 +71,6 @@ class _Least:
         apart = on_grid(self.x.expand(-1, lows.shape[1], -1), scale[..., None], first, last) - self.x
         error, place = apart.abs_().pow_(POWER).mean(-1).min(dim=1)
         better = error < self.error
-        for best, given in ((self.low, lows), (self.high, highs)):
-            best[better] = given.gather(1, place[:, None])[better, 0]
+        self.low = torch.where(better, lows.gather(1, place[:, None])[:, 0], self.low)
+        self.high = torch.where(better, highs.gather(1, place[:, None])[:, 0], self.high)
         self.error = torch.where(better, error, self.error)
