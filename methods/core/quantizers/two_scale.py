@@ -29,8 +29,9 @@ class TwoScale(Quantizer):
     zero: Tensor
     fine_zero: Tensor
     fine_end: Tensor
-    """The largest value of the fine range, and from where on the coarse one is nearer."""
+    """The largest value of the fine range."""
     border: Tensor
+    """From where on the next coarse value is nearer; infinity where there is none."""
 
     def __init__(self, bits: int, scale: Tensor, shift: int, zero: Tensor, fine_zero: Tensor) -> None:
         super().__init__(bits)
@@ -39,10 +40,9 @@ class TwoScale(Quantizer):
         self.register_buffer("zero", zero.detach().float().reshape(()))
         self.register_buffer("fine_zero", fine_zero.detach().float().reshape(()))
         self.register_buffer("fine_end", self._fine()[-1].clone())
-        above = self._coarse()
-        above = above[above > self.fine_end]
-        border = (above[0] + self.fine_end) / 2 if len(above) else torch.full_like(self.fine_end, torch.inf)
-        self.register_buffer("border", border)
+        coarse = self._coarse()
+        above = coarse.masked_fill(coarse <= self.fine_end, torch.inf).amin()
+        self.register_buffer("border", (above + self.fine_end) / 2)
 
     @property
     def granularity(self) -> str:

@@ -21,7 +21,7 @@ from vitptq.methods.core.model.operands import MatMul, Operand, watching
 from vitptq.methods.core.model.prepare import PreparedModel
 from vitptq.methods.core.ranges.estimation import evenly_spread, uniform
 from vitptq.methods.core.ranges.shrunk import least_error_range
-from vitptq.methods.core.search.module_run import Call, ModuleRun, switched
+from vitptq.methods.core.search.module_run import ModuleRun, squared_error, switched
 from vitptq.methods.core.search.recording import Operator, images_of, sides
 from vitptq.methods.core.sensitivity import fisher
 
@@ -128,9 +128,10 @@ def _divergences(net: PreparedModel, calibration: Calibration, trial: Trial) -> 
     net.switch(False)
     expected = [fisher.outputs(calibration.forward(net.model, batch)) for batch in batches]
 
-    def divergence() -> float:
+    def divergence() -> Tensor:
         pairs = zip(batches, expected, strict=True)
-        return sum(float(fisher.divergence(fisher.outputs(calibration.forward(net.model, b)), e)) for b, e in pairs)
+        apart = [fisher.divergence(fisher.outputs(calibration.forward(net.model, b)), e) for b, e in pairs]
+        return torch.stack(apart).sum()
 
     return {slot: list(found) for slot, found in _tried(net, trial, lambda _: divergence)}
 
@@ -139,15 +140,13 @@ def _nuclear_errors(net: PreparedModel, calibration: Calibration, trial: Trial) 
     operators = [module for module in net.model.modules() if isinstance(module, Operator)]
     owner = {slot: operator for operator in operators for slot in sides(operator)}
 
-    def loss_of(slot: Operand) -> Callable[[], float]:
+    def loss_of(slot: Operand) -> Callable[[], Tensor]:
         operator = owner[slot]
         run = ModuleRun(net, calibration, operator)
-        norms = [float(nuclear_norm(_matrices(operator, call.target))) for call in run.calls]
-
-        def error(output: Tensor, call: Call) -> Tensor:
-            return (output - call.target).square().sum()
-
-        return lambda: run.loss(error) * sum(norms) / max(1, len(norms))
+        if not run.calls:
+            return lambda: torch.zeros(())
+        norm = torch.stack([nuclear_norm(_matrices(operator, call.target)) for call in run.calls]).mean()
+        return lambda: run.loss(squared_error) * norm
 
     return {slot: list(found) for slot, found in _tried(net, trial, loss_of)}
 
@@ -160,7 +159,7 @@ def _matrices(operator: Operator, output: Tensor) -> Tensor:
 
 
 def _tried(
-    net: PreparedModel, trial: Trial, loss_of: Callable[[Operand], Callable[[], float]]
+    net: PreparedModel, trial: Trial, loss_of: Callable[[Operand], Callable[[], Tensor]]
 ) -> Iterable[tuple[Operand, list[float]]]:
     for done, (slot, grids) in enumerate(trial.items()):
         report("losses at each width", done, len(trial))
@@ -170,7 +169,7 @@ def _tried(
                 slot.bits, slot.quantizer = grid.bits, grid
                 losses.append(loss())
         slot.quantizer = None
-        yield slot, losses
+        yield slot, torch.stack(losses).tolist()
 
 
 def _tell(net: PreparedModel, slots: set[Operand], sizes: Mapping[Operand, int]) -> None:

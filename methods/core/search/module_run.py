@@ -56,10 +56,9 @@ class ModuleRun:
         ]
 
     @torch.no_grad()
-    def loss(self, loss: Loss) -> float:
-        """Return the loss of the module as it is switched now, summed over the batches."""
-        total = [loss(self.output(call), call).double() for call in self.calls]
-        return float(torch.stack(total).sum()) if total else 0.0
+    def loss(self, loss: Loss) -> Tensor:
+        """Return the loss of the module as it is switched now, summed over the batches, in float64."""
+        return torch.stack([loss(self.output(call), call).double() for call in self.calls]).sum()
 
     def output(self, call: Call) -> Tensor:
         """Return what the module puts out as it is switched now."""
@@ -79,7 +78,8 @@ class ModuleRun:
         for quantizer in quantizers:
             slot.quantizer = quantizer
             losses.append(self.loss(loss))
-        return quantizers[losses.index(min(losses))]
+        found = torch.stack(losses).tolist()  # a GPU waits once per slot, not per candidate
+        return quantizers[found.index(min(found))]
 
 
 @contextmanager
