@@ -17,14 +17,17 @@ import argparse
 import importlib.util
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from xml.etree import ElementTree
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +39,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent
 NEEDED = ("torch", "torchvision", "timm", "numpy", "pydantic", "pebble", "psutil", "typer", "rich")
 OPENMMLAB = ("mmcv", "mmdet", "mmseg")
+OUTCOME = re.compile(r"::(.+?) (PASSED|FAILED|ERROR|SKIPPED)\b")
+"""How pytest tells how a test came out."""
+PATIENCE_S = 20
 PARTS = {"checks": 0.4, "timings": 0.2, "suite": 0.4}
 """What is done, and its share of the time."""
 FAST = "float,minmax,percentile,omse,repq-vit,easyquant,ptq4vit,q-hyvit,fq-vit,fq-vit-operands"
@@ -109,7 +115,7 @@ def tried(device: torch.device, out: Path, seconds: dict[str, float]) -> int:
     found = ["\n".join(f"- {line}" for line in facts(device))]
     say(found[0])
     if "checks" in seconds:
-        checks = tests(device, size, out, seconds["checks"]) if has("pytest") else contracts(device, seconds["checks"])
+        checks = tests(device, size, seconds["checks"]) if has("pytest") else contracts(device, seconds["checks"])
         failed = bool(checks.failures)
         found.append(checks_text(checks))
         say(found[-1])
@@ -137,27 +143,25 @@ def facts(device: torch.device) -> list[str]:
     return [f"device: {provenance.device_name(device)}", named, f"commit: {provenance.commit()[0]}", *left_out]
 
 
-def tests(device: torch.device, size: Size, out: Path, seconds: float) -> Checks:
+def tests(device: torch.device, size: Size, seconds: float) -> Checks:
     """Run the tests for GPUs; where the device is the CPU, on the emulated GPU."""
     from vitptq.bench.run.device_table import Checks
 
-    on_cpu, report = device.type == "cpu", out.resolve() / "tests.xml"
-    report.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", f"--junit-xml={report}", "tests/methods"]
+    on_cpu = device.type == "cpu"
+    command = [sys.executable, "-m", "pytest", "-v", "--no-header", "--color=no", "-m", "gpu", "tests/methods"]
     command += ["-p", "no:benchmark"] if has("pytest_benchmark") else []
     command += ["-k", size.tests] if size.tests else []
-    complete = run(command, seconds, {"VITPTQ_GPU_TESTS": "emulated"} if on_cpu else {})
+    outcomes: dict[str, str] = {}
+
+    def read(line: str) -> None:
+        if found := OUTCOME.search(line):
+            outcomes[found[1]] = found[2]
+
+    complete = run(command, seconds, {"VITPTQ_GPU_TESTS": "emulated"} if on_cpu else {}, read)
+    counts = Counter(outcomes.values())
+    failed = tuple(name for name, outcome in outcomes.items() if outcome in ("FAILED", "ERROR"))
     kind = "Tests for GPUs" + (", on the emulated one" if on_cpu else "")
-    if not report.exists():  # it is written at the end
-        return Checks(
-            kind, 0, 0, ("none came to an end in time" if not complete else "pytest could not start",), complete
-        )
-    cases = list(ElementTree.parse(report).iter("testcase"))
-    skipped = sum(case.find("skipped") is not None for case in cases)
-    failed = [
-        str(case.get("name")) for case in cases if case.find("failure") is not None or case.find("error") is not None
-    ]
-    return Checks(kind, len(cases) - skipped - len(failed), skipped, tuple(failed), complete)
+    return Checks(kind, counts["PASSED"], counts["SKIPPED"], failed, complete)
 
 
 def contracts(device: torch.device, seconds: float) -> Checks:
@@ -233,21 +237,38 @@ def suite(device: torch.device, results: Path, seconds: float) -> None:
             return
 
 
-def run(command: list[str], seconds: float, environment: dict[str, str] | None = None) -> bool:
-    """Run a command in the project's folder, for so long at most; tell whether it ended by itself."""
+def run(
+    command: list[str],
+    seconds: float,
+    environment: dict[str, str] | None = None,
+    read: Callable[[str], None] | None = None,
+) -> bool:
+    """Run a command in the project's folder, for so long at most; tell whether it ended by itself.
+
+    `read` gets each line that it prints, as soon as it is there.
+    """
     say(f"{' '.join(command[1:])} (at most {seconds / 60:.1f} minutes)")
-    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | (environment or {}))
+    late, pipe = threading.Event(), subprocess.PIPE if read else None
+    with subprocess.Popen(command, cwd=ROOT, env=os.environ | (environment or {}), text=True, stdout=pipe) as process:
+        timer = threading.Timer(seconds, _end, [process, late])
+        timer.start()
+        for line in process.stdout or ():
+            print(line, end="", flush=True)
+            if read is not None:
+                read(line)
+        process.wait()
+        timer.cancel()
+    return not late.is_set()
+
+
+def _end(process: subprocess.Popen[str], late: threading.Event) -> None:
+    """End a process as Ctrl-C does, and by force where that takes long."""
+    late.set()
+    process.send_signal(signal.SIGINT)
     try:
-        process.wait(seconds)
+        process.wait(PATIENCE_S)
     except subprocess.TimeoutExpired:
-        process.send_signal(2)  # as Ctrl-C: pytest still writes its report, a run what it has
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        return False
-    return True
+        process.kill()
 
 
 def has(module: str) -> bool:

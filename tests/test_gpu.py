@@ -40,6 +40,14 @@ def test_a_command_that_takes_too_long_is_ended() -> None:
     assert gpu.run([sys.executable, "-c", ""], 60)
 
 
+def test_what_a_command_prints_is_read_line_by_line() -> None:
+    lines: list[str] = []
+    printing = "print('tests/a.py::test_it[Mask R-CNN Swin-omse] PASSED [ 5%]')"
+    assert gpu.run([sys.executable, "-c", printing], 60, read=lines.append)
+    found = [gpu.OUTCOME.search(line) for line in lines]
+    assert [match.groups() for match in found if match] == [("test_it[Mask R-CNN Swin-omse]", "PASSED")]
+
+
 def test_contracts_stop_when_the_time_is_over() -> None:
     checks = gpu.contracts(CPU, -1.0)
     assert (checks.passed, checks.complete, checks.failures) == (0, False, ())
