@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any, ClassVar
 
 import pytest
@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 CPU = torch.device("cpu")
 GPU = torch.device("cuda", 0)
@@ -77,7 +76,7 @@ class EmulatedCuda(TorchDispatchMode):
         """Run an operation where its tensors are."""
         kwargs = dict(kwargs or {})
         name = func._schema.name.partition("::")[2]
-        tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        tensors = list(tensors_in(args, kwargs))
         device = self._target(func, name, args, kwargs, tensors)
         if "device" in kwargs:
             kwargs["device"] = CPU
@@ -86,10 +85,15 @@ class EmulatedCuda(TorchDispatchMode):
         before = {x.untyped_storage()._cdata for x in tensors}
         result = func(*args, **kwargs)
         if name != "set_":
-            for x in tree_leaves(result):
-                if isinstance(x, Tensor) and x.untyped_storage()._cdata not in before:
+            for x in tensors_in((result,)):
+                if x.untyped_storage()._cdata not in before:
                     x.untyped_storage().on_emulated_gpu = device == GPU
         return result
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Let torch call the method above as it is: its wrapper takes as long again, and nothing is compiled here."""
+        return False
 
     def _target(self, func: Any, name: str, args: Any, kwargs: Any, tensors: list[Tensor]) -> torch.device:
         """Return the device on which the result of an operation is, or refuse it."""
@@ -115,7 +119,7 @@ class EmulatedCuda(TorchDispatchMode):
         args, kwargs = self.python_call
         if kwargs.get("device") is not None:
             return CPU
-        return GPU if any(is_marked(x) for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)) else CPU
+        return GPU if any(is_marked(x) for x in tensors_in(args, kwargs)) else CPU
 
     def _note(self, name: str, args: Any, tensors: list[Tensor], device: torch.device) -> None:
         on_gpu = any(is_marked(x) for x in tensors)
@@ -152,7 +156,19 @@ def on_gpu_only(tensors: list[Tensor]) -> bool:
     return all(is_marked(x) for x in tensors if x.ndim)
 
 
+def tensors_in(args: Any, kwargs: Any = MappingProxyType({})) -> Iterator[Tensor]:
+    """Yield the tensors among arguments, and in their lists."""
+    for x in (*args, *kwargs.values()):
+        if isinstance(x, Tensor):
+            yield x
+        elif isinstance(x, list | tuple):
+            yield from tensors_in(x)
+
+
 def _common(func: Any, name: str, tensors: list[Tensor]) -> torch.device:
+    marks = {is_marked(x) for x in tensors}
+    if len(marks) == 1:  # nearly always
+        return GPU if marks == {True} else CPU
     numbers = torch.Tag.pointwise in func.tags or name in SCALARS or name.startswith("_foreach")
     weighty = [x for x in tensors if x.ndim or not numbers] or tensors
     devices = {device_of(x) for x in weighty}
@@ -172,7 +188,7 @@ def _common(func: Any, name: str, tensors: list[Tensor]) -> torch.device:
 
 def _of_indexed(name: str, args: Any) -> torch.device:
     device = device_of(args[0])
-    if device == CPU and any(is_marked(x) for x in tree_leaves(args[1]) if isinstance(x, Tensor)):
+    if device == CPU and any(is_marked(x) for x in tensors_in(args[1])):
         raise MixedDevices(f"{name}: indices should be on the CPU, as the indexed tensor is")
     if len(args) > 2 and isinstance(args[2], Tensor) and args[2].ndim and device_of(args[2]) != device:
         raise MixedDevices(f"{name}: values on {device_of(args[2])}, the indexed tensor on {device}")
@@ -180,7 +196,7 @@ def _of_indexed(name: str, args: Any) -> torch.device:
 
 
 def _by_mask(name: str, args: Any) -> bool:
-    return name in INDEXED and any(x.dtype == torch.bool for x in tree_leaves(args[1]) if isinstance(x, Tensor))
+    return name in INDEXED and any(x.dtype == torch.bool for x in tensors_in(args[1]))
 
 
 def _asked_by(what: str) -> str:
