@@ -44,8 +44,9 @@ OUTCOME = re.compile(r"::(.+?) (PASSED|FAILED|ERROR|SKIPPED)\b")
 PATIENCE_S = 20
 PARTS = {"checks": 0.4, "timings": 0.2, "suite": 0.4}
 """What is done, and its share of the time."""
-FAST = "float,minmax,percentile,omse,repq-vit,easyquant,ptq4vit,q-hyvit,fq-vit,fq-vit-operands"
-TIMED = ("minmax", "percentile", "omse", "repq-vit", "fq-vit-operands", "ptq4vit")
+FAST = "float,minmax,ema,percentile,omse,repq-vit,fq-vit-operands,easyquant,ptq4vit,q-hyvit"
+"""What the suite begins with."""
+STATISTICS = ("minmax", "percentile", "omse", "repq-vit")
 EVALUATED = ("minmax", "repq-vit", "ptq4vit")
 """Methods of which a forward pass is timed, too."""
 
@@ -59,6 +60,8 @@ class Size:
     images: int
     """Calibration images of a timed quantisation."""
     precisions: tuple[str, ...]
+    methods: tuple[str, ...]
+    """Methods whose quantisation is timed."""
     compiled: bool
     """Whether compiled models are timed; on a few cores compiling takes minutes."""
     tests: str = ""
@@ -66,8 +69,23 @@ class Size:
 
 
 SIZES = {
-    "cuda": Size("deit_small_patch16_224", batch=64, images=32, precisions=("fp32", "tf32", "bf16"), compiled=True),
-    "cpu": Size("deit_tiny_patch16_224", batch=4, images=4, precisions=("fp32", "bf16"), compiled=False, tests="[ViT"),
+    "cuda": Size(
+        "deit_small_patch16_224",
+        batch=64,
+        images=32,
+        precisions=("fp32", "tf32", "bf16"),
+        methods=(*STATISTICS, "fq-vit-operands", "ptq4vit"),
+        compiled=True,
+    ),
+    "cpu": Size(
+        "deit_tiny_patch16_224",
+        batch=4,
+        images=4,
+        precisions=("fp32", "bf16"),
+        methods=STATISTICS,
+        compiled=False,
+        tests="[ViT",
+    ),
 }
 
 
@@ -203,21 +221,21 @@ def timings(device: torch.device, size: Size, seconds: float) -> list[Timing]:
     for precision in size.precisions:
         tell(forward_pass(FLOAT.replace("fp32", precision), model, batch, precision=precision))
     if size.compiled:
-        tell(forward_pass(f"{FLOAT}, compiled", compiled(model), batch))
-    for timing, made in quantisation(TIMED, model, images, BitSpec(4, 4)):
+        tell(forward_pass(f"{FLOAT}, compiled", as_compiled(model), batch))
+    for timing, made in quantisation(size.methods, model, images, BitSpec(4, 4)):
         tell(timing)
         if made is not None and timing.what.split()[1] in EVALUATED:
             what = timing.what.replace("quantise", "forward,")
             tell(forward_pass(what, made, batch))
             if size.compiled:
-                tell(forward_pass(f"{what}, compiled", compiled(made), batch))
+                tell(forward_pass(f"{what}, compiled", as_compiled(made), batch))
         if time.monotonic() - started > seconds:
             say("the time for timings is over; what is left is left out")
             break
     return found
 
 
-def compiled(model: nn.Module) -> nn.Module:
+def as_compiled(model: nn.Module) -> nn.Module:
     """Return the model, compiled when it first runs."""
     import torch
 
@@ -258,6 +276,8 @@ def run(
                 read(line)
         process.wait()
         timer.cancel()
+    if process.returncode and not late.is_set():
+        say(f"that ended with status {process.returncode}")
     return not late.is_set()
 
 

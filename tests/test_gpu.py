@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import gpu
+from vitptq.bench.results import suites
 
 CPU = torch.device("cpu")
 
@@ -28,6 +29,11 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, capsys:
 def test_a_device_that_is_not_here_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert gpu.main(["--device", "cuda:99", "--out", str(tmp_path)]) == 2
     assert 'device "cuda:99" is not here' in capsys.readouterr().err
+
+
+def test_the_suite_has_the_methods_that_it_begins_with() -> None:
+    here = {cell.method for cell in suites.load("mini") if cell.task == "imagenet"}
+    assert set(gpu.FAST.split(",")) <= here
 
 
 def test_machines_without_openmmlab_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,9 +60,10 @@ def test_contracts_stop_when_the_time_is_over() -> None:
 
 
 def test_timings_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    size = gpu.Size("vit_tiny_patch16_224", batch=1, images=1, precisions=("fp32",), compiled=False)
+    size = gpu.Size(
+        "vit_tiny_patch16_224", batch=1, images=1, precisions=("fp32",), methods=("minmax",), compiled=False
+    )
     monkeypatch.setitem(gpu.SIZES, "cpu", size)
-    monkeypatch.setattr(gpu, "TIMED", ("minmax",))
     monkeypatch.setattr(gpu, "EVALUATED", ())
     assert gpu.tried(CPU, tmp_path, {"timings": 60.0}) == 0
     assert [timing["what"] for timing in json.loads((tmp_path / "timings.json").read_text())] == [

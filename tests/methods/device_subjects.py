@@ -59,7 +59,8 @@ class Subject:
         images.seed = seed
         given: Any = DataFree(images.input, device, seed) if method.category == "data-free" else images
         seed_everything(seed)
-        return method.quantize(copy.deepcopy(self.build()).to(device), given, BITS).eval()
+        bits = BITS if method.category != "low-rank" else BitSpec.parse("W8A8+lowrank40")
+        return method.quantize(copy.deepcopy(self.build()).to(device), given, bits).eval()
 
     def outputs(self, model: nn.Module, device: torch.device) -> Tensor | tuple[Tensor, ...]:
         """Return what a model on the device puts out for the images."""
