@@ -19,9 +19,10 @@ from pathlib import Path
 HELP = """\
 usage: python3 start.py COMMAND [-- ARGUMENTS]
 
-  python3 start.py quick    set everything up, run the quick suite, build the leaderboard, print the path of its page
-  python3 start.py tests    set everything up, run the tests
-  python3 start.py gpu      set everything up, try the project on a GPU: about 10 minutes; -- --device cpu without one
+  python3 start.py quick        set everything up, run the quick suite, build the leaderboard, print its page's path
+  python3 start.py tests        set everything up, run the tests
+  python3 start.py gpu          set everything up, try it on a GPU: about 10 minutes; -- --device cpu without one
+  python3 start.py pretrained   as quick, with a real pretrained ViT instead of the small models
 
 Other commands are the environments of tox.ini: style, typing, benchmark, update-lock.
 Arguments after -- go to the command, for example: python3 start.py tests -- -k store

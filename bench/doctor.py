@@ -56,7 +56,8 @@ class Report:
 
     def _task(self, name: str, task: Task) -> Iterator[Finding]:
         """Yield what concerns all models of a task once, and each model."""
-        problems = {model: _problems(task, model) for model in task.models()}
+        cards = task.models()
+        problems = {model: _problems(task, model) for model in cards}
         shared = [text for text in next(iter(problems.values()), []) if all(text in one for one in problems.values())]
         if shared:
             yield Finding(name, self._once(shared, name), fine=False)
@@ -64,13 +65,16 @@ class Report:
             yield Finding(name, where)
         for model, texts in problems.items():
             what, own = f"{name} {model}", [text for text in texts if text not in shared]
-            if own:
+            if own and cards[model].optional:
+                yield Finding(what, f"left out; {self._once(own, what)}")
+            elif own:
                 yield Finding(what, self._once(own, what), fine=False)
             elif shared:
                 yield Finding(what, f"as {name}", fine=False)
             else:
                 yield Finding(what, f"ready; {_where(partial(task.location, model))}".removesuffix("; "))
-        (self.not_ready if any(problems.values()) else self.ready).append(name)
+        hindered = any(texts and not cards[model].optional for model, texts in problems.items())
+        (self.not_ready if hindered else self.ready).append(name)
 
     def _once(self, texts: Sequence[str], what: str) -> str:
         """Return the texts; a long one that was printed before is replaced by where that was."""

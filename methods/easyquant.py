@@ -10,7 +10,20 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from vitptq import BitSpec, Calibration, Method, Operand, PreparedModel, Quantizer, prepare, run_time
+from vitptq import (
+    BitSpec,
+    Calibration,
+    Method,
+    Operand,
+    PreparedModel,
+    Quantizer,
+    RunningMinMax,
+    observe_activations,
+    observe_weights,
+    prepare,
+    run_time,
+)
+from vitptq.methods.core.model.operand_kinds import Kind, of_kinds
 from vitptq.methods.core.model.operands import Convolution
 from vitptq.methods.core.search.alternating import (
     SlotSearch,
@@ -75,6 +88,8 @@ class EasyQuant(Method):
     """"code_eq" is the released code's search for convolutional networks: first all weights, per output channel, then
     all inputs, per tensor, by the cosine of each image's channel map or whole output; candidates only widen the range.
     It is sequential and has its own candidates."""
+    min_max: tuple[Kind, ...] = ()
+    """Kinds of operands that get asymmetric min-max ranges in the end: to find out which of them its scales harm."""
     memory_mb: int = run_time(256)
     """What the candidates of one step may take; more makes the search faster, not different."""
 
@@ -92,6 +107,11 @@ class EasyQuant(Method):
             for slot, quantizer in alternate(slots, judge, self.rounds).items():
                 slot.quantizer = quantizer
                 done.append(slot)
+        if self.min_max:
+            net.switch(False)
+            exchanged = of_kinds(net, self.min_max)
+            observe_weights(exchanged)
+            observe_activations(exchanged, calibration, RunningMinMax)
         return net.switch(True)
 
     def _families(

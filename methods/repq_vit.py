@@ -26,6 +26,7 @@ from vitptq import (
     watching,
 )
 from vitptq.bench.bits import FLOAT_BITS
+from vitptq.methods.core.model.operand_kinds import Kind, operand_kinds
 from vitptq.methods.core.model.rotation import Rotation, rotated
 from vitptq.methods.core.quantizers.log import ZeroCode
 from vitptq.methods.core.ranges.percentile_error import least_error_log_sqrt2
@@ -68,6 +69,8 @@ class RepQViT(Method):
     zero_code: ZeroCode = "last"
     rotation: Rotation = "none"
     """Rotate the float model first."""
+    min_max: tuple[Kind, ...] = ()
+    """Kinds of operands whose ranges are not clipped, on the same grids: to find out which of them clipping harms."""
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the reparameterised, quantised model."""
@@ -79,21 +82,21 @@ class RepQViT(Method):
         net = prepare(rotated(model, self.rotation, calibration.seed), bits)
         if bits.weights == FLOAT_BITS or bits.activations == FLOAT_BITS:
             raise Unsupported(f"RepQ-ViT has no form with float weights or activations ({bits})")
-        by_channel = {reader.input_operand.name for _, readers in net.norm_readers() for reader in readers}
-        self._initialise(net, calibration, by_channel)
+        self._initialise(net, calibration)
         for norm, readers in net.norm_readers():
             self._reparameterise(norm, readers)
             for reader in readers:
-                reader.weight_operand.quantizer = self._uniform(reader.weight_operand, reader.weight, per_channel=True)
+                reader.weight_operand.quantizer = self._uniform(reader.weight_operand, reader.weight, "weight")
         net.switch(True)
         return net
 
-    def _initialise(self, net: PreparedModel, calibration: Calibration, by_channel: set[str]) -> None:
+    def _initialise(self, net: PreparedModel, calibration: Calibration) -> None:
         """Set every quantizer on the first tensor that reaches it, rounded by the quantizers before it."""
+        kinds = operand_kinds(net)
 
         def watch(operand: Operand, x: Tensor) -> None:
             if operand.quantizer is None:
-                operand.quantizer = self._quantizer(operand, x, by_channel)
+                operand.quantizer = self._quantizer(operand, x, kinds[operand.name])
 
         net.switch(True)
         batch = next(iter(calibration.batches()))
@@ -103,18 +106,22 @@ class RepQViT(Method):
         if unseen:
             raise Unsupported(f"{unseen[0]} did not run on the first calibration batch, so it has no range")
 
-    def _quantizer(self, operand: Operand, x: Tensor, by_channel: set[str]) -> Quantizer:
-        if operand.role == "softmax":
-            return least_error_log_sqrt2(x, operand.bits, self.percentiles, self._zero_code)
-        return self._uniform(operand, x, per_channel=operand.role == "weight" or operand.name in by_channel)
+    def _quantizer(self, operand: Operand, x: Tensor, kind: Kind) -> Quantizer:
+        if kind == "softmax":
+            return least_error_log_sqrt2(x, operand.bits, self._percentiles(kind), self._zero_code)
+        return self._uniform(operand, x, kind)
+
+    def _percentiles(self, kind: Kind) -> tuple[float, ...]:
+        return (1.0,) if kind in self.min_max else self.percentiles
 
     @property
     def _zero_code(self) -> ZeroCode:
         return "extra" if self.form == "released" else self.zero_code
 
-    def _uniform(self, operand: Operand, x: Tensor, *, per_channel: bool) -> Uniform:
+    def _uniform(self, operand: Operand, x: Tensor, kind: Kind) -> Uniform:
+        per_channel = kind in ("weight", "layer_norm")
         rows = operand.by_channel(x) if per_channel else x.reshape(1, -1)
-        scale, zero = least_error_affine(rows, operand.bits, self.percentiles)
+        scale, zero = least_error_affine(rows, operand.bits, self._percentiles(kind))
         axis = operand.channel_axis if per_channel else None
         granularity: Granularity = "channel" if per_channel else "tensor"
         return Uniform(operand.bits, scale, zero, axis=axis, granularity=granularity)

@@ -71,6 +71,8 @@ class ModelCard:
     source: str = ""
     note: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
+    optional: bool = False
+    """It needs an extra of the set-up; a task is ready without it."""
     groups: tuple[str, ...] = ()
     """Wider families that the model belongs to; the filter `family=` finds it by these names too."""
 

@@ -10,11 +10,13 @@ from vitptq.tasks.mini.data import digit_images
 from vitptq.tasks.mini.data.generated import GeneratedData
 from vitptq.tasks.mini.data.material import CLASSES
 from vitptq.tasks.mini.edition import MiniTask
-from vitptq.tasks.mini.models.classifiers import CLASSIFIERS, DATA_CONFIG, Classifier
+from vitptq.tasks.mini.models.classifiers import CLASSIFIERS, DATA_CONFIG
+from vitptq.tasks.mini.models.pretrained import PRETRAINED, PretrainedClassifier
+from vitptq.tasks.mini.models.shipped import ShippedModel
 
 
 class MiniImageNet(MiniTask, ClassificationTask):
-    """3,000 images of unseen digits on unseen photographs, 32 pixels, 10 classes."""
+    """3,000 images of unseen digits on unseen photographs, 32 pixels (enlarged for pretrained models), 10 classes."""
 
     name: ClassVar[str] = "imagenet"
     title: ClassVar[str] = "Digits on photographs (embedded)"
@@ -26,9 +28,9 @@ class MiniImageNet(MiniTask, ClassificationTask):
         super().__init__(classes=CLASSES, **options)
 
     @property
-    def entries(self) -> Mapping[str, Classifier]:
-        """Return the models."""
-        return CLASSIFIERS
+    def entries(self) -> Mapping[str, ShippedModel]:
+        """Return the models trained here and the pretrained ones."""
+        return {**CLASSIFIERS, **PRETRAINED}
 
     @property
     def class_names(self) -> Sequence[str]:
@@ -36,6 +38,7 @@ class MiniImageNet(MiniTask, ClassificationTask):
         return digit_images.CLASS_DIRECTORIES
 
     def data_config(self, model: str) -> dict[str, Any]:
-        """Return the one data config of the embedded models."""
+        """Return the data config that all models trained here share, or a pretrained model's own."""
         self.card(model)
-        return DATA_CONFIG
+        entry = self.entries[model]
+        return entry.data_config if isinstance(entry, PretrainedClassifier) else DATA_CONFIG

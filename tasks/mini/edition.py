@@ -18,7 +18,7 @@ from vitptq.tasks.file_task import FileTask
 from vitptq.tasks.locations import data_root
 from vitptq.tasks.mini.data import compose_digit, material
 from vitptq.tasks.mini.data.generated import CALIBRATION_SEEDS, Counts, DataError, GeneratedData
-from vitptq.tasks.mini.models.shipped import ShippedModel, WeightsError
+from vitptq.tasks.mini.models.shipped import PackageMissing, ShippedModel, WeightsError
 
 TOLERANCE = 0.3
 
@@ -136,6 +136,10 @@ class MiniTask(FileTask):
         """Return the sha256 of the shipped weights."""
         return self._entry(model).sha256
 
+    def checkpoint_problems(self, model: str) -> list[str]:
+        """Say what is missing or wrong of the shipped weights, and of what belongs to them."""
+        return super().checkpoint_problems(model) + self._entry(model).problems()
+
     def missing_checkpoint(self, model: str) -> str:
         """Say where the weights should be."""
         return f"{self.checkpoint_file(model)} is missing: restore it from the repository"
@@ -145,7 +149,8 @@ class MiniTask(FileTask):
         try:
             return self._entry(model).load()
         except WeightsError as error:
-            kind = BadInput if self.checkpoint_file(model).is_file() else Missing
+            absent = isinstance(error, PackageMissing) or not self.checkpoint_file(model).is_file()
+            kind = Missing if absent else BadInput
             raise kind(str(error)) from error
 
     @property
@@ -167,6 +172,7 @@ def _card(entry: ShippedModel) -> ModelCard:
         tolerance=TOLERANCE,
         source=f"tasks/mini/weights/{entry.trained_as}.json",
         note=entry.note,
+        optional=entry.optional,
         groups=family_groups(entry.family),
     )
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from vitptq.tasks.mini.data import scenes
-from vitptq.tasks.mini.data.compose_scene import SIDE
 from vitptq.tasks.mini.data.generated import GeneratedData
 from vitptq.tasks.mini.edition import MiniTask
+from vitptq.tasks.mini.models.pretrained_segmenter import PRETRAINED_SEGMENTERS
 from vitptq.tasks.mini.models.scene_models import SCENE_MODELS, SceneModel
 from vitptq.tasks.openmmlab.models import Config
 from vitptq.tasks.openmmlab.task import OpenMMLabTask
@@ -40,8 +40,9 @@ class SceneTask(MiniTask, OpenMMLabTask):
 
     @property
     def entries(self) -> Mapping[str, SceneModel]:
-        """Return the models of this task."""
-        return {name: entry for name, entry in SCENE_MODELS.items() if entry.task == self.name}
+        """Return the models of this task, trained here or on a pretrained backbone."""
+        every = {**SCENE_MODELS, **PRETRAINED_SEGMENTERS}
+        return {name: entry for name, entry in every.items() if entry.task == self.name}
 
     def calibration_files(self, names: Sequence[str]) -> list[Path]:
         """Return the training scene of each number."""
@@ -53,5 +54,6 @@ class SceneTask(MiniTask, OpenMMLabTask):
         return self.entries[model].config()
 
     def input_size(self, model: str) -> tuple[int, int]:
-        """Return the scenes' size."""
-        return SIDE, SIDE
+        """Return the size of the scenes, or to which they are enlarged."""
+        side = self.entries[self.card(model).name].side
+        return side, side

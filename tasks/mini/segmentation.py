@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from vitptq.tasks.mini.data import scenes
+from vitptq.tasks.mini.data.compose_scene import SIDE
 from vitptq.tasks.mini.scene_edition import SceneTask
 from vitptq.tasks.openmmlab.models import Config
 from vitptq.tasks.segmentation.task import SegmentationTask
@@ -30,13 +31,16 @@ class MiniAde20k(SceneTask, SegmentationTask):
         return scenes.ade_image("train", number)
 
     def dataset_config(self, model: str) -> Config:
-        """Return mmseg's data set with the scenes' classes; its pipeline is ADE20K's without the resizing."""
+        """Return mmseg's data set with the scenes' classes; its pipeline is ADE20K's, which resizes where it has to."""
+        size = self.input_size(model)
+        resizing = [] if size == (SIDE, SIDE) else [{"type": "Resize", "scale": size, "keep_ratio": False}]
         return {
             "type": "BaseSegDataset",
             "metainfo": {"classes": scenes.SEGMENT_CLASSES},
             "reduce_zero_label": True,
             "pipeline": [
                 {"type": "LoadImageFromFile"},
+                *resizing,
                 {"type": "LoadAnnotations", "reduce_zero_label": True},
                 {"type": "PackSegInputs"},
             ],

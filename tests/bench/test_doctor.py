@@ -15,7 +15,9 @@ from vitptq.bench.errors import BadInput, UnknownName
 NEEDED = "The data set of this task is needed: download it from https://example.org and unpack it to data/x"
 
 
-def task(problems: dict[str, list[str] | Exception], where: str = "9 evaluation images in data/x") -> Any:
+def task(
+    problems: dict[str, list[str] | Exception], where: str = "9 evaluation images in data/x", optional: str = ""
+) -> Any:
     def asked(model: str) -> list[str]:
         answer = problems[model]
         if isinstance(answer, Exception):
@@ -23,7 +25,7 @@ def task(problems: dict[str, list[str] | Exception], where: str = "9 evaluation 
         return answer
 
     return SimpleNamespace(
-        models=lambda: dict.fromkeys(problems),
+        models=lambda: {model: SimpleNamespace(optional=model == optional) for model in problems},
         problems=asked,
         data_location=lambda: where,
         location=lambda model: f"weights in data/{model}.pth",
@@ -44,6 +46,13 @@ def test_a_ready_task_counts_its_images_once_and_names_each_models_weights(monke
         "ok digits/mini a: ready; weights in data/a.pth",
         "ok digits/mini b: ready; weights in data/b.pth",
     ]
+    assert found.summary() == "ready: digits/mini"
+
+
+def test_a_model_that_needs_an_extra_is_left_out_and_the_task_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = {("digits", "mini"): task({"a": [], "big": ["big is not installed here: install it"]}, optional="big")}
+    lines, found = report(monkeypatch, tasks)
+    assert lines[-1] == "ok digits/mini big: left out; big is not installed here: install it"
     assert found.summary() == "ready: digits/mini"
 
 

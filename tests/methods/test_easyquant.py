@@ -16,6 +16,7 @@ from vitptq.methods.core.quantizers.uniform import Uniform
 from vitptq.methods.core.search.candidates import multiples
 from vitptq.methods.core.search.recording import Recording, record
 from vitptq.methods.easyquant import EasyQuant, widened_activations, widened_weights
+from vitptq.methods.minmax import MinMax
 
 BITS = BitSpec(4, 4)
 
@@ -109,3 +110,14 @@ def test_released_codes_form_never_narrows_a_range() -> None:
         assert found.scale.shape == start.shape
         assert (found.scale >= start * (1 - 1e-6)).all()
         assert quantizer(quantised, f"{name}.input_operand").granularity == "tensor"
+
+
+def test_a_kind_is_exchanged_for_asymmetric_min_max_ranges_alone() -> None:
+    model, behind_gelu, other = two_block_models()["ViT"], "blocks.0.mlp.fc2.input_operand", "blocks.0.mlp.fc1"
+    plain = EasyQuant(candidates=4).quantize(model, RandomImages(), BITS)
+    exchanged = EasyQuant(candidates=4, min_max=("gelu",)).quantize(model, RandomImages(), BITS)
+    minmax = MinMax().quantize(model, RandomImages(), BITS)
+    assert torch.equal(quantizer(exchanged, behind_gelu).scale, quantizer(minmax, behind_gelu).scale)
+    for side in ("input_operand", "weight_operand"):
+        found, expected = quantizer(exchanged, f"{other}.{side}"), quantizer(plain, f"{other}.{side}")
+        assert torch.equal(found.scale, expected.scale)

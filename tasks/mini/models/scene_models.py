@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from vitptq.tasks.mini.data.compose_scene import SIDE
 from vitptq.tasks.mini.models.scene_configs import Config, cascade_mask_rcnn_swin, mask_rcnn_swin, upernet_swin
 from vitptq.tasks.mini.models.shipped import ShippedModel, WeightsError, facts
 from vitptq.tasks.openmmlab.libraries import Scope
@@ -28,6 +29,11 @@ class SceneModel(ShippedModel):
 
     task: Task
     config: Callable[[], Config]
+
+    @property
+    def side(self) -> int:
+        """Return the size of the images that the model reads, in pixels."""
+        return SIDE
 
     @property
     def scope(self) -> Scope:

@@ -23,6 +23,10 @@ class WeightsError(RuntimeError):
     """Weights that are missing or are not the published ones."""
 
 
+class PackageMissing(WeightsError):
+    """A package that holds a part of the weights is not installed."""
+
+
 @dataclass(frozen=True, slots=True)
 class ShippedModel(ABC):
     """One model: its family, its weights, and the float scores that belong to them."""
@@ -54,6 +58,15 @@ class ShippedModel(ABC):
     def note(self) -> str:
         """Return what a reader of the model's card must know."""
         return ""
+
+    @property
+    def optional(self) -> bool:
+        """Tell whether the model needs more than the set-up and the repository hold."""
+        return False
+
+    def problems(self) -> list[str]:
+        """Say what is missing or wrong beside the shipped weights: one sentence each, with the next step."""
+        return []
 
     @property
     @abstractmethod
