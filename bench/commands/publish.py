@@ -17,7 +17,9 @@ from vitptq.bench.commands.stored_board import leave, say_left_out, say_not_comp
 from vitptq.bench.errors import brief
 
 if TYPE_CHECKING:  # torch takes seconds to import, so commands import what they need
+    from vitptq.bench.board.board import Board
     from vitptq.bench.board.paper_table.layout import PaperTable
+    from vitptq.bench.website.claims_pages import ClaimBook
 
 
 class Format(enum.StrEnum):
@@ -219,10 +221,21 @@ def site(
     head, dirty = provenance.commit()
     version = head[:12] + ("+changes" if dirty else "")
     board, noises, left_out = stored_board(results)
-    index = build(board, out, templates=_templates(), version=version, evidence_dir=results / "evidence")
+    book = _claim_book(board)
+    index = build(board, out, templates=_templates(), version=version, evidence_dir=results / "evidence", book=book)
     print(f"leaderboard: {index.resolve()}")
     say_not_compared(noises)
     leave(left_out)
+
+
+def _claim_book(board: Board) -> ClaimBook | None:
+    """Return the published numbers beside the board; None outside a clone, where there are none."""
+    from vitptq.bench.results import claim_names, claims
+    from vitptq.bench.website.claims_pages import ClaimBook
+
+    if not (claims.FOLDER / claims.FILE).is_file():
+        return None
+    return ClaimBook.of(claims.read(), claim_names.read(claims.FOLDER), board)
 
 
 def _templates() -> Path:

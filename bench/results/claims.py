@@ -47,7 +47,7 @@ class Claim(BaseModel):
     arxiv: str
     table: str
     url: str
-    """Address of the source; empty where none is known yet, which keeps the row off the leaderboard."""
+    """Address of the source; empty where none is known yet, which the leaderboard says."""
 
     @field_validator("method", "model", "w_bits", "a_bits", "reported_in", "table")
     @classmethod

@@ -13,6 +13,7 @@ from vitptq.bench.board.exports.data_files import as_csv, as_json
 from vitptq.bench.errors import BadInput
 from vitptq.bench.results.cell import sha256
 from vitptq.bench.website.build_folder import build_folder, swap
+from vitptq.bench.website.claims_pages import ClaimBook
 from vitptq.bench.website.evidence_files import copy_evidence
 from vitptq.bench.website.pages import pages
 from vitptq.bench.website.templates import environment
@@ -21,16 +22,25 @@ MARKER = ".vitptq-site"
 """In every folder built here: only such a folder is ever replaced."""
 
 
-def build(board: Board, out: Path, *, templates: Path, version: str, evidence_dir: Path | None = None) -> Path:
+def build(
+    board: Board,
+    out: Path,
+    *,
+    templates: Path,
+    version: str,
+    evidence_dir: Path | None = None,
+    book: ClaimBook | None = None,
+) -> Path:
     """Write the site to the folder `out`, replacing an earlier build, and return the path of its index page.
 
-    With `evidence_dir`, the evidence files are checked against their records and copied beside the pages.
+    With `book`, published numbers have pages of their own. With `evidence_dir`, the evidence files are checked against
+    their records and copied beside the pages.
     """
     target = out.resolve()  # a link stays a link, and "." gets a name to build beside
     _refuse_to_overwrite(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     with build_folder(target) as building:
-        _write(board, building, templates, version, evidence_dir)
+        _write(board, building, templates, version, evidence_dir, book)
         swap(building, target)
     return out / "index.html"
 
@@ -42,12 +52,15 @@ def _refuse_to_overwrite(out: Path) -> None:
         raise BadInput(f"{out} is a file; name an empty or a new folder")
 
 
-def _write(board: Board, folder: Path, templates: Path, version: str, evidence_dir: Path | None) -> None:
+def _write(
+    board: Board, folder: Path, templates: Path, version: str, evidence_dir: Path | None, book: ClaimBook | None
+) -> None:
     data = as_json(board)
     evidence = copy_evidence(board, evidence_dir, folder) if evidence_dir else {}
     jinja = environment(templates)
     jinja.globals |= {"version": version, "data_hash": sha256(data.encode()), "board": board, "evidence": evidence}
-    for page in pages(board, evidence_dir):
+    jinja.globals["has_claims"] = book is not None
+    for page in pages(board, evidence_dir, book):
         html = jinja.get_template(page.template).render(root="../" * page.path.count("/"), **page.context)
         _write_text(folder / page.path, html)
     _write_text(folder / "data.json", data)

@@ -13,9 +13,10 @@ from vitptq.bench.board.method_card import MethodCard
 from vitptq.bench.board.rows import Row
 from vitptq.bench.board.tables import Table
 from vitptq.bench.website import charts, pictures
+from vitptq.bench.website.claims_pages import ClaimBook
 from vitptq.bench.website.contact_sheets import contact_sheets
 from vitptq.bench.website.parity_tests import parity_test
-from vitptq.bench.website.paths import method_path, parity_path, run_path, table_path
+from vitptq.bench.website.paths import claims_path, method_path, parity_path, run_path, table_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,15 @@ class Hole:
     bits: BitSpec
 
 
-def pages(board: Board, evidence_dir: Path | None) -> Iterator[Page]:
+MEANINGS = (
+    ("reproduced", "inside the 95 % interval of what was measured here, widened by half of the printed last digit"),
+    ("not reproduced", "outside that interval"),
+    ("not comparable", "measured, but something else: the line says what differs"),
+    ("not run", "nothing that counts was measured here: the line says why"),
+)
+
+
+def pages(board: Board, evidence_dir: Path | None, book: ClaimBook | None = None) -> Iterator[Page]:
     """Yield every page of the site."""
     style = charts.styles([name for name, card in board.cards.items() if card.category != "float"])
     small = {table.id: charts.draw(table, style, charts.SMALL) for table in board.tables}
@@ -55,6 +64,14 @@ def pages(board: Board, evidence_dir: Path | None) -> Iterator[Page]:
         yield Page(method_path(card.name), "method.html", {"card": card, "rows": _rows_of(board, card), "test": test})
         if test:
             yield Page(parity_path(card.name), "parity_test.html", {"card": card, "test": test})
+    if book is not None:
+        yield from _claims(book)
+
+
+def _claims(book: ClaimBook) -> Iterator[Page]:
+    yield Page("claims.html", "claims.html", {"book": book, "meanings": MEANINGS})
+    for model in book.models:
+        yield Page(claims_path(model.task, model.name), "claims_model.html", {"model": model})
 
 
 def _rows_of(board: Board, card: MethodCard) -> tuple[Row, ...]:

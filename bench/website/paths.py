@@ -29,6 +29,11 @@ def parity_path(name: str) -> str:
     return f"parity/{_file_name(sha256(name.encode()), name)}"
 
 
+def claims_path(task: str, model: str) -> str:
+    """Return the file of the page with the published numbers of a model, as their sources call it."""
+    return f"claims/{_file_name(sha256(f'{task}/{model}'.encode()), task, model)}"
+
+
 def _file_name(identity: str, *words: str) -> str:
     slug = re.sub(r"[^a-z0-9]+", "-", "-".join(words).lower()).strip("-")[:60].rstrip("-")
     return f"{identity[:12]}{'-' if slug else ''}{slug}.html"

@@ -42,6 +42,7 @@ def environment(templates: Path) -> Environment:
         "run_path": paths.run_path,
         "method_path": paths.method_path,
         "parity_path": paths.parity_path,
+        "claims_path": paths.claims_path,
         "link": formatting.link,
         "loss_class": formatting.loss_class,
         "products": operand_tables.products,
