@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 from torch import nn
 
 from vitptq import (
+    BadInput,
     BitSpec,
     Calibration,
     Loss,
@@ -90,6 +91,11 @@ class FIMAQ(RoundingMethod):
     """Replace GELU by ReLU and reconstruct the MLPs, as GLF-Q does; with a rotation a row of its paper."""
     mlp_iterations: int = ITERATIONS
     mlp_rate: float = 4e-5
+
+    def __post_init__(self) -> None:
+        """Refuse a loss that is never made."""
+        if self.renewals < 1:
+            raise BadInput(f"renewals={self.renewals} of fima-q: allowed is 1 or more, the rank grows by one at each")
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the reconstructed model."""

@@ -98,3 +98,8 @@ def test_mlps_can_be_reconstructed_first() -> None:
     net = method.quantize(two_block_models()["ViT"], RandomImages(), W3A3)
     assert not any(isinstance(module, torch.nn.GELU) for module in net.modules())
     assert len(replace(FAST, mlp=True, mlp_iterations=2).notes()) == 2
+
+
+def test_a_loss_that_is_never_made_is_refused() -> None:
+    with pytest.raises(BadInput, match="renewals=0 of fima-q: allowed is 1 or more"):
+        FIMAQ.configured({"renewals": 0})

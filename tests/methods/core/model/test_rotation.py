@@ -12,7 +12,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from tests.methods.core.model import openmmlab_models
-from vitptq.bench.bits import BitSpec
+from vitptq.bench.bits import FLOAT, BitSpec
 from vitptq.bench.contracts import reporting
 from vitptq.bench.errors import Unsupported
 from vitptq.bench.run.adapter_check import RandomImages, two_block_models
@@ -169,3 +169,12 @@ def test_methods_quantise_the_rotated_model(method: Any, name: str) -> None:
     qkv = next(n for n in weights[0] if n.endswith("attn.qkv.weight"))
     assert not torch.allclose(weights[0][qkv], weights[1][qkv], atol=1e-2)
     assert audit(turned, bits, images[:1], RandomImages().forward).violations == ()
+
+
+def test_turning_back_before_a_head_is_no_product_that_the_audit_misses() -> None:
+    torch.manual_seed(3)
+    model, bits = VITS["maximum of tokens"]().eval(), BitSpec(8, 8)
+    images = next(RandomImages().batches())
+    float_audit = audit(model, FLOAT, images[:1], RandomImages().forward)
+    net = RepQViT(rotation="full").quantize(model, RandomImages(), bits)
+    assert audit(net, bits, images[:1], RandomImages().forward, float_audit=float_audit).violations == ()
