@@ -23,12 +23,14 @@ from typing import Any
 import vitptq
 from vitptq.bench import registry
 from vitptq.bench.board.method_card import MethodCard
+from vitptq.bench.contracts.locations import OWN_CHECKPOINTS, cache_root, checkpoint_root, data_root, image_cache
 from vitptq.bench.contracts.method import Method
 from vitptq.bench.contracts.task import Metric
 from vitptq.bench.errors import VitptqError
 from vitptq.bench.files import remove, write_atomically
 from vitptq.bench.results import suites
 from vitptq.bench.results.cell import Cell, canonical_json, sha256
+from vitptq.bench.run.disk_estimate import ImageRoom
 from vitptq.bench.source_hash import METHODS, source_hash, sources
 
 ROOMS = ("bench", "methods", "tasks")
@@ -67,6 +69,13 @@ def models() -> list[str]:
     return list(made)
 
 
+def image_room(cells: Sequence[Cell]) -> ImageRoom:
+    """Return what the decoded images of the cells take on disk."""
+    kind = canonical_json(["room", [cell.id for cell in cells], str(data_root()), str(image_cache())])
+    made = _remembered(kind, lambda: {str(folder): room for folder, room in ImageRoom.of(cells).needed.items()})
+    return ImageRoom({Path(folder): room for folder, room in made.items()})
+
+
 def families() -> dict[str, str]:
     """Return by method what takes its time: it observes ranges, searches, reconstructs or generates images."""
     made = _remembered("families", lambda: {name: _family(cls) for name, cls in registry.methods().items()})
@@ -103,18 +112,10 @@ def _remembered(kind: str, make: Callable[[], Any], *, added: bool = False) -> A
 
 
 def _place(kind: str) -> Path | None:
-    folder = _folder()
-    name = hashlib.sha256("\0".join((kind, fingerprint())).encode()).hexdigest()
+    folder, own = cache_root(), checkpoint_root() / OWN_CHECKPOINTS
+    described = own.read_text(encoding="utf-8", errors="replace") if own.is_file() else ""
+    name = hashlib.sha256("\0".join((kind, fingerprint(), described)).encode()).hexdigest()
     return folder / f"{name}.json" if folder else None
-
-
-def _folder() -> Path | None:
-    """Return where entries are kept: VITPTQ_CACHE, or a folder of the user's cache; None where there is neither."""
-    named, cached, home = (os.environ.get(name) for name in ("VITPTQ_CACHE", "XDG_CACHE_HOME", "HOME"))
-    if named:
-        return Path(named)
-    base = Path(cached) if cached else Path(home) / ".cache" if home else None
-    return base / "vitptq" if base else None
 
 
 @cache

@@ -19,8 +19,13 @@ VALIDATION_PREFIX = "ILSVRC2012_val_"
 Outputs = TypeVar("Outputs", Tensor, tuple[Tensor, ...])
 
 
+def as_it_is(batch: Tensor, device: torch.device) -> Tensor:
+    """Return a copy on the device."""
+    return batch.to(device, copy=True)
+
+
 class TensorCalibration(Calibration, Generic[Outputs]):
-    """The listed images, decoded and preprocessed; no path, name or label leads back to the data set."""
+    """The listed images, decoded; no path, name or label leads back to the data set."""
 
     def __init__(
         self,
@@ -29,13 +34,19 @@ class TensorCalibration(Calibration, Generic[Outputs]):
         device: torch.device,
         digest: str,
         forward: Callable[[nn.Module, Tensor], Outputs],
+        prepare: Callable[[Tensor, torch.device], Tensor] = as_it_is,
     ) -> None:
-        """Keep the batches in host memory; `forward` is a plain function: a method would lead back to its task."""
+        """Keep the batches in host memory.
+
+        `prepare` makes the model's input of each on the device, in a tensor of its own. Neither it nor `forward` is a
+        method of a task, which would lead back to its images.
+        """
         self.input = spec
         self.device = device
         self.digest = digest
         self._batches = batches
         self._forward: Callable[[nn.Module, Tensor], Outputs] = forward
+        self._prepare = prepare
 
     def batches(self) -> Iterator[Tensor]:
         """Yield (images, channels, height, width) on the device.
@@ -43,7 +54,7 @@ class TensorCalibration(Calibration, Generic[Outputs]):
         Each is a copy: what a method does to it does not reach the next call.
         """
         for batch in self._batches:
-            yield batch.to(self.device, copy=True)
+            yield self._prepare(batch, self.device)
 
     def forward(self, model: nn.Module, batch: Any) -> Outputs:
         """Return the differentiable outputs, as the task defines them."""

@@ -5,28 +5,40 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from vitptq.bench.contracts.task import ModelCard, Task
+from vitptq.bench.contracts.locations import image_cache
+from vitptq.bench.contracts.task import Lack, ModelCard, Progress, Task
 from vitptq.bench.errors import BadInput, Missing, UnknownName, VitptqError
+from vitptq.tasks import kept_images
 from vitptq.tasks.checkpoints import refuse_other_hash, refuse_unreadable
+from vitptq.tasks.decoding import Decoded, ImageSource, decoded
 from vitptq.tasks.foreign_files import disguise, stat_of
+from vitptq.tasks.image_cache import ImageCache, folder_name
 
 CACHE_BYTES = 512 * 2**20
 SHARED_BYTES = 256 * 2**20
 """Shared memory that a decoding process needs: it is two batches ahead, of 77 MB each for 128 images of 224 pixels."""
 
 
+DECODERS = "VITPTQ_DECODERS"
+"""How many processes may decode images for this one; a run sets it to each worker's share of the cores."""
+MOST_DECODERS = 16
+T = TypeVar("T")
+
+
 def decoders(shared_memory: Path = Path("/dev/shm")) -> int:
     """Return how many processes may decode images: they hand batches over in shared memory."""
-    cores = min(8, len(os.sched_getaffinity(0)))
+    asked = os.environ.get(DECODERS, "")
+    cores = int(asked) if asked.isdecimal() else min(MOST_DECODERS, len(os.sched_getaffinity(0)))
     try:
         free = shutil.disk_usage(shared_memory).free
     except OSError:  # not Linux
@@ -43,15 +55,18 @@ class FileTask(Task):
     def __init__(
         self, *, images: int | None, batch_size: int, workers: int | None = None, cache_bytes: int = CACHE_BYTES
     ) -> None:
-        """Keep decoded evaluation images of at most `cache_bytes` in memory for the next cell.
+        """Decode images with `workers` processes, and keep them for the next cell: on disk where that is wanted.
 
-        What is not kept is decoded by `workers` processes (default: one per usable core, at most 8, and no more than
-        shared memory has room for: containers often have 64 MB of it, and then this process decodes).
+        Otherwise those that fit into `cache_bytes` are kept in memory. `workers` is by default VITPTQ_DECODERS, or one
+        per usable core, and no more than shared memory has room for: containers often have 64 MB of it, and then this
+        process decodes.
         """
         self.images = images
         self.batch_size = batch_size
         self.workers = decoders() if workers is None else workers
         self.cache_bytes = cache_bytes
+        self._waited = 0.0
+        self._pixels: dict[str, str] = {}
 
     @property
     @abstractmethod
@@ -118,6 +133,31 @@ class FileTask(Task):
         self.card(model)
         return self.data_problems() + self.checkpoint_problems(model)
 
+    def lacks(self, models: Iterable[str]) -> list[Lack]:
+        """Return all that keeps a run of any of the models from starting here; the data is looked at once."""
+        absent = not all(path.exists() for path in self.needed)
+        found = [Lack(text, self.data_bytes if absent else 0) for text in self.data_problems()]
+        for model in models:
+            texts = self.checkpoint_problems(model)
+            found += [Lack(text, self.checkpoint_bytes(model)) for text in texts]
+        return found
+
+    data_bytes: ClassVar[int] = 0
+    """Size of the data set's downloads; 0 where nothing has to be downloaded."""
+
+    def checkpoint_bytes(self, model: str) -> int:
+        """Return about how large the model's checkpoint is, where it is not here."""
+        return 0
+
+    def room_for_images(self, model: str, calibration_size: int, seed: int) -> Mapping[Path, int]:
+        """Return the folders of the decoded images, with their sizes; rounded up where sizes vary."""
+        root = image_cache()
+        if root is None:
+            return {}
+        wanted = {"evaluation": self.images or 0, f"calibration-{seed}": calibration_size}
+        sources = {use: self.planned_source(model, use) for use, count in wanted.items() if count}
+        return {root / folder_name(source): wanted[use] * source.bytes_each for use, source in sources.items()}
+
     def data_problems(self) -> list[str]:
         """Say what is missing or wrong of the evaluation images, and of the images on any published list."""
         if not all(path.exists() for path in self.needed):
@@ -151,12 +191,69 @@ class FileTask(Task):
         return f"weights in {self.checkpoint_file(model)}"
 
     def image_folders(self) -> Sequence[Path]:
-        """Return the folder of the data set."""
-        return (self.folder,)
+        """Return the folder of the data set, and of what is decoded of it."""
+        return (self.folder, *_cache())
 
     @abstractmethod
+    def evaluation_data(self) -> Sequence[Path]:
+        """Return the folders and files of the data set that hold the evaluation images and their labels."""
+
     def evaluation_folders(self) -> Sequence[Path]:
-        """Return the folders and files that hold the evaluation images and their labels."""
+        """Return where the evaluation images and their labels are, also what is decoded of them."""
+        return (*self.evaluation_data(), *_cache())
+
+    @abstractmethod
+    def evaluation_source(self, model: str) -> ImageSource:
+        """Return the evaluation images as `model` reads them, in the order of the evidence or a fixed other one."""
+
+    @abstractmethod
+    def planned_source(self, model: str, use: str) -> ImageSource:
+        """Return the images of a use, "evaluation" or "calibration-SEED", without looking for their files."""
+
+    def preload(self, model: str, progress: Progress | None = None) -> None:
+        """Have the evaluation images decoded: on disk, or as many as fit into memory."""
+        self.evaluation_images(model, self.evaluation_source(model), progress)
+
+    def evaluation_images(self, model: str, source: ImageSource, progress: Progress | None = None) -> Iterable[Decoded]:
+        """Return the decoded images of `evaluation_source(model)`."""
+        found = kept_images.kept(source, image_cache(), self.cache_bytes, progress or _unseen)
+        if isinstance(found, ImageCache):
+            self._pixels[model] = found.digest
+        return found
+
+    def calibration_images(self, source: ImageSource, size: int) -> Iterable[Decoded]:
+        """Return the first `size` decoded images of a published list."""
+        folder = image_cache()
+        return decoded(source, 0, size) if folder is None else ImageCache(folder, source, size).fill(_unseen)
+
+    def waiting(self, images: Iterable[T]) -> Iterator[T]:
+        """Yield the images; the time until each is there counts as decoding."""
+        iterator = iter(images)
+        while True:
+            started = time.perf_counter()
+            try:
+                image = next(iterator)
+            except StopIteration:
+                return
+            finally:
+                self._waited += time.perf_counter() - started
+            yield image
+
+    def seconds_waited(self) -> float:
+        """Return how long evaluations of this process have waited for decoded images."""
+        return self._waited
+
+    def pixels_hash(self, model: str) -> dict[str, str]:
+        """Return the hash of the decoded evaluation images where it is known: by {"pixels": sha256}."""
+        return {"pixels": self._pixels[model]} if model in self._pixels else {}
+
+    def drop_images(self) -> None:
+        """Keep no decoded evaluation image in this process."""
+        kept_images.drop()
+
+    def images_set_aside(self) -> AbstractContextManager[None]:
+        """Keep the decoded evaluation images out of reach inside."""
+        return kept_images.set_aside()
 
     def calibration_names(self, size: int, seed: int) -> Sequence[str]:
         """Return the first `size` names of the seed's published list."""
@@ -191,16 +288,14 @@ def state_of(files: Sequence[Path], reading: Any) -> str:
     return json.dumps([listed, reading])
 
 
-@contextmanager
-def set_aside(kept: dict[str, Any]) -> Iterator[None]:
-    """Empty a module's cache inside and fill it again afterwards."""
-    inside = dict(kept)
-    kept.clear()
-    try:
-        yield
-    finally:
-        kept.clear()
-        kept.update(inside)
+def _cache() -> Iterator[Path]:
+    folder = image_cache()
+    if folder is not None:
+        yield folder
+
+
+def _unseen(_done: int, _total: int) -> None:
+    """Show no progress."""
 
 
 def plain(config: Any) -> Any:

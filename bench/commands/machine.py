@@ -23,9 +23,22 @@ def doctor(
         list[str] | None, typer.Argument(help="Tasks to look at, such as imagenet/mini, coco or mini; all by default.")
     ] = None,
     results: Results = DEFAULT_RESULTS,
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            "--suite",
+            metavar="SUITE",
+            help="Tell whether this suite would run, and all that is missing for it.",
+            autocompletion=completion.suite,
+        ),
+    ] = None,
 ) -> None:
     """Show versions, devices, data sets and checkpoints, and what to do about it; status 1 where a run cannot start."""
     from vitptq.bench.doctor import Report
+
+    if suite is not None:
+        _check_suite(suite, results)
+        return
 
     report, fine = Report(results, tasks or ()), True
     for finding in report.findings():
@@ -33,6 +46,20 @@ def doctor(
         fine = fine and finding.fine
     print(report.summary())
     if not fine:
+        raise typer.Exit(1)
+
+
+def _check_suite(suite: str, results: Path) -> None:
+    """Print everything that is missing, the largest first; leave with exit code 1 if anything is."""
+    from vitptq.bench import catalogue, suite_check
+    from vitptq.bench.results.store import Store
+
+    records = {record.id: record for record in Store(results).all(audits=False)[0]}
+    found = suite_check.check(catalogue.cells(suite), records, results)
+    for line in found.lines():
+        print(line)
+    print(found.summary(suite))
+    if found.lacks:
         raise typer.Exit(1)
 
 

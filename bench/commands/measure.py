@@ -74,6 +74,8 @@ def plan(
     )
     room = DiskEstimates(readable, results / "evidence", catalogue.families())
     print(f"they need about {size(sum(room.of(cell) for cell in cells if cell.id in expected))} on disk")
+    if images := str(catalogue.image_room([cell for cell in cells if cell.id in expected])):
+        print(images)
 
 
 @command
@@ -98,9 +100,13 @@ def run(
         Precision,
         typer.Option(help="Of the evaluation's products; all but fp32 make rows of their own, unranked."),
     ] = Precision.FP32,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Keep no decoded images on disk; decode what memory has no room for.")
+    ] = False,
 ) -> None:
     """Measure a suite's cells. Kill it when you like: the same command goes on where it was."""
     from vitptq.bench import catalogue, registry
+    from vitptq.bench.contracts.locations import NO_CACHE
     from vitptq.bench.contracts.task import ranking
     from vitptq.bench.results import suites
     from vitptq.bench.results.store import Store
@@ -110,6 +116,8 @@ def run(
     from vitptq.bench.run.schedule import Plan, run_cells
     from vitptq.bench.run.time_estimate import Estimates
 
+    if no_cache:
+        os.environ[NO_CACHE] = "1"  # for the workers
     cells = cells_of(suite, only, method, adapter)
     cells = [cell.model_copy(update={"precision": precision.value}) for cell in cells]
     cells = suites.shard(cells, shard) if shard else cells

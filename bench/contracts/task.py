@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,6 +78,16 @@ class ModelCard:
 
 
 @dataclass(frozen=True, slots=True)
+class Lack:
+    """Something without which a run cannot start."""
+
+    text: str
+    """One sentence, with the next step."""
+    bytes: int = 0
+    """Size of what has to be fetched; 0 where that is unknown, or nothing has to be."""
+
+
+@dataclass(frozen=True, slots=True)
 class Drawing:
     """What is painted over an image: a class per pixel, and labelled boxes."""
 
@@ -130,12 +140,27 @@ class Task(ABC):
         Data that `prepare` generates is no problem while it is not there.
         """
 
+    def lacks(self, models: Iterable[str]) -> list[Lack]:
+        """Return all that keeps a run of any of the models from starting here, with its size; each is named once."""
+        return [Lack(text) for text in dict.fromkeys(text for model in models for text in self.problems(model))]
+
+    def room_for_images(self, model: str, calibration_size: int, seed: int) -> Mapping[Path, int]:
+        """Return the folders in which a run keeps decoded images, with about how many bytes; empty where it does not.
+
+        `calibration_size` is 0 where the method gets none.
+        """
+        return {}
+
     @abstractmethod
     def prepare(self, progress: Progress | None = None) -> None:
         """Make the data ready (generate the embedded data; nothing where the data must be downloaded by a person)."""
 
-    def preload(self, model: str) -> None:  # noqa: B027  most tasks have nothing to do
-        """Read into memory what every evaluation needs, so that its time is not measured as a model's."""
+    def preload(self, model: str, progress: Progress | None = None) -> None:  # noqa: B027  most tasks need nothing
+        """Make ready what every evaluation reads, so that its time is not measured as a model's."""
+
+    def seconds_waited(self) -> float:
+        """Return how long evaluations of this process have waited for images so far: that is no model's time either."""
+        return 0.0
 
     def drop_images(self) -> None:  # noqa: B027  most tasks keep no image
         """Drop every image that this process keeps in memory; `preload` reads them again."""

@@ -114,7 +114,10 @@ class Costs(_Part):
 
     quantise_s: Amount
     evaluate_s: Amount
+    decode_s: Amount | None = None
+    """Decoding images, where that was not done before, and waiting for them; null in records older than this field."""
     total_s: Amount
+    """From loading the model on, without what was decoded before the evaluation."""
     peak_host_mib: Amount
     peak_device_mib: Amount | None
     model_mib: Amount

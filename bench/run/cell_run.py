@@ -185,8 +185,10 @@ def _measure(cell: Cell, run: Run, started: str, unrepeatable: Collection[str]) 
             f"not measured, because the float gate of {cell.model} is shut: {opened.reason}; once the checkpoint is "
             "mended: --retry failed; to measure all the same, apart from the board: --past-gate"
         )
+    decoding = Stopwatch()  # apart from the cell's: decoding images is no model's cost
     if method.category != "data-free":
-        task.preload(cell.model)  # before the clock starts: decoding images is no model's cost
+        with decoding("decode"):
+            task.preload(cell.model, _said(run, "decode images"))
     watch = Stopwatch()
     costs.reset_peak_memory(run.device)
     model = task.load(cell.model, run.device)
@@ -205,12 +207,13 @@ def _measure(cell: Cell, run: Run, started: str, unrepeatable: Collection[str]) 
         method=_method_details(log, cell, run),
     )
     if method.category == "data-free":  # the images were dropped while it worked
-        with watch.paused():
-            task.preload(cell.model)
+        with watch.paused(), decoding("decode"):
+            task.preload(cell.model, _said(run, "decode images"))
     audits = EvaluationAudit(
         quantised, cell.bit_spec, task.forward,
         float_audit=float_audit, float_tensors=float_tensors, dynamic=method.dynamic,
     )  # fmt: skip
+    waited = task.seconds_waited()
     with kept_weights():
         audits.before(example)
         with (
@@ -220,6 +223,7 @@ def _measure(cell: Cell, run: Run, started: str, unrepeatable: Collection[str]) 
         ):
             evidence = task.evaluate(quantised, cell.model, run.device, progress)
             costs.finish(run.device)
+        waited = task.seconds_waited() - waited
         audited = audits.after(None if cell.is_float else task.real_batch(cell.model, IMAGES, run.device))
     scores = task.score(evidence)
     card = task.models()[cell.model]
@@ -228,7 +232,7 @@ def _measure(cell: Cell, run: Run, started: str, unrepeatable: Collection[str]) 
         metrics=task.metrics, images=task.count(evidence),
         evidence=run.store.add_evidence(cell.id, evidence),
         gate=opened or float_gate.float_gate(card, task.ranking_metric, scores, cell),
-        audit=audited, costs=_costs(watch, quantised, audited, run.device),
+        audit=audited, costs=_costs(watch, decoding, waited, quantised, audited, run.device),
         notes=notes, details=details, provenance=provenance.collect(run.device, started, unrepeatable, cell),
     )  # fmt: skip
 
@@ -353,10 +357,13 @@ def _reported(run: Run) -> Report:
     return lambda step, done, total: run.say(f"quantise: {step}", done, total)
 
 
-def _costs(watch: Stopwatch, model: nn.Module, audited: Audit, device: torch.device) -> Costs:
+def _costs(
+    watch: Stopwatch, decoding: Stopwatch, waited: float, model: nn.Module, audited: Audit, device: torch.device
+) -> Costs:
     return Costs(
-        quantise_s=round(watch.seconds["quantise"], 3), evaluate_s=round(watch.seconds["evaluate"], 3),
-        total_s=round(watch.total, 3), peak_host_mib=round(costs.peak_host_mib(), 1),
+        quantise_s=round(watch.seconds["quantise"], 3), evaluate_s=round(watch.seconds["evaluate"] - waited, 3),
+        decode_s=round(decoding.seconds["decode"] + waited, 3), total_s=round(watch.total, 3),
+        peak_host_mib=round(costs.peak_host_mib(), 1),
         peak_device_mib=costs.peak_device_mib(device), model_mib=round(costs.model_mib(model, audited), 4),
         bit_operations=bit_operations(audited),
     )  # fmt: skip

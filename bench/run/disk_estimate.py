@@ -1,14 +1,17 @@
-"""How much room a cell's record and evidence will take, judged by what the results folder holds; else by figures."""
+"""How much room on disk cells will take: records and evidence, judged by what is there, and decoded images."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from vitptq.bench import registry
 from vitptq.bench.results.cell import Cell
 from vitptq.bench.results.record import Record
 from vitptq.bench.run.time_estimate import PRIORS
@@ -41,6 +44,57 @@ class DiskEstimates:
     def _key(self, cell: Cell) -> tuple[str, str, str]:
         family = GENERATE if self._families.get(cell.method) == GENERATE else ANY
         return (cell.task, cell.edition, family)
+
+
+@dataclass(frozen=True)
+class ImageRoom:
+    """What decoded images take on disk, by folder."""
+
+    needed: Mapping[Path, int]
+
+    @classmethod
+    def of(cls, cells: Iterable[Cell]) -> ImageRoom:
+        """Return what the cells' tasks say; cells that read the same images in the same way share them."""
+        needed: dict[Path, int] = {}
+        wanted = {(c.task, c.edition, c.model, c.calibration_size if c.calibration_list else 0, c.seed) for c in cells}
+        for task, edition, model, count, seed in sorted(wanted):
+            for folder, room in registry.task(task, edition).room_for_images(model, count, seed).items():
+                needed[folder] = max(room, needed.get(folder, 0))
+        return cls(needed)
+
+    @property
+    def bytes(self) -> int:
+        """Return what all of them take."""
+        return sum(self.needed.values())
+
+    @property
+    def there(self) -> int:
+        """Return how much of it is there already."""
+        return sum(min(room, _bytes_in(folder)) for folder, room in self.needed.items())
+
+    @property
+    def place(self) -> Path | None:
+        """Return the folder that holds the others; None where nothing is kept."""
+        return next(iter(self.needed)).parent if self.needed else None
+
+    def __str__(self) -> str:
+        """Say it in a sentence; empty where nothing is kept."""
+        if not self.needed:
+            return ""
+        there = f", {size(self.there)} of it there" if self.there else ""
+        return f"decoded images are kept in {self.place}: about {size(self.bytes)}{there} (run --no-cache keeps none)"
+
+
+def free_at(folder: Path) -> int:
+    """Return the bytes that are free where a folder is, or will be."""
+    return shutil.disk_usage(next(place for place in (folder, *folder.absolute().parents) if place.is_dir())).free
+
+
+def _bytes_in(folder: Path) -> int:
+    try:
+        return sum(file.stat().st_size for file in folder.iterdir())
+    except OSError:
+        return 0
 
 
 def size(count: float) -> str:

@@ -108,6 +108,7 @@ def _run_group(cells: Sequence[Cell], plan: Plan, on_record: OnRecord, on_steps:
         orders = Orders(
             plan.results, folder, tuple(devices[i % len(devices)] for i in range(workers)), _threads(workers),
             plan.adapters, plan.retry_failed, plan.past_gate, plan.again, provenance.command(), os.getpid(),
+            max(1, _cores() // workers),
         )  # fmt: skip
         pool = ProcessPool(max_workers=workers, context=context, initializer=start, initargs=(orders,))
         try:

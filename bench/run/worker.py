@@ -45,6 +45,8 @@ class Orders:
     command: str
     parent: int
     """The process id of who started it."""
+    decoders: int = 1
+    """How many processes of its own a worker may have decode images: its share of the cores."""
 
 
 class Worker:
@@ -95,6 +97,7 @@ def start(orders: Orders) -> None:
     leftovers.lead_a_group()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and stops the workers
     os.environ["VITPTQ_COMMAND"] = orders.command
+    os.environ.setdefault("VITPTQ_DECODERS", str(orders.decoders))
     try:
         _worker = Worker(orders)
     except Exception as error:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import timm
+import torch
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ from vitptq.tasks.classification.task import ClassificationTask
 from vitptq.tasks.foreign_files import refuse_disguised
 from vitptq.tasks.full_edition import FullTask, Lists
 from vitptq.tasks.image_files import image_names
+from vitptq.tasks.own_checkpoints import OwnCheckpoint
 
 CLASSES = 1000
 IMAGES = 50_000
@@ -50,6 +52,7 @@ class ImageNet(FullTask, ClassificationTask):
     name: ClassVar[str] = "imagenet"
     title: ClassVar[str] = "ImageNet-1k classification"
     data_folder: ClassVar[str] = "imagenet"
+    data_bytes: ClassVar[int] = 154_600_000_000  # about: the challenge's two archives
 
     def __init__(
         self,
@@ -98,7 +101,7 @@ class ImageNet(FullTask, ClassificationTask):
         """Name the published lists."""
         return "tasks/classification/imagenet_lists/calibration_seed<seed>.csv (class, position in its sorted files)"
 
-    def models(self) -> Mapping[str, ModelCard]:
+    def published_models(self) -> Mapping[str, ModelCard]:
         """Return the models by exact timm tag."""
         return self._models
 
@@ -141,10 +144,11 @@ class ImageNet(FullTask, ClassificationTask):
         return [folders[label] / listed[label][position] for label, position in rows]
 
     def data_config(self, model: str) -> dict[str, Any]:
-        """Return the data config that timm ships for the tag."""
-        return _timm_config(self.card(model).checkpoint)
+        """Return the data config that timm ships for the tag; an own checkpoint's entry may differ from it."""
+        own = self.own_checkpoints.get(model)
+        return _timm_config(self.card(model).checkpoint) if own is None else _own_config(own)
 
-    def checkpoint_file(self, model: str) -> Path:
+    def published_file(self, model: str) -> Path:
         """Return the local checkpoint, else the hub's, downloaded where it is not in the hub's cache."""
         tag = self.card(model).checkpoint
         here = self._local(tag) or _cached(tag)
@@ -153,16 +157,27 @@ class ImageNet(FullTask, ClassificationTask):
         try:
             return self._download(tag)
         except (OSError, HfHubHTTPError, ValueError) as error:  # no network, no such file, offline mode
-            raise Missing(f"{self.missing_checkpoint(model)}; the download failed: {first_line(error)}") from error
+            raise Missing(f"{self.published_source(model)}; the download failed: {first_line(error)}") from error
 
     def checkpoint_problems(self, model: str) -> list[str]:
         """Say where the checkpoint comes from while it is neither in the folder nor in the hub's cache."""
         tag = self.card(model).checkpoint
-        if self._local(tag) or _cached(tag):
+        if model in self.own_checkpoints or self._local(tag) or _cached(tag):
             return super().checkpoint_problems(model)
-        return [f"{self.missing_checkpoint(model)}; with a network the first run fetches it"]
+        return [f"{self.published_source(model)}; with a network the first run fetches it"]
 
-    def float_model(self, model: str) -> nn.Module:
+    def checkpoint_bytes(self, model: str) -> int:
+        """Return the size of the model's parameters."""
+        own = self.own_checkpoints.get(model)
+        architecture = self.card(model).checkpoint if own is None else own.architecture
+        try:
+            with torch.device("meta"):
+                network = timm.create_model(architecture, pretrained=False, num_classes=self.classes)
+        except (RuntimeError, NotImplementedError):  # some models compute with numbers while they are built
+            network = timm.create_model(architecture, pretrained=False, num_classes=self.classes)
+        return sum(parameter.nbytes for parameter in network.parameters())
+
+    def published_model(self, model: str) -> nn.Module:
         """Build the tagged model and load its checkpoint strictly."""
         tag = self.card(model).checkpoint
         file = self.checkpoint_file(model)
@@ -178,11 +193,19 @@ class ImageNet(FullTask, ClassificationTask):
             raise BadInput(f"{file} is not the checkpoint of {tag}: {first_problem(error)}") from error
         return network
 
+    def own_model(self, own: OwnCheckpoint) -> nn.Module:
+        """Build timm's model of the named architecture."""
+        try:
+            network: nn.Module = timm.create_model(own.architecture, pretrained=False, num_classes=self.classes)
+        except RuntimeError as error:  # how timm says that it has no such model
+            raise BadInput(f"{own.name}: timm {timm.__version__} cannot build it ({first_line(error)})") from error
+        return network
+
     def _local(self, tag: str) -> Path | None:
         candidates = (self.checkpoints / f"{tag}{suffix}" for suffix in (".safetensors", ".pth"))
         return next((file for file in candidates if file.exists() or file.is_symlink()), None)
 
-    def missing_checkpoint(self, model: str) -> str:
+    def published_source(self, model: str) -> str:
         """Say where the checkpoint is published."""
         tag = self.card(model).checkpoint
         return (
@@ -235,6 +258,12 @@ def _refuse_strange_names(folder: Path, names: Sequence[str]) -> None:
                 f"{folder / name} is there twice, also as {first}: positions of the calibration lists would shift, "
                 "remove one of them"
             )
+
+
+def _own_config(own: OwnCheckpoint) -> dict[str, Any]:
+    """Return the data config of an architecture, with what the checkpoint's entry says instead."""
+    known = timm.get_pretrained_cfg(own.architecture)
+    return {**({} if known is None else known.to_dict()), **own.data_config}
 
 
 def _cached(tag: str) -> Path | None:

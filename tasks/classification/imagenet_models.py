@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from vitptq.bench.contracts.task import ModelCard
-from vitptq.tasks.classification.families import family_groups
+from vitptq.tasks.families import family_groups
 
 TOLERANCE = 0.1
 SOURCE = "https://github.com/huggingface/pytorch-image-models/blob/main/results/results-imagenet.csv"

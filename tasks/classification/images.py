@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,15 @@ from PIL import Image
 from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from vitptq.bench.contracts.method import InputSpec
-from vitptq.bench.errors import BadInput, Missing, VitptqError
-from vitptq.tasks.file_task import set_aside, state_of
+from vitptq.bench.errors import BadInput, Missing
+from vitptq.tasks.decoding import Decoded, ImageSource
 from vitptq.tasks.foreign_files import is_system_name
 from vitptq.tasks.image_files import image_names, read_image
 
 SHOWN = 3
-
-Transform = Callable[[Image.Image], Tensor]
+PIXELS = "pixels"
 
 
 def class_folders(split: Path, missing: str, classes: int, names: Sequence[str] = ()) -> list[Path]:
@@ -94,92 +93,58 @@ def resolved(config: dict[str, Any]) -> dict[str, Any]:
     return complete
 
 
-def transform(config: dict[str, Any]) -> Transform:
-    """Return timm's evaluation transform of the data config."""
-    steps: Transform = create_transform(**resolved(config), is_training=False)
-    return steps
-
-
 def input_spec(config: dict[str, Any]) -> InputSpec:
     """Return shape and normalisation of the model's input."""
     complete = resolved(config)
     return InputSpec(tuple(complete["input_size"]), tuple(complete["mean"]), tuple(complete["std"]))
 
 
-def decoded_bytes(images: int, config: dict[str, Any]) -> int:
-    """Return the size of so many decoded images."""
-    return images * 4 * int(np.prod(input_spec(config).shape))
+def pixel_transform(config: dict[str, Any]) -> Callable[[Image.Image], Tensor]:
+    """Return what timm's evaluation transform does before it makes floats of the pixels: uint8 (channels, H, W)."""
+    steps: Callable[[Image.Image], Tensor] = create_transform(**resolved(config), is_training=False, normalize=False)
+    return steps
 
 
-def decoded(
-    files: Sequence[Path], steps: Transform, *, batch_size: int, workers: int, pin_memory: bool = False
-) -> Iterator[Tensor]:
-    """Yield the images in order, `batch_size` at a time; an unreadable one raises an error that names it."""
-    loader = DataLoader(
-        ImageFiles(files, steps),
-        batch_size=batch_size,
-        num_workers=workers,
-        collate_fn=_collate,
-        pin_memory=pin_memory,
-        # Without its own generator, a loader draws from the global one and so changes what a method draws later.
-        generator=torch.Generator().manual_seed(0),
-    )
-    for batch in loader:
-        if isinstance(batch, VitptqError):
-            raise batch
-        yield batch
+class Normalise:
+    """Make of uint8 pixels what timm's evaluation transform makes of the image, to the last bit, on any device."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        complete = resolved(config)
+        self._mean = torch.tensor(complete["mean"])[:, None, None]
+        self._std = torch.tensor(complete["std"])[:, None, None]
+        self._largest = torch.tensor([255.0])  # by a number, a GPU would multiply with 1 / 255 instead
+
+    def __call__(self, pixels: Tensor, device: torch.device) -> Tensor:
+        """Return floats (images, channels, H, W) on the device."""
+        largest, mean, std = (values.to(device) for values in (self._largest, self._mean, self._std))
+        return pixels.to(device, non_blocking=True).float().div_(largest).sub_(mean).div_(std)
 
 
-class ImageFiles(Dataset["Tensor | VitptqError"]):
-    """Images by position.
-
-    An unreadable one comes as the error: raised in a worker process, it would arrive wrapped in a traceback.
-    """
-
-    def __init__(self, files: Sequence[Path], steps: Transform) -> None:
-        """Read nothing yet."""
-        self.files = [str(file) for file in files]
-        self.steps = steps
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> Tensor | VitptqError:
-        try:
-            return self.steps(read_image(self.files[index]))
-        except VitptqError as error:
-            return error
+def source(name: str, root: Path, files: Sequence[Path], config: dict[str, Any], decoders: int) -> ImageSource:
+    """Return the files as timm's evaluation transform of the data config reads them."""
+    complete = resolved(config)
+    left_out = {"std"} if complete.get("crop_mode") == "border" else {"mean", "std"}  # whose border has the mean colour
+    return ImageSource(
+        name=name, root=root, files=files, count=len(files), decoders=decoders,
+        reading={key: value for key, value in complete.items() if key not in left_out},
+        bytes_each=int(np.prod(complete["input_size"])), reader=partial(_Reader, files, config),
+    )  # fmt: skip
 
 
-def decoded_once(files: Sequence[Path], config: dict[str, Any], batch_size: int, workers: int) -> Tensor:
-    """Return all images in one tensor, the same one while neither the files nor the config change.
+class _Reader:
+    """Decodes the file at a position."""
 
-    One set is kept per process: the cells of one task come one after the other.
-    """
-    key = state_of(files, resolved(config))
-    if key not in _DECODED:
-        _DECODED.clear()
-        _DECODED[key] = torch.cat(list(decoded(files, transform(config), batch_size=batch_size, workers=workers)))
-    return _DECODED[key]
+    def __init__(self, files: Sequence[Path], config: dict[str, Any]) -> None:
+        self._files = [str(file) for file in files]
+        self._steps = pixel_transform(config)
 
-
-_DECODED: dict[str, Tensor] = {}
+    def __call__(self, position: int) -> Decoded:
+        return Decoded({PIXELS: self._steps(read_image(self._files[position])).numpy()})
 
 
-def drop_decoded() -> None:
-    """Drop what `decoded_once` keeps."""
-    _DECODED.clear()
-
-
-def decoded_set_aside() -> AbstractContextManager[None]:
-    """Keep what `decoded_once` keeps out of this module inside."""
-    return set_aside(_DECODED)
-
-
-def _collate(items: list[Tensor | VitptqError]) -> Tensor | VitptqError:
-    images = []
-    for item in items:
-        if isinstance(item, VitptqError):
-            return item
-        images.append(item)
-    return torch.stack(images)
+def batches(images: Iterable[Decoded], size: int, *, pin_memory: bool = False) -> Iterator[Tensor]:
+    """Yield the pixels of the images, `size` at a time: uint8 (images, channels, H, W)."""
+    iterator = iter(images)
+    while batch := [image.arrays[PIXELS] for image in islice(iterator, size)]:
+        pixels = torch.from_numpy(np.stack(batch))
+        yield pixels.pin_memory() if pin_memory else pixels

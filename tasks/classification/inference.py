@@ -20,7 +20,7 @@ def logits(model: nn.Module, batch: Tensor) -> Tensor:
 
 
 def predict(
-    model: nn.Module, batches: Iterable[Tensor], *, total: int, classes: int, device: torch.device, progress: Progress
+    model: nn.Module, batches: Iterable[Tensor], *, total: int, classes: int, progress: Progress
 ) -> NDArray[np.int16]:
     """Return the predicted class of every image as int16; a logit that is not finite anywhere is an error.
 
@@ -29,19 +29,19 @@ def predict(
     """
     model.eval()
     found: list[Tensor] = []
-    broken = torch.zeros((), dtype=torch.int64, device=device)
+    broken: list[Tensor] = []
     done = 0
     for batch in batches:
         with torch.no_grad():
-            logits = model(batch.to(device, non_blocking=True))
+            logits = model(batch)
         _check_logits(logits, len(batch), classes)
-        broken += (~logits.isfinite()).any(dim=1).sum()
+        broken.append((~logits.isfinite()).any(dim=1).sum())
         found.append(logits.argmax(dim=1).to(torch.int16))
         done += len(batch)
         progress(done, total)
-    if int(broken):
+    if affected := int(torch.stack(broken).sum()):
         raise VitptqError(
-            f"the model returned logits that are not finite (NaN or infinite) for {int(broken)} of {done} images"
+            f"the model returned logits that are not finite (NaN or infinite) for {affected} of {done} images"
         )
     predictions: NDArray[np.int16] = torch.cat(found).cpu().numpy()
     return predictions

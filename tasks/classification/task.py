@@ -7,8 +7,7 @@ image or a prediction is here, so that the embedded edition exercises the code t
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +22,7 @@ from vitptq.bench.errors import BadInput
 from vitptq.tasks.calibration import TensorCalibration, files_digest, refuse_leak, refuse_same_split
 from vitptq.tasks.checkpoints import sha256_of
 from vitptq.tasks.classification import evidence, images, inference
+from vitptq.tasks.decoding import ImageSource, decoded, made_ahead
 from vitptq.tasks.file_task import FileTask, plain
 
 BATCH = 128
@@ -37,10 +37,7 @@ class ClassificationTask(FileTask):
     metrics: ClassVar[tuple[Metric, ...]] = (Metric("top1", "Top-1 accuracy", proportion=True, ranks=True),)
 
     def __init__(self, *, classes: int, batch_size: int = BATCH, **reading: Any) -> None:
-        """Expect `classes` class folders; see FileTask for the rest.
-
-        An evaluation set that does not fit into `cache_bytes` is not kept at all.
-        """
+        """Expect `classes` class folders; see FileTask for the rest."""
         if not 1 < classes <= evidence.LARGEST_CLASS_COUNT:
             raise BadInput(f"{classes} classes: the evidence holds 2 to {evidence.LARGEST_CLASS_COUNT}")
         super().__init__(batch_size=batch_size, **reading)
@@ -56,7 +53,7 @@ class ClassificationTask(FileTask):
         """Return the names of the class folders; empty where any names will do."""
         return ()
 
-    def evaluation_folders(self) -> Sequence[Path]:
+    def evaluation_data(self) -> Sequence[Path]:
         """Return the evaluation split."""
         return (self.folder / "val",)
 
@@ -72,7 +69,12 @@ class ClassificationTask(FileTask):
         """Return what the record keeps of data, transform, checkpoint file and calibration lists."""
         checkpoint = self.checkpoint_file(model)
         return {
-            "data": {"version": self.data_version, "images": self.images, "classes": self.classes},
+            "data": {
+                "version": self.data_version,
+                "images": self.images,
+                "classes": self.classes,
+                **self.pixels_hash(model),
+            },
             "transform": plain(images.resolved(self.data_config(model))),
             "checkpoint": {"file": checkpoint.name, "sha256": sha256_of(checkpoint)},
             "calibration": {"lists": self.calibration_source, "split": "train", "transform": "evaluation"},
@@ -92,9 +94,11 @@ class ClassificationTask(FileTask):
         files = self.listed_files(size, seed)
         self._compare_splits()
         refuse_leak(files, train=train, val=val)
-        workers = self._workers_for(len(files), config)
-        batches = tuple(images.decoded(files, images.transform(config), batch_size=BATCH, workers=workers))
-        return TensorCalibration(batches, images.input_spec(config), device, files_digest(files), inference.logits)
+        source = self._source(f"calibration-{seed}", self.calibration_files(self.calibration_list(seed)), config)
+        batches = tuple(images.batches(self.calibration_images(source, size), BATCH))
+        return TensorCalibration(
+            batches, images.input_spec(config), device, files_digest(files), inference.logits, images.Normalise(config)
+        )
 
     def input(self, model: str) -> InputSpec:
         """Return shape and normalisation of the model's input."""
@@ -104,8 +108,9 @@ class ClassificationTask(FileTask):
         """Return evaluation images of different classes."""
         files, _ = self.evaluation_files()
         spread = files[:: max(1, len(files) // count)][:count]
-        steps = images.transform(self.data_config(self.card(model).name))
-        return next(images.decoded(spread, steps, batch_size=count, workers=0)).to(device)
+        config = self.data_config(self.card(model).name)
+        found = decoded(self._source("real-batch", spread, config))
+        return images.Normalise(config)(next(images.batches(found, count)), device)
 
     def forward(self, model: nn.Module, batch: Any) -> Tensor:
         """Return the logits (images, classes)."""
@@ -116,11 +121,24 @@ class ClassificationTask(FileTask):
     ) -> dict[str, NDArray[Any]]:
         """Return the predicted class and the label of every evaluation image, in the order of their names."""
         files, labels = self.evaluation_files()
-        batches = self._evaluation_batches(files, self.data_config(self.card(name).name), device)
+        config = self.data_config(self.card(name).name)
+        found = self.evaluation_images(name, self._source("evaluation", files, config))
+        on_gpu, normalise = device.type == "cuda", images.Normalise(config)
+        pixels = images.batches(found, self.batch_size, pin_memory=on_gpu)
         predictions = inference.predict(
-            model, batches, total=len(files), classes=self.classes, device=device, progress=progress
-        )
+            model,
+            (normalise(batch, device) for batch in self.waiting(made_ahead(pixels) if on_gpu else pixels)),
+            total=len(labels), classes=self.classes, progress=progress,
+        )  # fmt: skip
         return {"predictions": predictions, "labels": labels}
+
+    def evaluation_source(self, model: str) -> ImageSource:
+        """Return the evaluation images in the order of their names."""
+        return self._source("evaluation", self.evaluation_files()[0], self.data_config(self.card(model).name))
+
+    def planned_source(self, model: str, use: str) -> ImageSource:
+        """Return the images of a use without their files."""
+        return self._source(use, (), self.data_config(self.card(model).name))
 
     def evaluation_files(self) -> tuple[list[Path], NDArray[np.int16]]:
         """Return the evaluation images and their labels by class and name; a wrong number is refused."""
@@ -151,21 +169,6 @@ class ClassificationTask(FileTask):
         self._check(found)
         return evidence.labels_hash(found["labels"])
 
-    def preload(self, model: str) -> None:
-        """Decode the evaluation images, where they fit into memory."""
-        config = self.data_config(self.card(model).name)
-        files, _ = self.evaluation_files()
-        if images.decoded_bytes(len(files), config) <= self.cache_bytes:
-            images.decoded_once(files, config, self.batch_size, self._workers_for(len(files), config))
-
-    def drop_images(self) -> None:
-        """Drop the decoded evaluation images."""
-        images.drop_decoded()
-
-    def images_set_aside(self) -> AbstractContextManager[None]:
-        """Keep the decoded evaluation images out of reach inside."""
-        return images.decoded_set_aside()
-
     def count(self, found: Evidence) -> int:
         """Return how many images the evidence covers."""
         self._check(found)
@@ -184,13 +187,5 @@ class ClassificationTask(FileTask):
     def _check(self, found: Evidence) -> None:
         evidence.check(found, classes=self.classes, images=self.images)
 
-    def _evaluation_batches(self, files: list[Path], config: dict[str, Any], device: torch.device) -> Iterator[Tensor]:
-        workers = self._workers_for(len(files), config)
-        if images.decoded_bytes(len(files), config) <= self.cache_bytes:
-            return iter(images.decoded_once(files, config, self.batch_size, workers).split(self.batch_size))
-        steps, pin = images.transform(config), device.type == "cuda"
-        return images.decoded(files, steps, batch_size=self.batch_size, workers=workers, pin_memory=pin)
-
-    def _workers_for(self, count: int, config: dict[str, Any]) -> int:
-        # Starting processes takes longer than decoding little: 128 images of 224 pixels are 77 MB.
-        return 0 if images.decoded_bytes(count, config) < 77e6 else self.workers
+    def _source(self, use: str, files: Sequence[Path], config: dict[str, Any]) -> ImageSource:
+        return images.source(f"{self.name}-{self.edition}-{use}", self.folder, files, config, self.workers)

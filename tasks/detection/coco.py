@@ -23,7 +23,8 @@ from vitptq.tasks.detection.task import DetectionTask
 from vitptq.tasks.full_edition import FullTask, Lists
 from vitptq.tasks.image_files import image_names
 from vitptq.tasks.openmmlab import models
-from vitptq.tasks.openmmlab.models import Config
+from vitptq.tasks.openmmlab.configs import Config, for_one_device, named_config, part_of
+from vitptq.tasks.own_checkpoints import OwnCheckpoint
 
 IMAGES = 5000
 OBJECTS = 36_781
@@ -36,6 +37,7 @@ class Coco(FullTask, DetectionTask):
     name: ClassVar[str] = "coco"
     title: ClassVar[str] = "COCO detection and instance segmentation"
     data_folder: ClassVar[str] = "coco"
+    data_bytes: ClassVar[int] = 20_400_000_000  # about: the three archives
 
     def __init__(
         self,
@@ -80,7 +82,7 @@ class Coco(FullTask, DetectionTask):
         """Return COCO's 80 classes, as mmdet lists them."""
         return coco_models.CLASSES
 
-    def models(self) -> Mapping[str, ModelCard]:
+    def published_models(self) -> Mapping[str, ModelCard]:
         """Return the models."""
         return {name: model.card for name, model in coco_models.PUBLISHED.items()}
 
@@ -116,28 +118,37 @@ class Coco(FullTask, DetectionTask):
     def config(self, model: str) -> Config:
         """Return mmdet's config."""
         self.card(model)
-        config: Config = coco_models.config(model)
+        own = self.own_checkpoints.get(model)
+        config: Config = coco_models.config(model) if own is None else self._own_config(own)
         return config
 
-    def checkpoint_file(self, model: str) -> Path:
+    def published_file(self, model: str) -> Path:
         """Return where the checkpoint belongs, under its published name."""
-        self.card(model)
         return self.checkpoints / coco_models.PUBLISHED[model].file
 
-    def checkpoint_digest(self, model: str) -> str | None:
+    def published_digest(self, model: str) -> str | None:
         """Return the published digits of the file's sha256, if there are any."""
         return coco_models.PUBLISHED[model].digest
 
-    def missing_checkpoint(self, model: str) -> str:
+    def published_source(self, model: str) -> str:
         """Say where the checkpoint is published."""
-        url, file = coco_models.PUBLISHED[model].url, self.checkpoint_file(model)
+        url, file = coco_models.PUBLISHED[model].url, self.published_file(model)
         return f"the checkpoint of {model} is not here: download {url} to {file}"
 
-    def float_model(self, model: str) -> nn.Module:
+    def published_model(self, model: str) -> nn.Module:
         """Build the model and load its checkpoint strictly."""
-        entry, file = coco_models.PUBLISHED[model], self.checkpoint_file(model)
+        entry, file = coco_models.PUBLISHED[model], self.published_file(model)
         if not file.is_file():
-            raise Missing(self.missing_checkpoint(model))
+            raise Missing(self.published_source(model))
         network = models.build(self.config(model), "mmdet")
         load_checkpoint(network, file, entry.digest, coco_models.convert if entry.cascade else None)
         return network
+
+    def own_model(self, own: OwnCheckpoint) -> nn.Module:
+        """Build the detector of the entry's configuration."""
+        return models.build(self._own_config(own), "mmdet")
+
+    def _own_config(self, own: OwnCheckpoint) -> Config:
+        whole = named_config(own.config, self.checkpoints, "mmdet")
+        config: Config = for_one_device(part_of(whole, "model"))
+        return config

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from vitptq.bench.contracts.task import ModelCard
+from vitptq.tasks.openmmlab.configs import packaged_config
 from vitptq.tasks.openmmlab.libraries import library
 
 TOLERANCE = 0.2
@@ -131,11 +131,7 @@ def config(model: str) -> Any:
 
 
 def _mmdet_config(path: str) -> Any:
-    with library("mmdet"):
-        import mmdet
-        from mmengine.config import Config
-
-        return Config.fromfile(Path(mmdet.__file__).parent / ".mim" / "configs" / path).model.to_dict()
+    return packaged_config(path.removesuffix(".py"), "mmdet")["model"]
 
 
 def _widened(mask_rcnn: Any, width: int) -> Any:

@@ -7,8 +7,9 @@ evaluation and score are here, so that the embedded edition exercises the code t
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,17 +22,16 @@ from vitptq.bench.contracts.task import Evidence, Metric, Progress, Resampler
 from vitptq.bench.errors import BadInput, Missing, VitptqError
 from vitptq.tasks.calibration import TensorCalibration, files_digest, refuse_leak
 from vitptq.tasks.checkpoints import sha256_of
+from vitptq.tasks.decoding import ImageSource
 from vitptq.tasks.detection import evidence, ground_truth, inference, resampling
 from vitptq.tasks.detection.evidence import Detections
 from vitptq.tasks.detection.ground_truth import Annotations
-from vitptq.tasks.file_task import plain, set_aside, state_of
+from vitptq.tasks.file_task import plain
 from vitptq.tasks.openmmlab import batches, images, libraries, models
-from vitptq.tasks.openmmlab.images import Item
 from vitptq.tasks.openmmlab.libraries import Scope
 from vitptq.tasks.openmmlab.operators import ensure_ops
 from vitptq.tasks.openmmlab.task import OpenMMLabTask
 
-LITTLE_BYTES = 77e6  # starting processes takes longer than decoding this much
 META = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
 
 
@@ -44,8 +44,7 @@ class DetectionTask(OpenMMLabTask):
     def __init__(self, *, scale: tuple[int, int], size: tuple[int, int], **reading: Any) -> None:
         """Resize images to fit into `scale` (long side, short side).
 
-        `size` is the usual (height, width) of what the model then reads. See FileTask for the rest; an evaluation set
-        that does not fit into `cache_bytes` is not kept at all.
+        `size` is the usual (height, width) of what the model then reads. See FileTask for the rest.
         """
         super().__init__(**reading)
         self.scale = scale
@@ -56,7 +55,7 @@ class DetectionTask(OpenMMLabTask):
         """Return the two splits and the annotations."""
         return self.train, self.val, self.annotation_file
 
-    def evaluation_folders(self) -> Sequence[Path]:
+    def evaluation_data(self) -> Sequence[Path]:
         """Return the evaluation images and their annotations."""
         return self.val, self.annotation_file
 
@@ -93,7 +92,12 @@ class DetectionTask(OpenMMLabTask):
         """Return what the record keeps of data, transform, checkpoint file, calibration lists and evaluator."""
         file = self.checkpoint_file(model)
         return {
-            "data": {"version": self.data_version, "images": self.images, "classes": len(self.classes)},
+            "data": {
+                "version": self.data_version,
+                "images": self.images,
+                "classes": len(self.classes),
+                **self.pixels_hash(model),
+            },
             "transform": {"scale": list(self.scale), "preprocessor": plain(self.config(model)["data_preprocessor"])},
             "checkpoint": {"file": file.name, "sha256": sha256_of(file)},
             "calibration": {"lists": self.calibration_source, "split": "train2017", "transform": "evaluation"},
@@ -116,10 +120,11 @@ class DetectionTask(OpenMMLabTask):
         config = self.config(self.card(model).name)
         files = self.listed_files(size, seed)
         refuse_leak(files, train=self.train, val=self.val)
-        listed = images.ImageList(files, self.pipeline, "mmdet")
+        every = self.calibration_files(self.calibration_list(seed))
+        source = self._source(f"calibration-{seed}", every, partial(images.ImageList, every, self.pipeline, "mmdet"))
         prepare = models.preprocessor(config, "mmdet", torch.device("cpu"))
         found = batches.calibration_batches(
-            images.items(listed, range(len(files)), workers=self._workers_for(len(files))),
+            (images.as_item(image, "mmdet") for image in self.calibration_images(source, size)),
             prepare,
             batch_size=self.batch_size,
             divisor=prepare.pad_size_divisor,
@@ -151,21 +156,11 @@ class DetectionTask(OpenMMLabTask):
         """Return the number of evaluation images; raise where annotations and images do not fit together."""
         return len(self.annotations().names)
 
-    def preload(self, model: str) -> None:
-        """Read the annotations, and decode the evaluation images where they fit into memory."""
+    def evaluation_source(self, model: str) -> ImageSource:
+        """Return the evaluation images, those of equal size together."""
         libraries.require("mmdet")
         self.card(model)
-        truth = self.annotations()
-        if self._bytes(len(truth.names)) <= self.cache_bytes:
-            self._evaluation_items(truth)
-
-    def drop_images(self) -> None:
-        """Drop the decoded evaluation images."""
-        _DECODED.clear()
-
-    def images_set_aside(self) -> AbstractContextManager[None]:
-        """Keep the decoded evaluation images out of this module inside."""
-        return set_aside(_DECODED)
+        return self._evaluation_source(self.annotations())
 
     def evaluate(
         self, model: nn.Module, name: str, device: torch.device, progress: Progress
@@ -177,9 +172,9 @@ class DetectionTask(OpenMMLabTask):
         broken = done = 0
         model.eval()
         positions = {image: position for position, image in enumerate(truth.image_ids.tolist())}
-        for batch in batches.equal_batches(
-            self._evaluation_items(truth), size=self.batch_size, divisor=prepare.pad_size_divisor
-        ):
+        decoded = self.waiting(self.evaluation_images(name, self._evaluation_source(truth)))
+        items = (images.as_item(image, "mmdet") for image in decoded)
+        for batch in batches.equal_batches(items, size=self.batch_size, divisor=prepare.pad_size_divisor):
             detections, bad = inference.detect(model, *batches.prepared(prepare, batch))
             broken += bad
             done += len(batch)
@@ -215,24 +210,26 @@ class DetectionTask(OpenMMLabTask):
     def _check(self, found: Evidence) -> None:
         evidence.check(found, images=self.images, classes=len(self.classes))
 
-    def _bytes(self, count: int) -> int:
-        return count * 3 * self.scale[0] * self.scale[1]
+    def planned_source(self, model: str, use: str) -> ImageSource:
+        """Return the images of a use without their files."""
+        return self._source(use, (), self._dataset)
 
-    def _workers_for(self, count: int) -> int:
-        return 0 if self._bytes(count) < LITTLE_BYTES else self.workers
-
-    def _evaluation_items(self, truth: Annotations) -> Iterable[Item]:
-        """Return what the pipeline makes of the images, those of equal size together."""
+    def _evaluation_source(self, truth: Annotations) -> ImageSource:
         sizes = truth.sizes.tolist()
         order = sorted(range(len(sizes)), key=lambda position: (sizes[position], position))
-        workers = self._workers_for(len(order))
-        if self._bytes(len(order)) > self.cache_bytes:
-            return images.items(self._dataset(), order, workers=workers)
-        key = state_of([self.annotation_file, *(self.val / name for name in truth.names)], self.pipeline)
-        if key not in _DECODED:
-            _DECODED.clear()
-            _DECODED[key] = list(images.items(self._dataset(), order, workers=workers))
-        return _DECODED[key]
+        files = [self.val / truth.names[position] for position in order]
+        source = self._source("evaluation", files, self._dataset, order)
+        return replace(source, files=[*files, self.annotation_file])  # which says what an image's id is
+
+    def _source(
+        self, use: str, files: Sequence[Path], data: Callable[[], Any], order: Sequence[int] | None = None
+    ) -> ImageSource:
+        """Return files as the pipeline of the data set that `data` makes reads them, in the order of its positions."""
+        return ImageSource(
+            name=f"{self.name}-{self.edition}-{use}", root=self.folder, files=files, count=len(files),
+            reading=plain(self.pipeline), bytes_each=3 * self.scale[0] * self.scale[1], decoders=self.workers,
+            reader=lambda: images.reader(data(), order),
+        )  # fmt: skip
 
     def _dataset(self) -> Any:
         """Return mmdet's data set of the evaluation split, images in the order of the annotation file."""
@@ -245,7 +242,3 @@ class DetectionTask(OpenMMLabTask):
             "test_mode": True,
         }
         return images.dataset(config, "mmdet")
-
-
-_DECODED: dict[str, list[Item]] = {}
-"""The decoded evaluation images of one task: the cells of a task come one after the other."""

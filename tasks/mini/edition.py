@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 
 from torch import nn
 
+from vitptq.bench.contracts.locations import data_root
 from vitptq.bench.contracts.task import ModelCard, Progress
 from vitptq.bench.errors import BadInput, Missing, UnknownName
-from vitptq.tasks.classification.families import family_groups
+from vitptq.tasks.families import family_groups
 from vitptq.tasks.file_task import FileTask
-from vitptq.tasks.locations import data_root
 from vitptq.tasks.mini.data import compose_digit, material
 from vitptq.tasks.mini.data.generated import CALIBRATION_SEEDS, Counts, DataError, GeneratedData
 from vitptq.tasks.mini.models.shipped import PackageMissing, ShippedModel, WeightsError
@@ -98,7 +98,7 @@ class MiniTask(FileTask):
 
     def image_folders(self) -> Sequence[Path]:
         """Return the generated folder and those of the material."""
-        return (self.generated, *material.sources())
+        return (self.generated, *super().image_folders(), *material.sources())
 
     def data_problems(self) -> list[str]:
         """Say what is wrong with the generated data; data that a run generates first is no problem."""

@@ -12,7 +12,7 @@ from vitptq.tasks.mini.data.generated import GeneratedData
 from vitptq.tasks.mini.edition import MiniTask
 from vitptq.tasks.mini.models.pretrained_segmenter import PRETRAINED_SEGMENTERS
 from vitptq.tasks.mini.models.scene_models import SCENE_MODELS, SceneModel
-from vitptq.tasks.openmmlab.models import Config
+from vitptq.tasks.openmmlab.configs import Config
 from vitptq.tasks.openmmlab.task import OpenMMLabTask
 
 BATCH = 20

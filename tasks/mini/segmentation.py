@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from vitptq.tasks.mini.data import scenes
 from vitptq.tasks.mini.data.compose_scene import SIDE
 from vitptq.tasks.mini.scene_edition import SceneTask
-from vitptq.tasks.openmmlab.models import Config
+from vitptq.tasks.openmmlab.configs import Config
 from vitptq.tasks.segmentation.task import SegmentationTask
 
 PICTURES = 6

@@ -1,21 +1,26 @@
-"""Images that a library's test pipeline decodes, one by one and by worker processes."""
+"""Images that a library's test pipeline decodes, and what is kept of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import importlib
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from copy import deepcopy
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from vitptq.bench.errors import BadInput, VitptqError
 from vitptq.tasks.checkpoints import first_line
+from vitptq.tasks.decoding import Decoded, Reader
 from vitptq.tasks.image_files import refuse_truncated
-from vitptq.tasks.openmmlab.libraries import Scope, library
+from vitptq.tasks.openmmlab.libraries import Scope, library, require
+
+PIXELS, LABELS = "pixels", "labels"
 
 Item = dict[str, Any]
 """What a library's test pipeline returns for one image: `inputs`, uint8 (3, H, W), and its `data_samples`."""
@@ -28,7 +33,7 @@ def dataset(config: Mapping[str, Any], scope: Scope) -> Any:
 
 
 class ImageList:
-    """Listed image files behind a library's test pipeline, with the two methods of its data sets that `items` uses."""
+    """Listed image files behind a library's test pipeline, with the two methods of its data sets that `decode` uses."""
 
     def __init__(self, files: Sequence[Path], pipeline: Sequence[Mapping[str, Any]], scope: Scope) -> None:
         """Read nothing yet."""
@@ -47,56 +52,60 @@ class ImageList:
         return item
 
 
-def items(source: Any, indices: Sequence[int], *, workers: int) -> Iterator[Item]:
-    """Yield what the pipeline of the data set `source` returns for `indices`, in this order.
+def reader(source: Any, order: Sequence[int] | None = None) -> Reader:
+    """Return what decodes the image at a position of the data set `source`, or at one of `order`."""
+    return partial(decode, source) if order is None else lambda position: decode(source, order[position])
 
-    An image that cannot be read, or that ends early, raises BadInput with its name, also where a worker reads it.
+
+def decode(source: Any, index: int) -> Decoded:
+    """Return what the pipeline of the data set `source` makes of one image.
+
+    BadInput names an image that cannot be read, or that ends early.
     """
-    if workers:
-        _stop_opencv_threads()
-    loader = DataLoader(
-        _Items(source, indices),
-        batch_size=None,
-        num_workers=workers,
-        collate_fn=_unchanged,
-        # Without its own generator, a loader draws from the global one and so changes what a method draws later.
-        generator=torch.Generator().manual_seed(0),
-    )
-    for item in loader:
-        if isinstance(item, VitptqError):
-            raise item
-        yield item
+    path = Path(source.get_data_info(index)["img_path"])
+    try:
+        refuse_truncated(path)
+        return from_item(source[index])
+    except VitptqError:
+        raise
+    except Exception as error:  # OpenCV, Pillow and the pipelines each raise their own
+        raise BadInput(
+            f"{path} is not a readable image ({first_line(error)}); copy or unpack this file again"
+        ) from error
 
 
-class _Items(Dataset["Item | VitptqError"]):
-    """Items by position; an error comes as a value: raised in a worker, it would arrive wrapped in a traceback."""
-
-    def __init__(self, source: Any, indices: Sequence[int]) -> None:
-        self.source = source
-        self.indices = list(indices)
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, position: int) -> Item | VitptqError:
-        index = self.indices[position]
-        path = Path(self.source.get_data_info(index)["img_path"])
-        try:
-            refuse_truncated(path)
-            item: Item = self.source[index]
-        except VitptqError as error:
-            return error
-        except Exception as error:  # noqa: BLE001  OpenCV, Pillow and the pipelines each raise their own
-            return BadInput(f"{path} is not a readable image ({first_line(error)}); copy or unpack this file again")
-        return item
+def from_item(item: Item) -> Decoded:
+    """Return an item without its library's types; label maps are uint8, of which mmseg makes 8 bytes each."""
+    sample = item["data_samples"]
+    arrays = {PIXELS: item["inputs"].numpy()}
+    if "gt_sem_seg" in sample:
+        arrays[LABELS] = sample.gt_sem_seg.data.to(torch.uint8).numpy()
+    return Decoded(arrays, _plain(sample.metainfo))
 
 
-def _unchanged(item: Any) -> Any:
-    return item
+def as_item(image: Decoded, scope: Scope) -> Item:
+    """Return the item that `from_item` was given."""
+    require(scope)
+    from mmengine.structures import PixelData
+
+    module = importlib.import_module(f"{scope}.structures")
+    sample = (module.DetDataSample if scope == "mmdet" else module.SegDataSample)(metainfo=_with_tuples(image.facts))
+    if LABELS in image.arrays:
+        sample.gt_sem_seg = PixelData(data=torch.from_numpy(image.arrays[LABELS].copy()))
+    # a copy, because what is mapped from a file must not be written to
+    return {"inputs": torch.from_numpy(image.arrays[PIXELS].copy()), "data_samples": sample}
 
 
-def _stop_opencv_threads() -> None:
-    """End OpenCV's pool of threads before workers are forked: a fork has the pool but not its threads, and waits."""
-    import cv2
+def _plain(value: Any) -> Any:
+    """Return JSON values: tuples become lists, and NumPy's numbers Python's."""
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(entry) for entry in value]
+    return value.item() if isinstance(value, np.generic) else value
 
-    cv2.setNumThreads(0)
+
+def _with_tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_tuples(entry) for key, entry in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value

@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 from vitptq.bench.contracts.method import InputSpec
+from vitptq.tasks.openmmlab.configs import Config
 from vitptq.tasks.openmmlab.libraries import Scope, library
-
-Config = Mapping[str, Any]
 
 
 def build(config: Config, scope: Scope) -> nn.Module:

@@ -7,6 +7,7 @@ challenge published them; `VITPTQ_CHECKPOINTS` holds OpenMMLab's checkpoints und
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,13 +18,15 @@ from vitptq.bench.errors import BadInput, Missing
 from vitptq.tasks.checkpoints import load_checkpoint
 from vitptq.tasks.full_edition import FullTask, Lists
 from vitptq.tasks.openmmlab import models
-from vitptq.tasks.openmmlab.models import Config
+from vitptq.tasks.openmmlab.configs import Config, for_one_device, named_config, packaged_config, part_of
+from vitptq.tasks.own_checkpoints import OwnCheckpoint
 from vitptq.tasks.segmentation import ade20k_models, label_maps
 from vitptq.tasks.segmentation.ade20k_lists import LISTS, TRAINING_IMAGES
 from vitptq.tasks.segmentation.ade20k_models import MODELS, Published
 from vitptq.tasks.segmentation.task import SegmentationTask
 
 CLASSES = 150
+PACKAGED = partial(packaged_config, scope="mmseg")
 IMAGES = 2_000
 
 
@@ -33,6 +36,7 @@ class Ade20k(FullTask, SegmentationTask):
     name: ClassVar[str] = "ade20k"
     title: ClassVar[str] = "ADE20K semantic segmentation"
     data_folder: ClassVar[str] = "ADEChallengeData2016"
+    data_bytes: ClassVar[int] = 970_000_000  # about: the archive
 
     def __init__(
         self,
@@ -44,7 +48,7 @@ class Ade20k(FullTask, SegmentationTask):
         images: int | None = IMAGES,
         training_images: int = TRAINING_IMAGES,
         lists: Lists = LISTS.names,
-        configs: Callable[[str], Config] = ade20k_models.packaged_config,
+        configs: Callable[[str], Config] = PACKAGED,
         **reading: Any,
     ) -> None:
         """Use `root` and `checkpoints` in place of `VITPTQ_DATA` and `VITPTQ_CHECKPOINTS`; the rest serves tests."""
@@ -73,7 +77,7 @@ class Ade20k(FullTask, SegmentationTask):
         """Name the published lists."""
         return "tasks/segmentation/ade20k_lists/calibration_seed<seed>.csv (position in the sorted images/training)"
 
-    def models(self) -> Mapping[str, ModelCard]:
+    def published_models(self) -> Mapping[str, ModelCard]:
         """Return the models by name."""
         return {name: ade20k_models.card(name, entry) for name, entry in self._models.items()}
 
@@ -96,14 +100,12 @@ class Ade20k(FullTask, SegmentationTask):
 
     def config(self, model: str) -> Config:
         """Return the model of OpenMMLab's configuration, its normalisation layers in their form for one device."""
-        self.card(model)
-        config: Config = ade20k_models.for_one_device(self._configs(self._models[model].config)["model"])
+        config: Config = for_one_device(part_of(self._whole_config(model), "model"))
         return config
 
     def dataset_config(self, model: str) -> Config:
         """Return the test data set of OpenMMLab's configuration."""
-        self.card(model)
-        config = self._configs(self._models[model].config)["test_dataloader"]["dataset"]
+        config = part_of(self._whole_config(model), "test_dataloader", "dataset")
         return {key: value for key, value in config.items() if key not in ("data_root", "data_prefix")}
 
     def input_size(self, model: str) -> tuple[int, int]:
@@ -111,30 +113,39 @@ class Ade20k(FullTask, SegmentationTask):
         height, width = self.config(model)["data_preprocessor"]["size"]
         return height, width
 
-    def checkpoint_file(self, model: str) -> Path:
+    def published_file(self, model: str) -> Path:
         """Return where the model's checkpoint belongs."""
-        self.card(model)
         return self.checkpoints / self._models[model].file
 
-    def float_model(self, model: str) -> nn.Module:
+    def published_model(self, model: str) -> nn.Module:
         """Build the configured model and load its checkpoint strictly."""
-        file = self.checkpoint_file(model)
+        file = self.published_file(model)
         if not file.is_file():
-            raise Missing(self.missing_checkpoint(model))
+            raise Missing(self.published_source(model))
         network = models.build(self.config(model), "mmseg")
         load_checkpoint(network, file, self._models[model].digest)
         return network
 
-    def checkpoint_digest(self, model: str) -> str | None:
+    def published_digest(self, model: str) -> str | None:
         """Return the digits of the file's sha256 that its name ends with."""
         return self._models[model].digest
 
-    def missing_checkpoint(self, model: str) -> str:
+    def published_source(self, model: str) -> str:
         """Say where the checkpoint is published."""
         return (
-            f"the checkpoint of {model} is not here: download {self._models[model].url} "
-            f"to {self.checkpoint_file(model)}"
+            f"the checkpoint of {model} is not here: download {self._models[model].url} to {self.published_file(model)}"
         )
+
+    def own_model(self, own: OwnCheckpoint) -> nn.Module:
+        """Build the segmenter of the entry's configuration."""
+        return models.build(self.config(own.name), "mmseg")
+
+    def _whole_config(self, model: str) -> Config:
+        self.card(model)
+        own = self.own_checkpoints.get(model)
+        if own is not None:
+            return named_config(own.config, self.checkpoints, "mmseg")
+        return self._configs(self._models[model].config)
 
 
 def _refuse_other_names(files: Sequence[Path], prefix: str) -> None:

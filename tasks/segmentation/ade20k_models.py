@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
 
 from vitptq.bench.contracts.task import ModelCard
-from vitptq.bench.errors import Missing
-from vitptq.tasks.openmmlab.libraries import require
-from vitptq.tasks.openmmlab.models import Config
 
 TOLERANCE = 0.2
 SOURCE = "https://github.com/open-mmlab/mmsegmentation/tree/main/configs/"
@@ -75,29 +68,3 @@ def card(name: str, entry: Published) -> ModelCard:
         source=f"{SOURCE}{entry.config.partition('/')[0]}/metafile.yaml",
         note="single scale, 512 pixels on the shorter side",
     )
-
-
-@cache
-def packaged_config(name: str) -> Config:
-    """Return a configuration that mmseg's package brings along, by its path without the ending."""
-    require("mmseg")
-    from mmengine.config import Config as MmengineConfig
-
-    spec = find_spec("mmseg")
-    assert spec is not None and spec.submodule_search_locations is not None
-    path = Path(spec.submodule_search_locations[0], ".mim", "configs", f"{name}.py")
-    if not path.is_file():
-        raise Missing(f"this mmseg brings no configuration {name} ({path} is not there): install the pinned version")
-    config: Config = MmengineConfig.fromfile(path).to_dict()
-    return config
-
-
-def for_one_device(value: Any) -> Any:
-    """Return a config with BN for SyncBN: the same parameters and, in evaluation, the same function without a group."""
-    if isinstance(value, Mapping):
-        return {
-            key: "BN" if (key, entry) == ("type", "SyncBN") else for_one_device(entry) for key, entry in value.items()
-        }
-    if isinstance(value, list | tuple):
-        return type(value)(for_one_device(entry) for entry in value)
-    return value

@@ -1,21 +1,19 @@
-"""Scenes with label maps, decoded by mmseg's data sets: kept in memory within a budget, and batched by size."""
+"""Scenes with label maps, decoded by mmseg's data sets, and batched by size."""
 
 from __future__ import annotations
 
 import json
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
-from vitptq.tasks.file_task import set_aside
-from vitptq.tasks.foreign_files import stat_of
+from vitptq.tasks.decoding import ImageSource
 from vitptq.tasks.openmmlab import images
+from vitptq.tasks.openmmlab.configs import Config
 from vitptq.tasks.openmmlab.images import Item
-from vitptq.tasks.openmmlab.models import Config
 from vitptq.tasks.segmentation.label_maps import Pair
 
 WAITING = 64
@@ -33,63 +31,24 @@ def dataset(config: Config, folder: Path, split: str) -> Any:
         return images.dataset({**config, "data_prefix": prefix, "test_mode": True}, "mmseg")
 
 
-def evaluation_items(source: Any, pairs: Sequence[Pair], budget: int, workers: int) -> Iterator[Item]:
-    """Yield every item in order; those of `keep` are not decoded again."""
-    kept = keep(source, pairs, budget, workers)
-    yield from kept
-    if len(kept) < len(pairs):
-        yield from map(_compact, images.items(source, range(len(kept), len(pairs)), workers=workers))
+def source(name: str, folder: Path, pairs: Sequence[Pair], config: Config, pixels: int, decoders: int) -> ImageSource:
+    """Return the evaluation images with their label maps, as mmseg's data set of `config` reads them.
 
-
-def keep(source: Any, pairs: Sequence[Pair], budget: int, workers: int) -> list[Item]:
-    """Return the first decoded items, at most `budget` bytes in all, the same ones while no file changes.
-
-    One set is kept per process: the cells of one task come one after the other.
+    `pixels` are those of all label maps.
     """
-    key = _key(source, pairs, budget)
-    if key not in _KEPT:
-        _KEPT.clear()
-        _KEPT[key] = list(_within(map(_compact, images.items(source, range(len(pairs)), workers=workers)), budget))
-    return _KEPT[key]
+    mean_labels = pixels // max(1, len(pairs))
+    files = [file for pair in pairs for file in (pair.image, pair.labels)]
+    return ImageSource(
+        name=name, root=folder, files=files, count=len(pairs), decoders=decoders,
+        reading=json.loads(json.dumps(config)), bytes_each=bytes_each(config["pipeline"]) + mean_labels,
+        reader=lambda: images.reader(dataset(config, folder, "validation")),
+    )  # fmt: skip
 
 
-_KEPT: dict[str, list[Item]] = {}
-
-
-def drop_kept() -> None:
-    """Drop the items that `keep` returned."""
-    _KEPT.clear()
-
-
-def kept_set_aside() -> AbstractContextManager[None]:
-    """Keep the items that `keep` returned out of this module inside."""
-    return set_aside(_KEPT)
-
-
-def _key(source: Any, pairs: Sequence[Pair], budget: int) -> str:
-    stats = [(file, stat_of(file)) for pair in pairs for file in (pair.image, pair.labels)]
-    listed = [(str(file), stat.st_size, stat.st_mtime_ns) for file, stat in stats]
-    return json.dumps([listed, budget, repr(source.pipeline), source.metainfo["classes"]])
-
-
-def _within(items: Iterable[Item], budget: int) -> Iterator[Item]:
-    for item in items:
-        budget -= item["inputs"].nbytes + item["data_samples"].gt_sem_seg.data.nbytes
-        if budget < 0:
-            return
-        yield item
-
-
-def _compact(item: Item) -> Item:
-    """Return a copy of an item whose labels are uint8: mmseg makes 8 bytes of each.
-
-    A copy, because what comes from a worker process holds a file descriptor.
-    """
-    from mmengine.structures import PixelData
-
-    sample = item["data_samples"]
-    sample.gt_sem_seg = PixelData(data=sample.gt_sem_seg.data.to(torch.uint8))
-    return {"inputs": item["inputs"].clone(), "data_samples": sample}
+def bytes_each(pipeline: Sequence[Config]) -> int:
+    """Return the bytes of an image that fills the pipeline's scale."""
+    sides = next((step["scale"] for step in pipeline if step["type"] == "Resize"), (0, 0))
+    return 3 * int(np.prod(sides))
 
 
 def equal_sized(items: Iterable[Item], batch_size: int) -> Iterator[dict[int, Item]]:

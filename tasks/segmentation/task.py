@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,16 +20,16 @@ from vitptq.bench.contracts.task import Evidence, Metric, Progress, Resampler, S
 from vitptq.bench.errors import BadInput, VitptqError
 from vitptq.tasks.calibration import TensorCalibration, files_digest
 from vitptq.tasks.checkpoints import sha256_of
+from vitptq.tasks.decoding import ImageSource
 from vitptq.tasks.file_task import plain
 from vitptq.tasks.openmmlab import batches, models
-from vitptq.tasks.openmmlab.images import ImageList, items
+from vitptq.tasks.openmmlab import images as mm_images
+from vitptq.tasks.openmmlab.configs import Config
 from vitptq.tasks.openmmlab.libraries import Scope
-from vitptq.tasks.openmmlab.models import Config
 from vitptq.tasks.openmmlab.task import OpenMMLabTask
 from vitptq.tasks.segmentation import evidence, images, inference, label_maps, pictures
 
 BATCH = 8
-FEW_PIXELS = 25_000_000
 
 
 class SegmentationTask(OpenMMLabTask):
@@ -49,9 +48,8 @@ class SegmentationTask(OpenMMLabTask):
     def __init__(self, *, classes: int, batch_size: int = BATCH, pictures: int = 0, **reading: Any) -> None:
         """Expect label maps of `classes` classes.
 
-        See FileTask for the rest; of an evaluation set larger than `cache_bytes`, the first images are kept.
-        The evidence keeps what was predicted for the first `pictures` images, which must have one size: for images that
-        may be published.
+        See FileTask for the rest. What was predicted for the first `pictures` images, which must have one size, is kept
+        in the evidence: for images that may be published.
         """
         if not 1 < classes <= evidence.LARGEST_CLASS_COUNT:
             raise BadInput(f"{classes} classes: a label map of 8 bits holds 2 to {evidence.LARGEST_CLASS_COUNT}")
@@ -65,7 +63,7 @@ class SegmentationTask(OpenMMLabTask):
         """Return the images of both splits and the label maps of the evaluation."""
         return [self.folder / name for name in ("images/training", "images/validation", "annotations/validation")]
 
-    def evaluation_folders(self) -> Sequence[Path]:
+    def evaluation_data(self) -> Sequence[Path]:
         """Return the evaluation images and their label maps."""
         return [self.folder / name / "validation" for name in ("images", "annotations")]
 
@@ -78,7 +76,12 @@ class SegmentationTask(OpenMMLabTask):
         checkpoint = self.checkpoint_file(model)
         pipeline = {"test": self.dataset_config(model)["pipeline"], **_normalisation(self.config(model))}
         return {
-            "data": {"version": self.data_version, "images": self.images, "classes": self.classes},
+            "data": {
+                "version": self.data_version,
+                "images": self.images,
+                "classes": self.classes,
+                **self.pixels_hash(model),
+            },
             "transform": plain(pipeline),
             "checkpoint": {"file": checkpoint.name, "sha256": sha256_of(checkpoint)},
             "calibration": {"lists": self.calibration_source, "split": "training", "transform": "test pipeline"},
@@ -109,10 +112,11 @@ class SegmentationTask(OpenMMLabTask):
         files = self.listed_files(size, seed)
         validation = label_maps.image_files(self.folder / "images" / "validation", self.missing_data)
         label_maps.refuse_leak(files, validation)
-        steps = [step for step in self.dataset_config(model)["pipeline"] if step["type"] != "LoadAnnotations"]
-        decoded = items(ImageList(files, steps, "mmseg"), range(len(files)), workers=0)
+        every = self.calibration_files(self.calibration_list(seed))
+        source = self._calibration_source(model, f"calibration-{seed}", every)
+        items = (mm_images.as_item(image, "mmseg") for image in self.calibration_images(source, size))
         prepare = models.preprocessor(config, "mmseg", torch.device("cpu"))
-        found = batches.calibration_batches(decoded, prepare, batch_size=self.batch_size)
+        found = batches.calibration_batches(items, prepare, batch_size=self.batch_size)
         return TensorCalibration(found, self.input(model), device, files_digest(files), inference.outputs)
 
     def forward(self, model: nn.Module, batch: Any) -> tuple[Tensor, ...]:
@@ -135,24 +139,19 @@ class SegmentationTask(OpenMMLabTask):
         """Return the number of evaluation images; raise where they and their label maps do not fit together."""
         return len(self.evaluation_pairs())
 
-    def preload(self, model: str) -> None:
-        """Check every label map, and decode the evaluation images that fit into memory.
+    def preload(self, model: str, progress: Progress | None = None) -> None:
+        """Check every label map, and have the evaluation images decoded.
 
         The checkpoint comes first: one that is not the model's is known before minutes of reading.
         """
         if model not in self._loaded:
             self.load(model, torch.device("cpu"))
             self._loaded.add(model)
-        pairs = self.evaluation_pairs()
-        images.keep(self._source(model), pairs, self.cache_bytes, self._workers_for(pairs))
+        super().preload(model, progress)
 
-    def drop_images(self) -> None:
-        """Drop the decoded evaluation images."""
-        images.drop_kept()
-
-    def images_set_aside(self) -> AbstractContextManager[None]:
-        """Keep the decoded evaluation images out of reach inside."""
-        return images.kept_set_aside()
+    def evaluation_source(self, model: str) -> ImageSource:
+        """Return the evaluation images with their label maps, in the order of their names."""
+        return self._evaluation_source(model, self.evaluation_pairs())
 
     def evaluate(
         self, model: nn.Module, name: str, device: torch.device, progress: Progress
@@ -162,7 +161,8 @@ class SegmentationTask(OpenMMLabTask):
         Predictions have the size of the label map, as mmseg scores them.
         """
         pairs = self.evaluation_pairs()
-        found = images.evaluation_items(self._source(name), pairs, self.cache_bytes, self._workers_for(pairs))
+        decoded = self.waiting(self.evaluation_images(name, self._evaluation_source(name, pairs)))
+        found = (mm_images.as_item(image, "mmseg") for image in decoded)
         prepare = models.preprocessor(self.config(name), "mmseg", device)
         counts = torch.zeros(len(pairs), 3, self.classes, dtype=torch.int64, device=device)
         broken = torch.zeros((), dtype=torch.int64, device=device)
@@ -217,12 +217,25 @@ class SegmentationTask(OpenMMLabTask):
     def _check(self, found: Evidence) -> None:
         evidence.check(found, classes=self.classes, images=self.images, pictures=self.pictures)
 
-    def _workers_for(self, pairs: Sequence[label_maps.Pair]) -> int:
-        # Starting processes takes longer than decoding little.
-        return 0 if label_maps.check(pairs, self.classes, self.workers) < FEW_PIXELS else self.workers
+    def planned_source(self, model: str, use: str) -> ImageSource:
+        """Return the images of a use without their files."""
+        if use.startswith("calibration"):
+            return self._calibration_source(model, use, ())
+        config = self.dataset_config(self.card(model).name)
+        return images.source(f"{self.name}-{self.edition}-{use}", self.folder, (), config, 0, self.workers)
 
-    def _source(self, model: str) -> Any:
-        return images.dataset(self.dataset_config(self.card(model).name), self.folder, "validation")
+    def _calibration_source(self, model: str, use: str, files: Sequence[Path]) -> ImageSource:
+        steps = [step for step in self.dataset_config(model)["pipeline"] if step["type"] != "LoadAnnotations"]
+        return ImageSource(
+            name=f"{self.name}-{self.edition}-{use}", root=self.folder, files=files, count=len(files),
+            reading=plain(steps), bytes_each=images.bytes_each(steps), decoders=self.workers,
+            reader=lambda: mm_images.reader(mm_images.ImageList(files, steps, "mmseg")),
+        )  # fmt: skip
+
+    def _evaluation_source(self, model: str, pairs: Sequence[label_maps.Pair]) -> ImageSource:
+        config = self.dataset_config(self.card(model).name)
+        pixels = label_maps.check(pairs, self.classes, self.workers)
+        return images.source(f"{self.name}-{self.edition}-evaluation", self.folder, pairs, config, pixels, self.workers)
 
 
 def _normalisation(config: Config) -> dict[str, Any]:

@@ -27,14 +27,6 @@ bits = ["W8A8", "W4A4"]
 """
 
 
-@pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep what commands remember out of the user's cache."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VITPTQ_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture
 def tiny() -> Iterator[None]:
     with registry.temporary():

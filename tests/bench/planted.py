@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from vitptq.bench import registry
 from vitptq.bench.bits import BitSpec
-from vitptq.bench.contracts import reporting
+from vitptq.bench.contracts import locations, reporting
 from vitptq.bench.contracts.method import Calibration, DataFree, Method
 from vitptq.bench.contracts.quantizer import Quantizer
 from vitptq.bench.contracts.reporting import keep_images
@@ -29,6 +29,7 @@ from vitptq.bench.errors import Unsupported
 from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.core.ranges.estimation import uniform
 from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
+from vitptq.tasks import decoding, kept_images
 
 
 def _minmax(model: nn.Module, calibration: Calibration, bits: BitSpec) -> PreparedModel:
@@ -513,14 +514,20 @@ def _with_the_loader() -> Tensor:
     from vitptq.tasks.classification import images
     from vitptq.tasks.mini.models.classifiers import DATA_CONFIG
 
-    steps = images.transform(DATA_CONFIG)
-    return next(iter(images.decoded([_any_image()], steps, batch_size=1, workers=0)))
+    image = _any_image()
+    source = images.source("loader", image.parent, [image], DATA_CONFIG, 0)
+    return next(images.batches(decoding.decoded(source), 1)).float()
 
 
 def _from_memory() -> Tensor:
     from vitptq.tasks.classification import images
 
-    return next(iter(images._DECODED.values()))
+    return next(images.batches(next(iter(kept_images._KEPT.values())), 1)).float()
+
+
+def _from_the_cache() -> Tensor:
+    file = next(locations.image_cache().glob("*/*.pixels"))  # type: ignore[union-attr]
+    return torch.from_numpy(np.fromfile(file, dtype=np.uint8, count=3 * 32 * 32)).reshape(1, 3, 32, 32).float()
 
 
 def _from_the_generator() -> Tensor:
@@ -572,6 +579,7 @@ CHEATS: dict[type[Planted], str] = {
     _cheat(_from_registry, "Asks the registry."): _READ + "asked the registry for tasks",
     _cheat(_with_the_loader, "Uses the task's own loader."): _READ + "opened ",
     _cheat(_from_memory, "Looks for decoded images in memory."): "StopIteration",
+    _cheat(_from_the_cache, "Looks for decoded images on disk."): _READ + "looked at ",
     _cheat(_from_the_generator, "Generates embedded data."): _READ + "opened ",
     _cheat(_with_pillow, "Opens an image with Pillow."): _READ + "opened ",
     _cheat(_with_torchvision, "Opens an image in C++."): _READ + "called torchvision.io.read_image with ",

@@ -14,15 +14,10 @@ from vitptq.tasks.mini.classification import MiniImageNet
 from vitptq.tasks.mini.data.generated import Counts
 
 
-@pytest.fixture
-def files(tmp_path: Path) -> list[Path]:
-    found = [tmp_path / "a.png", tmp_path / "b.png"]
-    for file in found:
+def test_the_state_changes_with_files_and_with_how_they_are_read(tmp_path: Path) -> None:
+    files = [tmp_path / "a.png", tmp_path / "b.png"]
+    for file in files:
         file.write_bytes(b"1234")
-    return found
-
-
-def test_the_state_changes_with_files_and_with_how_they_are_read(files: list[Path]) -> None:
     before = state_of(files, {"crop": 0.9})
     assert state_of(files, {"crop": 0.9}) == before
     assert len({before, state_of(files[:1], {"crop": 0.9}), state_of(files, {"crop": 0.8})}) == 3
@@ -45,9 +40,13 @@ def test_listed_images_that_are_not_there_are_counted(tmp_path: Path) -> None:
         task.listed_files(6, 0)
 
 
-@pytest.mark.parametrize(("free", "expected"), [(64 * 2**20, 0), (2**40, min(8, len(os.sched_getaffinity(0))))])
-def test_images_are_decoded_by_as_many_processes_as_shared_memory_takes(
-    monkeypatch: pytest.MonkeyPatch, free: int, expected: int
+@pytest.mark.parametrize(
+    ("free", "share", "expected"),
+    [(64 * 2**20, "", 0), (2**40, "", min(16, len(os.sched_getaffinity(0)))), (2**40, "3", 3), (2**30, "64", 4)],
+)
+def test_images_are_decoded_by_a_workers_share_of_the_cores_and_as_shared_memory_has_room(
+    monkeypatch: pytest.MonkeyPatch, free: int, share: str, expected: int
 ) -> None:
+    monkeypatch.setenv("VITPTQ_DECODERS", share)
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=free))
     assert decoders() == expected

@@ -13,7 +13,7 @@ from vitptq import tasks
 ROOT = Path(tasks.__file__).resolve().parent
 MODULES = sorted(file for file in ROOT.rglob("*.py") if file.name != "install_mmcv.py")  # which runs before the install
 SLOW = ("mmcv", "mmdet", "mmengine", "mmseg", "pycocotools", "faster_coco_eval", "cv2")
-OPEN = ("vitptq.bench.contracts", "vitptq.bench.bits", "vitptq.bench.errors")
+OPEN = ("vitptq.bench.contracts", "vitptq.bench.bits", "vitptq.bench.errors", "vitptq.bench.files")
 FULL_EDITIONS = {"classification": "imagenet", "detection": "coco", "segmentation": "ade20k"}
 
 

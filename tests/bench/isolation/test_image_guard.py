@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,7 +18,9 @@ from tests.bench.tiny_task import TinyTask
 from vitptq.bench import registry
 from vitptq.bench.isolation import image_guard
 from vitptq.bench.run.cell_run import Run
-from vitptq.tasks.classification import images
+from vitptq.tasks import kept_images
+from vitptq.tasks.classification.images import PIXELS
+from vitptq.tasks.decoding import Decoded
 
 ROOT = Path(__file__).parents[3]
 
@@ -26,7 +29,7 @@ ROOT = Path(__file__).parents[3]
 def test_cell_of_a_cheater_fails_with_the_reason(
     cls: type[planted.Planted], tiny: None, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(images._DECODED, "evaluation", torch.randn(4, 3, 32, 32))
+    monkeypatch.setitem(kept_images._KEPT, "evaluation", [Decoded({PIXELS: np.ones((3, 32, 32), np.uint8)})] * 4)
     plant(monkeypatch, cls)
     record = measured(cell(method="planted"), run)
     assert record.failure is not None

@@ -2,50 +2,51 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from timm.data.transforms_factory import create_transform
 
-from vitptq.bench.errors import BadInput
 from vitptq.tasks.classification import images
-from vitptq.tasks.classification.images import decoded, transform
+from vitptq.tasks.decoding import decoded
+from vitptq.tasks.image_files import read_image
 
+CPU = torch.device("cpu")
 CONFIG = {"input_size": (3, 8, 8), "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "crop_pct": 1.0}
 
 
-def save(path: Path, level: int, size: tuple[int, int] = (12, 10)) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, (level, level, level)).save(path, format="JPEG")
-    return path
+@pytest.mark.parametrize("mode", ["center", "squash", "border"])
+def test_pixels_normalised_later_equal_timms_own_transform_to_the_last_bit(tmp_path: Path, mode: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.JPEG")
+    Image.fromarray(np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)).save(tmp_path / "every value.png")
+    config = {
+        "input_size": (3, 224, 224), "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225),
+        "crop_pct": 0.9, "crop_mode": mode, "interpolation": "bicubic",
+    }  # fmt: skip
+    files = [tmp_path / "noise.JPEG", tmp_path / "every value.png"]
+    (pixels,) = images.batches(decoded(images.source("test", tmp_path, files, config, 0)), 2)
+    own = create_transform(**images.resolved(config), is_training=False)
+    assert pixels.dtype == torch.uint8
+    assert torch.equal(images.Normalise(config)(pixels, CPU), torch.stack([own(read_image(file)) for file in files]))
 
 
-def test_decoding_keeps_order_and_spares_the_global_generator(tmp_path: Path) -> None:
-    files = [save(tmp_path / f"{level}.JPEG", level) for level in (250, 0, 128, 60)]
-    before = torch.random.get_rng_state()
-    batches = list(decoded(files, transform(CONFIG), batch_size=3, workers=0))
-    assert torch.equal(torch.random.get_rng_state(), before)
-    assert [tuple(batch.shape) for batch in batches] == [(3, 3, 8, 8), (1, 3, 8, 8)]
-    assert torch.cat(batches).mean(dim=(1, 2, 3)).argsort().tolist() == [1, 3, 2, 0]
+def test_every_pixel_value_is_normalised_as_timm_does() -> None:
+    values = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).repeat(1, 3, 1, 1)
+    image = Image.fromarray(values[0].permute(1, 2, 0).numpy())
+    config = {**CONFIG, "input_size": (3, 16, 16), "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+    own = create_transform(**images.resolved(config), is_training=False)
+    assert torch.equal(images.Normalise(config)(values, CPU)[0], own(image))
 
 
-# Python 3.12 warns of forking beside torch's threads; torch's loader does it.
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_worker_processes_decode_the_same_and_name_a_damaged_file(tmp_path: Path) -> None:
-    files = [save(tmp_path / f"{level}.JPEG", level) for level in (250, 0, 128)]
-    alone = torch.cat(list(decoded(files, transform(CONFIG), batch_size=2, workers=0)))
-    assert torch.equal(torch.cat(list(decoded(files, transform(CONFIG), batch_size=2, workers=1))), alone)
-    files[1].write_bytes(b"not an image")
-    with pytest.raises(BadInput, match=r"^\S+0\.JPEG is not a readable image"):
-        list(decoded(files, transform(CONFIG), batch_size=2, workers=1))
-
-
-def test_decoded_set_is_kept_until_a_file_changes(tmp_path: Path) -> None:
-    files = [save(tmp_path / f"{level}.JPEG", level) for level in (250, 0)]
-    first = images.decoded_once(files, CONFIG, 8, 0)
-    assert images.decoded_once(files, CONFIG, 8, 0) is first
-    save(files[1], 255, size=(40, 40))
-    os.utime(files[1], ns=(1, 1))
-    assert images.decoded_once(files, CONFIG, 8, 0)[1].mean() > 0.9
+def test_models_that_differ_in_the_normalisation_alone_read_the_same_pixels(tmp_path: Path) -> None:
+    ways = [
+        images.source("test", tmp_path, [], {**CONFIG, "crop_mode": mode, "mean": (mean,) * 3}, 0).way
+        for mode in ("center", "border")
+        for mean in (0.5, 0.4)
+    ]
+    assert ways[0] == ways[1]
+    assert ways[2] != ways[3]  # the border is painted in the mean colour

@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from timm.data.transforms_factory import create_transform
 
 from tests.tasks.classification.imagenet_tree import CPU, TAG, WNIDS, ignore, task
 from vitptq.bench.errors import BadInput
+from vitptq.tasks.classification import images
+from vitptq.tasks.image_files import read_image
 
 
 def test_float_model_is_evaluated_end_to_end(published: Path) -> None:
@@ -27,11 +30,28 @@ def test_float_model_is_evaluated_end_to_end(published: Path) -> None:
     assert imagenet.score(evidence) == {"top1": 100 * matches / 9}
 
 
-def test_streaming_and_cached_evaluation_agree(published: Path) -> None:
+def test_evidence_is_the_same_with_and_without_images_on_disk(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = task(published).load(TAG, CPU)
-    cached = task(published).evaluate(model, TAG, CPU, ignore)
+    on_disk = task(published).evaluate(model, TAG, CPU, ignore)
+    monkeypatch.setenv("VITPTQ_NO_CACHE", "1")
+    in_memory = task(published).evaluate(model, TAG, CPU, ignore)
     streamed = task(published, cache_bytes=0).evaluate(model, TAG, CPU, ignore)
-    assert all(np.array_equal(cached[name], streamed[name]) for name in cached)
+    assert all(np.array_equal(on_disk[name], in_memory[name]) for name in on_disk)
+    assert all(np.array_equal(on_disk[name], streamed[name]) for name in on_disk)
+
+
+def test_calibration_images_equal_timms_own_transform(published: Path) -> None:
+    imagenet = task(published)
+    steps = create_transform(**images.resolved(imagenet.data_config(TAG)), is_training=False)
+    own = torch.stack([steps(read_image(file)) for file in imagenet.listed_files(6, 0)])
+    (batch,) = imagenet.calibration(TAG, 6, 0, CPU).batches()
+    assert torch.equal(batch, own)
+
+
+def test_waiting_for_images_is_measured(published: Path) -> None:
+    imagenet = task(published)
+    imagenet.evaluate(imagenet.load(TAG, CPU), TAG, CPU, ignore)
+    assert imagenet.seconds_waited() > 0
 
 
 def test_evaluation_uses_the_checkpoints_own_transform(published: Path) -> None:

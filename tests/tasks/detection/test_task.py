@@ -12,7 +12,9 @@ import torch
 from torch import nn
 
 from tests.tasks.detection.coco_tree import CPU, Arrays, SmallCoco, ignore
+from vitptq.bench.contracts.locations import image_cache
 from vitptq.bench.errors import BadInput
+from vitptq.tasks.openmmlab import images
 
 
 def test_calibration_reads_listed_training_images_in_order(task: SmallCoco, model: nn.Module) -> None:
@@ -46,24 +48,46 @@ def test_another_number_of_images_is_refused(root: Path) -> None:
         SmallCoco(root, images=5).preload("small")
 
 
-def test_preload_decodes_once_while_nothing_changes(tree: SmallCoco) -> None:
+def test_preload_decodes_once_while_nothing_changes(tree: SmallCoco, monkeypatch: pytest.MonkeyPatch) -> None:
     tree.preload("small")
-    first = tree._evaluation_items(tree.annotations())
-    assert tree._evaluation_items(tree.annotations()) is first
+    asked: list[int] = []
+    decode = images.decode
+    monkeypatch.setattr(images, "decode", lambda source, index: asked.append(index) or decode(source, index))
+    tree.drop_images()
+    tree.preload("small")
+    assert asked == []
     os.utime(tree.val / "000000000102.jpg", ns=(1, 1))
-    assert tree._evaluation_items(tree.annotations()) is not first
+    tree.preload("small")
+    assert sorted(asked) == [0, 1, 2, 3]
 
 
-def test_sets_beyond_the_budget_are_read_as_they_are_needed(root: Path, model: nn.Module, measured: Arrays) -> None:
-    streaming = SmallCoco(root, cache_bytes=0)
-    streaming.preload("small")
-    found = streaming.evaluate(model, "small", CPU, ignore)
-    assert all(np.array_equal(found[name], values) for name, values in measured.items())
+def test_evidence_is_the_same_with_and_without_images_on_disk(
+    root: Path, model: nn.Module, measured: Arrays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VITPTQ_NO_CACHE", "1")
+    for room in (0, 10**9):
+        streaming = SmallCoco(root, cache_bytes=room)
+        streaming.preload("small")
+        found = streaming.evaluate(model, "small", CPU, ignore)
+        assert all(np.array_equal(found[name], values) for name, values in measured.items())
 
 
-def test_dropping_drops_images_and_folders_are_named(task: SmallCoco) -> None:
-    task.preload("small")
-    before = task._evaluation_items(task.annotations())
-    task.drop_images()
-    assert task._evaluation_items(task.annotations()) is not before
+def test_calibration_is_the_same_with_and_without_images_on_disk(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = list(SmallCoco(root).calibration("small", 3, 0, CPU).batches())
+    monkeypatch.setenv("VITPTQ_NO_CACHE", "1")
+    decoded = list(SmallCoco(root).calibration("small", 3, 0, CPU).batches())
+    assert all(torch.equal(one, other) for one, other in zip(kept, decoded, strict=True))
+
+
+def test_folders_of_images_are_named_with_that_of_the_decoded_ones(
+    task: SmallCoco, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert task.image_folders() == (task.folder, image_cache())
+    assert image_cache() in task.evaluation_folders()
+    monkeypatch.setenv("VITPTQ_NO_CACHE", "1")
     assert task.image_folders() == (task.folder,)
+
+
+def test_record_has_the_hash_of_the_decoded_images(task: SmallCoco) -> None:
+    task.preload("small")
+    assert len(task.pixels_hash("small")["pixels"]) == 64

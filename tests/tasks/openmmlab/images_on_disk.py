@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from vitptq.tasks.decoding import ImageSource
 from vitptq.tasks.openmmlab import images
 
 CPU = torch.device("cpu")
@@ -21,3 +23,14 @@ PREPROCESSOR = {
 def folder(files: list[Path]) -> images.ImageList:
     steps = [{"type": "LoadImageFromFile"}, {"type": "PackDetInputs", "meta_keys": ("img_path", "img_shape")}]
     return images.ImageList(files, steps, "mmdet")
+
+
+def source(files: list[Path], order: Sequence[int], decoders: int = 0) -> ImageSource:
+    return ImageSource(
+        name="mmdet", root=files[0].parent, files=files, reading="test", count=len(order), decoders=decoders,
+        bytes_each=10**8, reader=lambda: images.reader(folder(files), order),
+    )  # fmt: skip
+
+
+def items(files: list[Path], order: Sequence[int]) -> list[images.Item]:
+    return [images.as_item(images.decode(folder(files), index), "mmdet") for index in order]

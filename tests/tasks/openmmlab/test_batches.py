@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
-from tests.tasks.openmmlab.images_on_disk import CPU, PREPROCESSOR, folder
-from vitptq.tasks.openmmlab import batches, images, models
+from tests.tasks.openmmlab.images_on_disk import CPU, PREPROCESSOR, items
+from vitptq.tasks.openmmlab import batches, models
 
 
 def test_calibration_batches_have_one_padded_size_each_in_order_of_appearance(files: list[Path]) -> None:
     prepare = models.preprocessor({"data_preprocessor": PREPROCESSOR}, "mmdet", CPU)
-    found = images.items(folder(files), [0, 1, 2, 3], workers=0)
+    found = items(files, [0, 1, 2, 3])
     found_batches = batches.calibration_batches(found, prepare, batch_size=2, divisor=32)
     assert [tuple(batch.shape) for batch in found_batches] == [
         (2, 3, 32, 64),
@@ -24,7 +24,7 @@ def test_calibration_batches_have_one_padded_size_each_in_order_of_appearance(fi
 
 
 def test_evaluation_batches_keep_the_order_and_have_one_padded_size_each(files: list[Path]) -> None:
-    found = images.items(folder(files), [0, 3, 1, 2, 0], workers=0)
+    found = items(files, [0, 3, 1, 2, 0])
     found_batches = list(batches.equal_batches(found, size=2, divisor=32))
     names = [[Path(item["data_samples"].img_path).stem for item in batch] for batch in found_batches]
     assert names == [["0", "3"], ["1"], ["2", "0"]]
@@ -32,7 +32,7 @@ def test_evaluation_batches_keep_the_order_and_have_one_padded_size_each(files: 
 
 def test_prepared_samples_are_new_and_inputs_normalised(files: list[Path]) -> None:
     prepare = models.preprocessor({"data_preprocessor": PREPROCESSOR}, "mmdet", CPU)
-    (item,) = images.items(folder(files), [1], workers=0)
+    (item,) = items(files, [1])
     inputs, (sample,) = batches.prepared(prepare, [item])
     expected = (item["inputs"][[2, 1, 0]].float() - prepare.mean) / prepare.std
     assert torch.allclose(inputs[0], expected)

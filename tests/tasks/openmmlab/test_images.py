@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,33 +10,43 @@ import numpy as np
 import pytest
 import torch
 
-from tests.tasks.openmmlab.images_on_disk import folder
+from tests.tasks.openmmlab.images_on_disk import folder, source
 from vitptq.bench.errors import BadInput, Missing
+from vitptq.tasks.decoding import Decoded, decoded
 from vitptq.tasks.openmmlab import images
 
+# Python 3.12 warns of forking beside torch's threads; torch's loader does it.
+forking = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+
+@forking
 def test_workers_read_images_after_opencv_has_used_its_threads(files: list[Path]) -> None:
     import cv2
 
     cv2.setNumThreads(4)
     cv2.GaussianBlur(np.zeros((2000, 2000, 3), dtype=np.uint8), (9, 9), 0)  # starts the pool
-    assert len(list(images.items(folder(files), [0, 1, 2, 3], workers=2))) == 4
+    assert len(list(decoded(source(files, [0, 1, 2, 3] * 5, decoders=2)))) == 20
 
 
-# Python 3.12 warns of forking beside torch's threads; torch's loader does it.
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-@pytest.mark.parametrize("workers", [0, 1])
-def test_items_come_in_order_and_spare_the_global_generator(files: list[Path], workers: int) -> None:
-    before = torch.random.get_rng_state()
-    found = list(images.items(folder(files), [3, 0, 2], workers=workers))
-    assert torch.equal(torch.random.get_rng_state(), before)
-    assert [Path(item["data_samples"].img_path).name for item in found] == ["3.png", "0.png", "2.png"]
-    assert [tuple(item["inputs"].shape) for item in found] == [(3, 30, 40), (3, 30, 40), (3, 20, 33)]
+def test_item_is_what_it_was_after_it_was_kept_as_plain_values(files: list[Path]) -> None:
+    before = folder(files)[2]
+    kept = images.from_item(before)
+    assert json.loads(json.dumps(kept.facts)) == kept.facts
+    after = images.as_item(Decoded(kept.arrays, json.loads(json.dumps(kept.facts))), "mmdet")
+    assert torch.equal(after["inputs"], before["inputs"])
+    assert type(after["data_samples"]) is type(before["data_samples"])
+    assert after["data_samples"].metainfo == before["data_samples"].metainfo
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-@pytest.mark.parametrize("workers", [0, 1])
+def test_item_can_be_written_to_and_leaves_what_is_kept(files: list[Path]) -> None:
+    kept = images.decode(folder(files), 0)
+    first = kept.arrays["pixels"].copy()
+    images.as_item(kept, "mmdet")["inputs"].zero_()
+    assert np.array_equal(kept.arrays["pixels"], first)
+
+
+@forking
+@pytest.mark.parametrize("decoders", [0, 1])
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -44,7 +55,7 @@ def test_items_come_in_order_and_spare_the_global_generator(files: list[Path], w
         (lambda file: file.unlink(), "No such file"),
     ],
 )
-def test_damaged_image_is_named(files: list[Path], workers: int, damage: Any, message: str) -> None:
+def test_damaged_image_is_named(files: list[Path], decoders: int, damage: Any, message: str) -> None:
     damage(files[1])
     with pytest.raises((BadInput, Missing), match=rf"^\S+1\.png .*{message}"):
-        list(images.items(folder(files), [0, 1, 2], workers=workers))
+        list(decoded(source(files, [0, 1, 2], decoders)))

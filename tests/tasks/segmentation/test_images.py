@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -20,22 +17,27 @@ from tests.tasks.segmentation.ade20k_tree import (
     evaluated,
     task,
 )
+from vitptq.tasks import kept_images
 from vitptq.tasks.openmmlab import images as mm_images
 from vitptq.tasks.openmmlab import libraries
 from vitptq.tasks.segmentation import evidence, images
-from vitptq.tasks.segmentation.ade20k_models import MODELS, packaged_config
+from vitptq.tasks.segmentation.ade20k import PACKAGED
+from vitptq.tasks.segmentation.ade20k_models import MODELS
 
 pytestmark = pytest.mark.skipif(bool(libraries.problems()), reason="OpenMMLab's libraries are not installed")
 
 
-def test_batches_and_memory_leave_the_evidence_as_it_is(published: Disk, model: nn.Module) -> None:
-    kept = evaluated(task(published), model)
-    streamed = evaluated(task(published, cache_bytes=0, batch_size=1), model)
+def test_images_on_disk_memory_and_batches_leave_the_evidence_as_it_is(
+    published: Disk, model: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_disk = evaluated(task(published), model)
+    monkeypatch.setenv("VITPTQ_NO_CACHE", "1")
     partly = evaluated(task(published, cache_bytes=15_000), model)
-    assert 0 < len(next(iter(images._KEPT.values()))) < VALIDATION
-    for name in kept:
-        assert np.array_equal(kept[name], partly[name])
-        assert np.abs(kept[name].astype(int) - streamed[name]).max() <= 2  # rounding at ties
+    assert 0 < len(next(iter(kept_images._KEPT.values()))._first) < VALIDATION  # type: ignore[attr-defined]
+    streamed = evaluated(task(published, cache_bytes=0, batch_size=1), model)
+    for name in on_disk:
+        assert np.array_equal(on_disk[name], partly[name])
+        assert np.abs(on_disk[name].astype(int) - streamed[name]).max() <= 2  # rounding at ties
 
 
 def test_progress_counts_the_images_of_equal_sizes(published: Disk, model: nn.Module) -> None:
@@ -50,11 +52,11 @@ def test_preload_decodes_once_until_a_file_changes(
     ade20k = task(disk)
     ade20k.preload(NAME)
 
-    def refuse(*_arguments: object, **_options: object) -> Iterator[Any]:
+    def refuse(*_arguments: object, **_options: object) -> None:
         raise AssertionError("decoded again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(mm_images, "items", refuse)
+        patch.setattr(mm_images, "decode", refuse)
         before = evaluated(ade20k, model)
     file = sorted((ade20k.folder / "images" / "validation").iterdir())[0]
     Image.new("RGB", SIZES[0][::-1], (200, 10, 10)).save(file)
@@ -62,9 +64,16 @@ def test_preload_decodes_once_until_a_file_changes(
 
 
 def test_mmsegs_own_configuration_reads_the_standard_layout(published: Disk) -> None:
-    ade20k = task(published, configs=packaged_config, classes=150, models={NAME: MODELS["upernet_swin_tiny"]})
+    ade20k = task(
+        published,
+        configs=PACKAGED,
+        classes=150,
+        models={NAME: MODELS["upernet_swin_tiny"]},
+    )
     source = images.dataset(ade20k.dataset_config(NAME), ade20k.folder, "validation")
-    item = images._compact(source[1])
+    before = source[1]
+    item = mm_images.as_item(mm_images.from_item(before), "mmseg")
+    assert item["data_samples"].metainfo == before["data_samples"].metainfo
     assert item["inputs"].shape == (3, 717, 512)
     labels = item["data_samples"].gt_sem_seg.data
     assert labels.dtype == torch.uint8 and labels.shape == (1, *SIZES[1])

@@ -64,7 +64,7 @@ def test_evaluation_image_among_the_training_images_is_refused(disk: Disk) -> No
 
 
 def test_damaged_label_map_is_found_before_any_image_is_decoded(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mm_images, "items", lambda *_a, **_o: pytest.fail("decoded"))
+    monkeypatch.setattr(mm_images, "decode", lambda *_a, **_o: pytest.fail("decoded"))
     file = task(disk).folder / "annotations" / "validation" / "ADE_val_00000005.png"
     file.write_bytes(file.read_bytes()[:60])
     with pytest.raises(BadInput, match=r"ADE_val_00000005\.png is not a readable label map"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vitptq.tasks.classification.families import family_groups
+from vitptq.tasks.families import family_groups
 
 
 @pytest.mark.parametrize(

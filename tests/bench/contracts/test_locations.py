@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vitptq.tasks.locations import STARTED_IN, checkpoint_root, data_root
+from vitptq.bench.contracts.locations import STARTED_IN, checkpoint_root, data_root
 
 
 def test_folders_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
