@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -56,24 +56,35 @@ class ImageSource:
     """Of the data set and its use, such as imagenet-full-evaluation."""
     root: Path
     """The data set's folder."""
-    files: Sequence[Path]
-    """What is read; the images are decoded again when one of them changes."""
+    files: Sequence[tuple[Path, ...]]
+    """What is read for each image; it is decoded again when one of its files changes."""
     reading: Any
     """How the files are read, in JSON values."""
-    count: int
     bytes_each: int
     """Size of a decoded image, rounded up where sizes vary."""
     reader: Callable[[], Reader]
     """Makes what decodes; called only where something is decoded."""
     decoders: int = 0
     """Processes that decode; 0: this one does."""
+    shared: tuple[Path, ...] = ()
+    """What is read for all images, such as a file of annotations."""
+
+    @property
+    def count(self) -> int:
+        """Return the number of images."""
+        return len(self.files)
 
     @cached_property
     def state(self) -> str:
-        """Return a hash that changes with a file's name, size or time, and with how files are read."""
-        stats = [(file.parent.name, file.name, stat_of(file)) for file in self.files]
+        """Return a hash that changes with the name, size or time of any file, and with how files are read."""
+        return hashlib.sha256(json.dumps([self.state_of(range(self.count)), self.way]).encode()).hexdigest()
+
+    def state_of(self, positions: Iterable[int]) -> str:
+        """Return a hash that changes with the name, size or time of a file that is read for these images."""
+        files = [*self.shared, *(file for position in positions for file in self.files[position])]
+        stats = [(file.parent.name, file.name, stat_of(file)) for file in files]
         listed = [(folder, name, stat.st_size, stat.st_mtime_ns) for folder, name, stat in stats]
-        return hashlib.sha256(json.dumps([listed, self.count, self.way]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
     @property
     def way(self) -> list[Any]:

@@ -1,9 +1,9 @@
 """Decoded images on disk: made once for all cells and workers, checked by hash, and gone on with after an interruption.
 
-A folder belongs to one data set read in one way. The images are in `<state>.pixels`, sixteen at a time, and
-`<state>.jsonl` says of each part where it is, its sha256 and what is in it. A part that is not there, or whose hash is
-another, is decoded again and appended; the last line about a part counts. So nothing that a process has mapped ever
-changes, and whatever ends a run costs the part that it was at.
+A folder belongs to one data set read in one way. The images are in `images.pixels`, sixteen at a time, and
+`images.jsonl` says of each part where it is, its sha256, what is in it and the state of the files that it came from. A
+part that is not there, whose hash is another or whose files changed is decoded again and appended; the last line about
+a part counts. So nothing that a process has mapped ever changes, and whatever ends a run costs the part that it was at.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from vitptq.bench.contracts.task import Progress
-from vitptq.bench.errors import BadInput
-from vitptq.bench.files import remove, shown
+from vitptq.bench.errors import BadInput, Missing
+from vitptq.bench.files import shown
 from vitptq.tasks.decoding import PART, Decoded, ImageSource, Pixels, decoded_parts, part_hash, unpacked
 
 POLL_S = 0.5
@@ -39,6 +39,8 @@ class _Place:
     bytes: int
     sha256: str
     layout: list[dict[str, Any]]
+    state: str
+    """Of the files that it was decoded from."""
 
 
 class ImageCache(Sequence[Decoded]):
@@ -49,8 +51,8 @@ class ImageCache(Sequence[Decoded]):
         self.source = source
         self.length = source.count if length is None else length
         self.folder = folder / folder_name(source)
-        self.pixels = self.folder / f"{source.state[:16]}.pixels"
-        self.journal = self.folder / f"{source.state[:16]}.jsonl"
+        self.pixels = self.folder / "images.pixels"
+        self.journal = self.folder / "images.jsonl"
         self._places: dict[int, _Place] = {}
         self._content: Pixels | None = None
 
@@ -62,7 +64,6 @@ class ImageCache(Sequence[Decoded]):
                 with self._locked(progress):
                     if not self._complete(progress):
                         self._decode(progress)
-                        self._remove_outdated()
             except OSError as error:
                 raise BadInput(
                     f"decoded images cannot be kept in {shown(self.folder)}: {error.strerror or error}{STEP}"
@@ -101,6 +102,13 @@ class ImageCache(Sequence[Decoded]):
         """Return the positions of a part; the last part of a shorter set is replaced when a longer one is wanted."""
         return range(number * PART, min((number + 1) * PART, self.length))
 
+    def _state(self, number: int, images: int) -> str:
+        """Return the state of the files of a part with so many images; empty where one is not there any more."""
+        try:
+            return self.source.state_of(range(number * PART, min(number * PART + images, self.source.count)))
+        except Missing:
+            return ""
+
     def _part(self, number: int) -> list[Decoded]:
         assert self._content is not None, "fill() comes first"
         place = self._places[number]
@@ -108,12 +116,20 @@ class ImageCache(Sequence[Decoded]):
 
     def _complete(self, progress: Progress) -> bool:
         """Tell whether every part is there with its hash; read once per process while the file does not change."""
-        self._places = self._checked(_journal(self.journal), progress)
-        return all(number in self._places for number in self._numbers)
+        listed = _journal(self.journal)
+        wanted = {number: listed[number] for number in self._numbers if number in listed}
+        self._places = self._checked(
+            {
+                number: place
+                for number, place in wanted.items()
+                if len(place.layout) >= len(self._range(number))
+                and place.state == self._state(number, len(place.layout))
+            },
+            progress,
+        )
+        return len(self._places) == len(self._numbers)
 
-    def _checked(self, places: dict[int, _Place], progress: Progress) -> dict[int, _Place]:
-        numbers = set(self._numbers)
-        wanted = {n: place for n, place in places.items() if n in numbers and len(place.layout) >= len(self._range(n))}
+    def _checked(self, wanted: dict[int, _Place], progress: Progress) -> dict[int, _Place]:
         try:
             stat = self.pixels.stat()
         except OSError:
@@ -131,6 +147,7 @@ class ImageCache(Sequence[Decoded]):
         return {number: place for number, place in wanted.items() if (*key, place.sha256) in _CHECKED}
 
     def _decode(self, progress: Progress) -> None:
+        self._start_anew_where_most_is_outdated()
         missing = [number for number in self._numbers if number not in self._places]
         self._refuse_lack_of_room(len(missing) * PART)
         ranges = [self._range(number) for number in missing]
@@ -138,7 +155,8 @@ class ImageCache(Sequence[Decoded]):
         with self.pixels.open("ab") as pixels, self.journal.open("ab") as journal:
             journal.write(b"\n")  # behind a line that was cut off
             for number, part in zip(missing, decoded_parts(self.source, ranges), strict=True):
-                place = _Place(pixels.tell(), len(part.content), part.sha256, part.layout)
+                state = self._state(number, len(part.layout))
+                place = _Place(pixels.tell(), len(part.content), part.sha256, part.layout, state)
                 pixels.write(part.content.numpy().data)
                 pixels.flush()
                 journal.write(_line(number, place))
@@ -158,11 +176,18 @@ class ImageCache(Sequence[Decoded]):
                 f"where {free / 1e9:.1f} GB are free{STEP}"
             )
 
-    def _remove_outdated(self) -> None:
-        """Remove the images of an earlier state of the files; who has them mapped keeps them."""
-        for file in self.folder.glob("*.*"):
-            if file.suffix in (".pixels", ".jsonl") and file.stem != self.pixels.stem:
-                remove(file)
+    def _start_anew_where_most_is_outdated(self) -> None:
+        """Remove both files where most of what they hold counts no more; who has them mapped keeps them."""
+        listed = _journal(self.journal)
+        current = sum(place.bytes for number, place in listed.items() if number in self._places or self._beyond(number))
+        if self.pixels.is_file() and self.pixels.stat().st_size > 2 * current:
+            for file in (self.pixels, self.journal):
+                file.unlink(missing_ok=True)
+            self._places = {}
+
+    def _beyond(self, number: int) -> bool:
+        """Tell whether a part belongs to a longer set than this one."""
+        return number not in self._numbers
 
     @contextmanager
     def _locked(self, progress: Progress) -> Iterator[None]:
@@ -200,7 +225,11 @@ def _journal(path: Path) -> dict[int, _Place]:
         try:
             entry = json.loads(line)
             places[int(entry["part"])] = _Place(
-                int(entry["offset"]), int(entry["bytes"]), str(entry["sha256"]), list(entry["images"])
+                int(entry["offset"]),
+                int(entry["bytes"]),
+                str(entry["sha256"]),
+                list(entry["images"]),
+                str(entry["state"]),
             )
         except (ValueError, KeyError, TypeError):
             continue
@@ -209,7 +238,8 @@ def _journal(path: Path) -> dict[int, _Place]:
 
 def _line(number: int, place: _Place) -> bytes:
     entry = {
-        "part": number, "offset": place.offset, "bytes": place.bytes, "sha256": place.sha256, "images": place.layout
+        "part": number, "offset": place.offset, "bytes": place.bytes, "sha256": place.sha256, "state": place.state,
+        "images": place.layout,
     }  # fmt: skip
     return json.dumps(entry, separators=(",", ":")).encode() + b"\n"
 

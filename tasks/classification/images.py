@@ -125,7 +125,7 @@ def source(name: str, root: Path, files: Sequence[Path], config: dict[str, Any],
     complete = resolved(config)
     left_out = {"std"} if complete.get("crop_mode") == "border" else {"mean", "std"}  # whose border has the mean colour
     return ImageSource(
-        name=name, root=root, files=files, count=len(files), decoders=decoders,
+        name=name, root=root, files=[(file,) for file in files], decoders=decoders,
         reading={key: value for key, value in complete.items() if key not in left_out},
         bytes_each=int(np.prod(complete["input_size"])), reader=partial(_Reader, files, config),
     )  # fmt: skip

@@ -219,14 +219,14 @@ class DetectionTask(OpenMMLabTask):
         order = sorted(range(len(sizes)), key=lambda position: (sizes[position], position))
         files = [self.val / truth.names[position] for position in order]
         source = self._source("evaluation", files, self._dataset, order)
-        return replace(source, files=[*files, self.annotation_file])  # which says what an image's id is
+        return replace(source, shared=(self.annotation_file,))  # which says what an image's id is
 
     def _source(
         self, use: str, files: Sequence[Path], data: Callable[[], Any], order: Sequence[int] | None = None
     ) -> ImageSource:
         """Return files as the pipeline of the data set that `data` makes reads them, in the order of its positions."""
         return ImageSource(
-            name=f"{self.name}-{self.edition}-{use}", root=self.folder, files=files, count=len(files),
+            name=f"{self.name}-{self.edition}-{use}", root=self.folder, files=[(file,) for file in files],
             reading=plain(self.pipeline), bytes_each=3 * self.scale[0] * self.scale[1], decoders=self.workers,
             reader=lambda: images.reader(data(), order),
         )  # fmt: skip

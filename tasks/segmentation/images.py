@@ -37,9 +37,9 @@ def source(name: str, folder: Path, pairs: Sequence[Pair], config: Config, pixel
     `pixels` are those of all label maps.
     """
     mean_labels = pixels // max(1, len(pairs))
-    files = [file for pair in pairs for file in (pair.image, pair.labels)]
+    files = [(pair.image, pair.labels) for pair in pairs]
     return ImageSource(
-        name=name, root=folder, files=files, count=len(pairs), decoders=decoders,
+        name=name, root=folder, files=files, decoders=decoders,
         reading=json.loads(json.dumps(config)), bytes_each=bytes_each(config["pipeline"]) + mean_labels,
         reader=lambda: images.reader(dataset(config, folder, "validation")),
     )  # fmt: skip

@@ -227,7 +227,7 @@ class SegmentationTask(OpenMMLabTask):
     def _calibration_source(self, model: str, use: str, files: Sequence[Path]) -> ImageSource:
         steps = [step for step in self.dataset_config(model)["pipeline"] if step["type"] != "LoadAnnotations"]
         return ImageSource(
-            name=f"{self.name}-{self.edition}-{use}", root=self.folder, files=files, count=len(files),
+            name=f"{self.name}-{self.edition}-{use}", root=self.folder, files=[(file,) for file in files],
             reading=plain(steps), bytes_each=images.bytes_each(steps), decoders=self.workers,
             reader=lambda: mm_images.reader(mm_images.ImageList(files, steps, "mmseg")),
         )  # fmt: skip

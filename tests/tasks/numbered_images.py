@@ -41,11 +41,11 @@ def numbered(
     folder: Path, count: int, *, decoders: int = 0, reader: Callable[[int], Decoded] | None = None, way: str = "plain"
 ) -> ImageSource:
     """Return a source of `count` images; with decoders, its images count as large enough for them."""
-    files = [folder / f"{number}.bin" for number in range(count)]
-    for file in files:
+    files = [(folder / f"{number}.bin",) for number in range(count)]
+    for (file,) in files:
         if not file.exists():
             file.write_bytes(b"image")
     return ImageSource(
-        name="numbered", root=folder, files=files, reading=way, count=count, decoders=decoders,
+        name="numbered", root=folder, files=files, reading=way, decoders=decoders,
         bytes_each=10**7 if decoders else HEIGHT * WIDTH, reader=lambda: reader or Numbers(),
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -117,15 +118,34 @@ def test_longer_calibration_set_adds_to_a_shorter_one(cache: Path, data: Path) -
     assert (numbers(filled(cache, data, length=2)[0]), filled(cache, data, length=2)[1]) == ([0, 1], [])
 
 
-def test_changed_file_makes_everything_new_and_the_old_images_go(cache: Path, data: Path) -> None:
+def test_part_with_a_changed_file_is_decoded_again(cache: Path, data: Path) -> None:
     first, _ = filled(cache, data)
     (data / "7.bin").write_bytes(b"another image")
     other, asked = filled(cache, data)
+    assert asked == list(range(PART))
+    assert numbers(first) == numbers(other) == list(range(COUNT))  # what is mapped stays
+    assert filled(cache, data)[1] == []
+
+
+def test_outdated_images_go_once_they_are_most_of_what_is_there(cache: Path, data: Path) -> None:
+    first, _ = filled(cache, data)
+    size = first.pixels.stat().st_size
+    for number in range(2 * PART + 1):
+        (data / f"{number}.bin").write_bytes(b"another image")
+    other, asked = filled(cache, data)
     assert asked == list(range(COUNT))
-    assert other.folder == first.folder
-    assert {file.suffix for file in other.folder.iterdir()} == {".pixels", ".jsonl", ""}
-    assert not first.pixels.exists()
-    assert numbers(first) == list(range(COUNT))  # what is mapped stays
+    assert other.pixels.stat().st_size == size
+    assert numbers(first) == numbers(other) == list(range(COUNT))
+
+
+def test_longer_set_stays_when_a_shorter_one_is_asked_for_without_its_other_files(cache: Path, data: Path) -> None:
+    filled(cache, data)
+    source = numbered(data, COUNT)
+    (data / "9.bin").unlink()
+    reader = Numbers()
+    image_cache._CHECKED.clear()
+    short = ImageCache(cache, replace(source, reader=lambda: reader), 3).fill(ignore)
+    assert (numbers(short), reader.asked) == ([0, 1, 2], [0, 1, 2])
 
 
 def test_another_way_of_reading_has_a_folder_of_its_own(cache: Path, data: Path) -> None:

@@ -48,6 +48,12 @@ def test_calibration_images_equal_timms_own_transform(published: Path) -> None:
     assert torch.equal(batch, own)
 
 
+def test_small_calibration_set_needs_no_other_image_of_its_list(root: Path) -> None:
+    imagenet = task(root)
+    imagenet.listed_files(6, 0)[5].write_bytes(b"damaged")
+    assert len(next(iter(imagenet.calibration(TAG, 2, 0, CPU).batches()))) == 2
+
+
 def test_waiting_for_images_is_measured(published: Path) -> None:
     imagenet = task(published)
     imagenet.evaluate(imagenet.load(TAG, CPU), TAG, CPU, ignore)

@@ -27,7 +27,7 @@ def folder(files: list[Path]) -> images.ImageList:
 
 def source(files: list[Path], order: Sequence[int], decoders: int = 0) -> ImageSource:
     return ImageSource(
-        name="mmdet", root=files[0].parent, files=files, reading="test", count=len(order), decoders=decoders,
+        name="mmdet", root=files[0].parent, files=[(files[i],) for i in order], reading="test", decoders=decoders,
         bytes_each=10**8, reader=lambda: images.reader(folder(files), order),
     )  # fmt: skip
 
