@@ -16,6 +16,7 @@ from vitptq.bench.commands.app import command
 from vitptq.bench.commands.options import DEFAULT_RESULTS, Adapters, Methods, Only, Results, SuiteName
 from vitptq.bench.commands.selected_cells import cells_of, command_line, load_adapters
 from vitptq.bench.commands.stored_board import say_left_out
+from vitptq.bench.contracts.locations import NO_CACHE
 from vitptq.bench.errors import BadInput
 
 if TYPE_CHECKING:  # torch takes seconds to import, so commands import what they need
@@ -78,6 +79,12 @@ def plan(
         print(images)
 
 
+def _keep_no_images(asked: bool) -> bool:
+    if asked:
+        os.environ[NO_CACHE] = "1"  # for the workers, too
+    return asked
+
+
 @command
 def run(
     suite: SuiteName,
@@ -101,12 +108,16 @@ def run(
         typer.Option(help="Of the evaluation's products; all but fp32 make rows of their own, unranked."),
     ] = Precision.FP32,
     no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Keep no decoded images on disk; decode what memory has no room for.")
+        bool,
+        typer.Option(
+            "--no-cache",
+            callback=_keep_no_images,
+            help="Keep no decoded images on disk; decode what memory has no room for.",
+        ),
     ] = False,
 ) -> None:
     """Measure a suite's cells. Kill it when you like: the same command goes on where it was."""
     from vitptq.bench import catalogue, registry
-    from vitptq.bench.contracts.locations import NO_CACHE
     from vitptq.bench.contracts.task import ranking
     from vitptq.bench.results import suites
     from vitptq.bench.results.store import Store
@@ -116,8 +127,6 @@ def run(
     from vitptq.bench.run.schedule import Plan, run_cells
     from vitptq.bench.run.time_estimate import Estimates
 
-    if no_cache:
-        os.environ[NO_CACHE] = "1"  # for the workers
     cells = cells_of(suite, only, method, adapter)
     cells = [cell.model_copy(update={"precision": precision.value}) for cell in cells]
     cells = suites.shard(cells, shard) if shard else cells

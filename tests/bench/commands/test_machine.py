@@ -29,3 +29,10 @@ def test_doctor_reports_versions_and_every_model(tmp_path: Path) -> None:
 def test_check_refuses_a_device_that_is_not_here() -> None:
     text = vitptq("check", "minmax", "--device", "cuda:99", code=2)
     assert 'device "cuda:99" is not here; this machine has: cpu' in text
+
+
+def test_doctor_says_what_a_suite_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VITPTQ_DATA", str(tmp_path))
+    text = vitptq("doctor", "--suite", "papers/q-hyvit-imagenet", "--results", str(tmp_path), code=1)
+    assert "ImageNet is needed: download" in text.splitlines()[0]
+    assert text.splitlines()[-1].startswith("papers/q-hyvit-imagenet would not run: ")

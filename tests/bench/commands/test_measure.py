@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.bench.commands.command_line import TINY, vitptq
+from vitptq.bench.contracts.locations import image_cache
 from vitptq.bench.results.cell import Cell
 from vitptq.bench.run.cell_run import Run, run_cell
 
@@ -13,6 +16,7 @@ def test_plan_estimates_where_nothing_was_measured(tmp_path: Path) -> None:
     text = vitptq("plan", "imagenet", "--results", str(tmp_path))
     assert "by rough figures" in text
     assert "remaining about 0:00:00" not in text
+    assert "decoded images are kept in" in text
 
 
 def test_plan_shows_what_is_done(run: Run, cells: list[Cell], suite: Path) -> None:
@@ -39,3 +43,10 @@ def test_record_of_a_newer_version_stops_nothing_and_is_left_alone(run: Run, cel
         assert "delete" not in text
     assert "update vitptq" in vitptq("plan", str(suite), *results, *TINY)
     assert newer.read_text() == '{"schema_version": 99}'
+
+
+def test_no_cache_reaches_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VITPTQ_NO_CACHE", "")
+    assert image_cache() is not None
+    vitptq("run", "no-such-suite", "--no-cache", code=2)
+    assert image_cache() is None
