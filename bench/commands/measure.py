@@ -75,7 +75,7 @@ def plan(
     )
     room = DiskEstimates(readable, results / "evidence", catalogue.families())
     print(f"they need about {size(sum(room.of(cell) for cell in cells if cell.id in expected))} on disk")
-    if images := str(catalogue.image_room([cell for cell in cells if cell.id in expected])):
+    if images := str(catalogue.image_room(cells)):
         print(images)
 
 
@@ -107,6 +107,12 @@ def run(
         Precision,
         typer.Option(help="Of the evaluation's products; all but fp32 make rows of their own, unranked."),
     ] = Precision.FP32,
+    compiled: Annotated[
+        bool,
+        typer.Option(
+            "--compile", help="Evaluate through torch.compile: faster on a GPU, the same scores but for rounding."
+        ),
+    ] = False,
     no_cache: Annotated[
         bool,
         typer.Option(
@@ -146,6 +152,7 @@ def run(
     print(f"{suite}: {_count(cells, known)} before; results in {results}", flush=True)
     again = command_line("run", suite, methods=method, adapters=adapter)
     again += f" --precision {precision.value}" if precision is not Precision.FP32 else ""
+    again += " --compile" if compiled else ""
     metric = {key: ranking(declared).name for key, declared in catalogue.metrics().items()}
     catalogue.method_cards()  # torch is loaded here, so the board after the run need not load it
     if todo:
@@ -153,7 +160,9 @@ def run(
         if problem := provenance.commit_problem():
             print(f"vitptq: {problem}", file=sys.stderr)
     with RunProgress(len(todo), metric, seconds=seconds) as progress:
-        plan = Plan(results, device, workers, limit * 60, retry is not None, past_gate, registry.added_files(), again)
+        plan = Plan(
+            results, device, workers, limit * 60, retry is not None, past_gate, registry.added_files(), again, compiled
+        )
         if todo:
             run_cells(todo, plan, progress.finished, progress.steps)
     options = [*(f"--only={text}" for text in only or []), f"--results={results}"]

@@ -65,3 +65,31 @@ def kept_weights() -> Iterator[None]:
         yield
     finally:
         _kept.reset(outer)
+
+
+@contextmanager
+def with_kept_weights(model: nn.Module) -> Iterator[None]:
+    """Let quantizers that have one weight put out, inside, what `kept_weights` keeps of it: for compiled evaluations.
+
+    What a compiler traces then has neither the look-up nor the rounding of a weight.
+    """
+    kept = _kept.get() or {}
+    owners = [owner for owner, _ in kept]
+    found = {owner: value for (owner, _), value in kept.items() if owners.count(owner) == 1}
+    quantizers = [module for module in model.modules() if isinstance(module, Quantizer)]
+    for quantizer in quantizers:
+        own = _Constant(found[id(quantizer)]) if id(quantizer) in found else quantizer.quantise
+        vars(quantizer)["forward"] = own
+    try:
+        yield
+    finally:
+        for quantizer in quantizers:
+            del vars(quantizer)["forward"]
+
+
+class _Constant:
+    def __init__(self, value: Tensor) -> None:
+        self.value = value
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.value

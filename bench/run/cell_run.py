@@ -40,6 +40,7 @@ from vitptq.bench.results.store import Store
 from vitptq.bench.results.suites import float_cell
 from vitptq.bench.run import arithmetic, costs, float_gate, provenance
 from vitptq.bench.run.audit import audit
+from vitptq.bench.run.compiled import compiled
 from vitptq.bench.run.costs import Stopwatch
 from vitptq.bench.run.evaluation_audit import IMAGES, EvaluationAudit
 from vitptq.bench.source_hash import source_hash
@@ -64,6 +65,8 @@ class Run:
     """Measure on a float model that does not reach its reference, apart from the board."""
     again: str = ""
     """The command that repeats the run; a record adds the filters for its cell."""
+    compiled: bool = False
+    """Evaluate through torch.compile; see `compiled.py`."""
     gates: dict[str, Gate] = field(default_factory=dict)
     """Gates opened by this process for models whose float record comes from another environment."""
     surroundings: Surroundings | None = None
@@ -218,6 +221,7 @@ def _measure(cell: Cell, run: Run, started: str, unrepeatable: Collection[str]) 
         audits.before(example)
         with (
             arithmetic.evaluated_in(cell.precision, quantised, run.device),
+            compiled(quantised, asked=run.compiled),
             watch("evaluate"),
             audits.during(_said(run, "evaluate")) as progress,
         ):
@@ -233,7 +237,8 @@ def _measure(cell: Cell, run: Run, started: str, unrepeatable: Collection[str]) 
         evidence=run.store.add_evidence(cell.id, evidence),
         gate=opened or float_gate.float_gate(card, task.ranking_metric, scores, cell),
         audit=audited, costs=_costs(watch, decoding, waited, quantised, audited, run.device),
-        notes=notes, details=details, provenance=provenance.collect(run.device, started, unrepeatable, cell),
+        notes=notes, details=details,
+        provenance=provenance.collect(run.device, started, unrepeatable, cell, compiled=run.compiled),
     )  # fmt: skip
 
 

@@ -113,11 +113,16 @@ def command() -> str:
 
 
 def collect(
-    device: torch.device, started: str, unrepeatable: Collection[str] = (), cell: Cell | None = None
+    device: torch.device,
+    started: str,
+    unrepeatable: Collection[str] = (),
+    cell: Cell | None = None,
+    *,
+    compiled: bool = False,
 ) -> Provenance:
     """Return the provenance of a cell that began at `started` and ends now.
 
-    `unrepeatable` are the operations that ran without a repeatable form.
+    `unrepeatable` are the operations that ran without a repeatable form, `compiled` tells of torch.compile.
     """
     head, dirty = commit()
     return Provenance(
@@ -128,7 +133,7 @@ def collect(
         threads=torch.get_num_threads(),
         deterministic=torch.are_deterministic_algorithms_enabled() and not unrepeatable,
         unrepeatable=tuple(sorted(unrepeatable)),
-        arithmetic=arithmetic.settings(),
+        arithmetic=arithmetic.settings() | ({"compiled": True} if compiled else {}),
         environment=environment(device),
         command=command(),
         started=started,

@@ -23,6 +23,7 @@ from vitptq.bench.results.store import Store
 from vitptq.bench.results.suites import float_cell
 from vitptq.bench.run import leftovers, provenance, worker_notes
 from vitptq.bench.run.cell_run import cell_fidelity, failed
+from vitptq.bench.run.compiled import refuse_without_compiler
 from vitptq.bench.run.worker import POLL_S, Orders, start, work
 from vitptq.bench.run.worker_notes import Step
 
@@ -51,6 +52,8 @@ class Plan:
     """Files with methods or tasks that the workers load: every one those with tasks, the others with their method."""
     again: str = ""
     """The command that repeats the run, to which a record adds the filters for its cell."""
+    compiled: bool = False
+    """Evaluate through torch.compile."""
 
 
 OnRecord = Callable[[Cell, Record], None]
@@ -101,6 +104,8 @@ def _groups(cells: Sequence[Cell], plan: Plan) -> Iterator[tuple[tuple[Path, ...
 def _run_group(cells: Sequence[Cell], plan: Plan, on_record: OnRecord, on_steps: OnSteps) -> None:
     """Measure cells in a pool of worker processes of their own."""
     devices = choose_devices(plan.device)
+    if plan.compiled:
+        refuse_without_compiler(devices[0])
     workers = min(plan.workers or len(devices), len(cells))
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory(prefix="vitptq-") as name:
@@ -108,7 +113,7 @@ def _run_group(cells: Sequence[Cell], plan: Plan, on_record: OnRecord, on_steps:
         orders = Orders(
             plan.results, folder, tuple(devices[i % len(devices)] for i in range(workers)), _threads(workers),
             plan.adapters, plan.retry_failed, plan.past_gate, plan.again, provenance.command(), os.getpid(),
-            max(1, _cores() // workers),
+            max(1, _cores() // workers), plan.compiled,
         )  # fmt: skip
         pool = ProcessPool(max_workers=workers, context=context, initializer=start, initargs=(orders,))
         try:

@@ -47,6 +47,8 @@ class Orders:
     """The process id of who started it."""
     decoders: int = 1
     """How many processes of its own a worker may have decode images: its share of the cores."""
+    compiled: bool = False
+    """Whether it evaluates through torch.compile."""
 
 
 class Worker:
@@ -66,7 +68,8 @@ class Worker:
             self._speaker.say,
             orders.retry_failed,
             orders.past_gate,
-            orders.again,
+            again=orders.again,
+            compiled=orders.compiled,
             surroundings=self._surroundings,
         )
 

@@ -526,8 +526,10 @@ def _from_memory() -> Tensor:
 
 
 def _from_the_cache() -> Tensor:
-    file = next(locations.image_cache().glob("*/*.pixels"))  # type: ignore[union-attr]
-    return torch.from_numpy(np.fromfile(file, dtype=np.uint8, count=3 * 32 * 32)).reshape(1, 3, 32, 32).float()
+    folder = locations.image_cache()
+    assert folder is not None
+    content = (folder / "imagenet-mini-evaluation-0" / "images.pixels").read_bytes()
+    return torch.frombuffer(bytearray(content[: 3 * 32 * 32]), dtype=torch.uint8).reshape(1, 3, 32, 32).float()
 
 
 def _from_the_generator() -> Tensor:
@@ -579,7 +581,7 @@ CHEATS: dict[type[Planted], str] = {
     _cheat(_from_registry, "Asks the registry."): _READ + "asked the registry for tasks",
     _cheat(_with_the_loader, "Uses the task's own loader."): _READ + "opened ",
     _cheat(_from_memory, "Looks for decoded images in memory."): "StopIteration",
-    _cheat(_from_the_cache, "Looks for decoded images on disk."): _READ + "looked at ",
+    _cheat(_from_the_cache, "Looks for decoded images on disk."): _READ + "opened ",
     _cheat(_from_the_generator, "Generates embedded data."): _READ + "opened ",
     _cheat(_with_pillow, "Opens an image with Pillow."): _READ + "opened ",
     _cheat(_with_torchvision, "Opens an image in C++."): _READ + "called torchvision.io.read_image with ",

@@ -54,7 +54,7 @@ def test_families_tell_what_takes_the_time() -> None:
 
 
 def test_a_command_that_measures_nothing_loads_neither_torch_nor_an_adapter(tmp_path: Path) -> None:
-    catalogue.cells("quick")
+    catalogue.image_room(catalogue.cells("quick"))
     catalogue.families()
     script = (
         "import sys\n"

@@ -50,7 +50,7 @@ def test_decoded_images_that_cells_share_are_counted_once(tmp_path: Path, monkey
     folder.mkdir(parents=True)
     (folder / "a.pixels").write_bytes(b"x" * 1000)
     assert room.there == 1000
-    assert str(room).startswith(f"decoded images are kept in {tmp_path / 'images'}: about 7.5 GB, 1000.0 B of it there")
+    assert str(room).startswith(f"decoded images are kept in {tmp_path / 'images'}: about 7.5 GB, 1.0 kB of it there")
     monkeypatch.setenv("VITPTQ_NO_CACHE", "1")
     assert (ImageRoom.of(cells).needed, str(ImageRoom.of(cells))) == ({}, "")
 
