@@ -99,6 +99,12 @@ def input_spec(config: dict[str, Any]) -> InputSpec:
     return InputSpec(tuple(complete["input_size"]), tuple(complete["mean"]), tuple(complete["std"]))
 
 
+def transform(config: dict[str, Any]) -> Callable[[Image.Image], Tensor]:
+    """Return timm's evaluation transform of the data config: floats (channels, H, W), normalised."""
+    steps: Callable[[Image.Image], Tensor] = create_transform(**resolved(config), is_training=False)
+    return steps
+
+
 def pixel_transform(config: dict[str, Any]) -> Callable[[Image.Image], Tensor]:
     """Return what timm's evaluation transform does before it makes floats of the pixels: uint8 (channels, H, W)."""
     steps: Callable[[Image.Image], Tensor] = create_transform(**resolved(config), is_training=False, normalize=False)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from timm.data.transforms_factory import create_transform
 
 from vitptq.tasks.classification import images
 from vitptq.tasks.decoding import decoded
@@ -29,7 +28,7 @@ def test_pixels_normalised_later_equal_timms_own_transform_to_the_last_bit(tmp_p
     }  # fmt: skip
     files = [tmp_path / "noise.JPEG", tmp_path / "every value.png"]
     (pixels,) = images.batches(decoded(images.source("test", tmp_path, files, config, 0)), 2)
-    own = create_transform(**images.resolved(config), is_training=False)
+    own = images.transform(config)
     assert pixels.dtype == torch.uint8
     assert torch.equal(images.Normalise(config)(pixels, CPU), torch.stack([own(read_image(file)) for file in files]))
 
@@ -38,7 +37,7 @@ def test_every_pixel_value_is_normalised_as_timm_does() -> None:
     values = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).repeat(1, 3, 1, 1)
     image = Image.fromarray(values[0].permute(1, 2, 0).numpy())
     config = {**CONFIG, "input_size": (3, 16, 16), "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-    own = create_transform(**images.resolved(config), is_training=False)
+    own = images.transform(config)
     assert torch.equal(images.Normalise(config)(values, CPU)[0], own(image))
 
 

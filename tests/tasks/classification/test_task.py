@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from timm.data.transforms_factory import create_transform
 
 from tests.tasks.classification.imagenet_tree import CPU, TAG, WNIDS, ignore, task
 from vitptq.bench.errors import BadInput
@@ -42,7 +41,7 @@ def test_evidence_is_the_same_with_and_without_images_on_disk(published: Path, m
 
 def test_calibration_images_equal_timms_own_transform(published: Path) -> None:
     imagenet = task(published)
-    steps = create_transform(**images.resolved(imagenet.data_config(TAG)), is_training=False)
+    steps = images.transform(imagenet.data_config(TAG))
     own = torch.stack([steps(read_image(file)) for file in imagenet.listed_files(6, 0)])
     (batch,) = imagenet.calibration(TAG, 6, 0, CPU).batches()
     assert torch.equal(batch, own)
