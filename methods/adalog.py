@@ -164,7 +164,7 @@ class _LogSearch:
         error = side_error(product, inputs, left=True, kind=self._kind(slot.bits, 0.0))
         ones = torch.ones_like(q)
         for _ in range(self.rounds):
-            best = error(ones[None], q[None]).argmin()
+            best = error(ones[None], q[None], wanted=1).argmin()
             slot.quantizer = self._grid(slot.bits, ones[best], q[best], 0.0)
             right.best(side_error(product, inputs, left=False))
 
@@ -188,7 +188,7 @@ class _LogSearch:
     def _base_and_ceiling(self, values: Tensor, ceiling: Tensor, shift: float, error: Error) -> tuple[Tensor, Tensor]:
         """Return S and q of least error: q at the S so far, the best of them with more S, then finer S."""
         q = bases(values)
-        errors = error(ceiling.expand_as(q)[None], q[None])[0]
+        errors = error(ceiling.expand_as(q)[None], q[None], wanted=KEPT_BASES)[0]
         kept = q[errors.argsort(stable=True)[:KEPT_BASES]]
         if not shift:
             return ceiling, kept[0]
@@ -226,9 +226,12 @@ def ceiling_candidates(values: Tensor, shift: float, count: int) -> Tensor:
 def _own_error(values: Tensor, kind: GridKind) -> Error:
     """Return the squared error of the values themselves, for convolutions."""
     grids = kind(values)
-    return lambda ceilings, q: torch.stack(
-        [(grids(s, k) - values).square().mean() for s, k in zip(ceilings[0], q[0], strict=True)]
-    )[None]
+
+    def error(scale: Tensor, zero: Tensor, wanted: int | None = None) -> Tensor:
+        pairs = zip(scale[0], zero[0], strict=True)
+        return torch.stack([(grids(ceiling, q) - values).square().mean() for ceiling, q in pairs])[None]
+
+    return error
 
 
 def shifted_layers(net: PreparedModel) -> list[Linear]:

@@ -87,7 +87,7 @@ def test_two_steps_score_the_pairs_and_refine_the_ceiling_once() -> None:
     own = _own_error(values, search._kind(3, GELU_DEPTH))
     scored: list[torch.Tensor] = []
 
-    def error(ceilings: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    def error(ceilings: torch.Tensor, q: torch.Tensor, wanted: int | None = None) -> torch.Tensor:
         scored.append(ceilings)
         return own(ceilings, q)
 

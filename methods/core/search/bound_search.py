@@ -69,7 +69,7 @@ class BoundSearch:
         lowers = self.lowers if varied != "upper" else self.low[:, None].expand_as(self.lowers)
         uppers = torch.cat([uppers, self.high[:, None]], dim=1)
         lowers = torch.cat([lowers, self.low[:, None]], dim=1)
-        errors = self.error(*self._grids(lowers, uppers))
+        errors = self.error(*self._grids(lowers, uppers), wanted=1)
         place = errors.argmin(dim=1, keepdim=True)
         self._take(lowers.gather(1, place)[:, 0], uppers.gather(1, place)[:, 0])
         return errors.gather(1, place)[:, 0]

@@ -5,8 +5,8 @@ With one step it is the plain grid search of APHQ-ViT (arXiv 2504.02508).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,8 +14,16 @@ from torch import Tensor
 from vitptq.methods.core.quantizers.uniform import SCALE_FLOOR
 from vitptq.methods.core.ranges.estimation import SortedValues, percentile
 
-Error = Callable[[Tensor, Tensor], Tensor]
-"""(scales, zero points), each (groups, K), to errors (groups, K)."""
+
+class Error(Protocol):
+    """What a search minimises."""
+
+    def __call__(self, scale: Tensor, zero: Tensor, wanted: int | None = None) -> Tensor:
+        """Return errors (groups, K) of scales and zero points, each (groups, K).
+
+        Those of other candidates than the `wanted` least of each group (None is all) may be infinite.
+        """
+
 
 ZERO_POINTS = 16
 INNER = 0.9
@@ -97,14 +105,15 @@ def fpcs(
     survivors stay candidates (in the released code they do not, so that a step can lose the best one).
     """
     scale, zero, step = grids.scale, grids.zero, grids.step
-    errors = error(scale, zero)
+    errors = error(scale, zero, budget.survivors if budget.steps > 1 else 1)
     children = max(2, budget.candidates // budget.survivors)
     offsets = torch.linspace(0, 1, children, device=scale.device, dtype=scale.dtype) - 0.5
-    for _ in range(budget.steps - 1):
+    for step_number in range(1, budget.steps):
+        kept = budget.survivors if step_number + 1 < budget.steps else 1
         scale, zero, errors = _best(scale, zero, errors, min(budget.survivors, scale.shape[1]))
         finer = (scale[:, :, None] + step[:, None, None] * offsets).clamp_min(floor).flatten(1)
         same = zero[:, :, None].expand(-1, -1, children).flatten(1)
-        errors = torch.cat([errors, error(finer, same)], dim=1)
+        errors = torch.cat([errors, error(finer, same, kept)], dim=1)
         scale, zero = torch.cat([scale, finer], dim=1), torch.cat([zero, same], dim=1)
         step = step / (children - 0.5)
     scale, zero, _ = _best(scale, zero, errors, 1)
@@ -121,7 +130,7 @@ def own_error(x: Tensor, bits: int) -> Error:
     """Return the mean squared error of unsigned uniform grids on `x` (groups, values), from sorted values."""
     parts = [SortedValues(part) for part in x.split(GROUPS_AT_ONCE)]
 
-    def error(scale: Tensor, zero: Tensor) -> Tensor:
+    def error(scale: Tensor, zero: Tensor, wanted: int | None = None) -> Tensor:
         pairs = zip(scale.split(GROUPS_AT_ONCE), zero.split(GROUPS_AT_ONCE), strict=True)
         found = [part.error(s, z, 0, 2**bits - 1) for part, (s, z) in zip(parts, pairs, strict=True)]
         return torch.cat(found)

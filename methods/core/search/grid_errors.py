@@ -1,8 +1,8 @@
 """The error of grids at the output of linear layers and attention products, as AdaLog and APHQ-ViT search them.
 
 Everything else is in float. The error is that of the operator's output, ||W^ X^ - W X||^2, computed from the
-differences X^ - X and W^ - W, so that nothing cancels at 8 bits. All candidates of a step are judged to the end: the
-search goes on from several of the best.
+differences X^ - X and W^ - W, so that nothing cancels at 8 bits. Only those candidates that a search goes on from are
+judged to the end (`leading_sums`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from vitptq.methods.core.model.operands import Linear, MatMul
 from vitptq.methods.core.quantizers.uniform import OnGrids, on_grid
 from vitptq.methods.core.ranges.estimation import some_values
 from vitptq.methods.core.search.fpcs import Error
+from vitptq.methods.core.search.leading_sums import PARTS, PartError, leading_sums
 from vitptq.methods.core.search.recording import Inputs
 
 STEP = {"cpu": 2**18, "cuda": 2**26}
@@ -51,7 +52,7 @@ def weight_error(layer: Linear, rows: Tensor) -> Error:
 def quadratic_error(weight: Tensor, bits: int, second: Tensor, slope: Tensor, constant: Tensor) -> Error:
     """Return d A d + 2 d v + const of grids for the rows of a weight (out, in); A is (in, in), v (in, out)."""
 
-    def error(scale: Tensor, zero: Tensor) -> Tensor:
+    def error(scale: Tensor, zero: Tensor, wanted: int | None = None) -> Tensor:
         found = []
         at_once = _together(scale.shape[1] * weight.shape[1], weight)
         for part in torch.arange(len(weight), device=weight.device).split(at_once):
@@ -84,26 +85,35 @@ def input_error(layer: Linear, rows: Tensor, kind: GridKind) -> Error:
     rest = rows @ (quantised - weight).T  # (n, out): what the weight alone does
     wide = len(weight) > weight.shape[1]
     square, slope = (quantised.T @ quantised, rest @ quantised) if wide else (quantised.T, rest)
-    constant = rest.square().sum()
-
     width = max(square.shape)
-    size = _together(width, rows)
-    parts = [(x, kind(x[None]), c) for x, c in zip(rows.split(size), slope.split(size), strict=True)]
+    size = _part(len(rows), _together(width, rows))
 
-    def one(e: Tensor, slope: Tensor) -> Tensor:
-        if wide:
-            return (e @ square).add_(slope, alpha=2).mul_(e).sum((-1, -2))
-        return (e @ square).add_(slope).square_().sum((-1, -2))
+    def part(x: Tensor, slope: Tensor, rest: Tensor) -> PartError:
+        on_grids, constant = kind(x[None]), rest.square().sum() if wide else 0.0
 
-    def error(scale: Tensor, zero: Tensor) -> Tensor:
-        total = torch.zeros_like(scale[0])
-        for x, on_grids, c in parts:
+        def one(e: Tensor) -> Tensor:
+            if wide:
+                return (e @ square).add_(slope, alpha=2).mul_(e).sum((-1, -2)).add_(constant)
+            return (e @ square).add_(slope).square_().sum((-1, -2))
+
+        def error(scale: Tensor, zero: Tensor) -> Tensor:
             at_once = _together(len(x) * width, x)
             pairs = zip(*(values[0, :, None, None].split(at_once) for values in (scale, zero)), strict=True)
-            total += torch.cat([one(on_grids(s, z).sub_(x), c) for s, z in pairs])
-        return ((total + constant if wide else total) / len(rows))[None]  # (1, K)
+            return torch.cat([one(on_grids(s, z).sub_(x)) for s, z in pairs])[None]
+
+        return error
+
+    parts = [part(*each) for each in zip(rows.split(size), slope.split(size), rest.split(size), strict=True)]
+
+    def error(scale: Tensor, zero: Tensor, wanted: int | None = None) -> Tensor:
+        return leading_sums(parts, scale, zero, wanted) / len(rows)  # (1, K)
 
     return error
+
+
+def _part(length: int, most: int) -> int:
+    """Return the length of parts that are at most so long and, where that leaves enough, a few in number."""
+    return max(1, min(most, -(-length // PARTS)))
 
 
 def _stackable(product: MatMul, first: Tensor, second: Tensor, left: bool) -> tuple[Tensor, Tensor]:
@@ -125,20 +135,13 @@ def side_error(product: MatMul, inputs: Inputs, *, left: bool, kind: GridKind | 
     """
     operand, other = (product.left_operand, product.right_operand)[:: 1 if left else -1]
     kind = kind or uniform(operand.bits)
-    parts = []
-    for first, second in zip(inputs.first, inputs.second, strict=True):
-        varied, fixed = _stackable(product, first, second, left)
-        target = varied @ fixed
-        size = max(varied[0].numel(), target[0].numel())
-        for x, y, t in zip(*(z.split(_together(STACKED * size, target)) for z in (varied, fixed, target)), strict=True):
-            parts.append((kind(x[:, :, None]), y, t[:, :, None], _together(len(x) * size, t)))
     samples = sum(len(x) for x in inputs.first)
 
-    @torch.no_grad()
-    def error(scale: Tensor, zero: Tensor) -> Tensor:
-        """Return (groups, K)."""
-        total = torch.zeros_like(scale)
-        for on_grids, y, target, at_once in parts:
+    def part(x: Tensor, y: Tensor, target: Tensor) -> PartError:
+        on_grids, target = kind(x[:, :, None]), target[:, :, None]
+        at_once = _together(len(x) * max(x[0].numel(), target[0].numel()), target)
+
+        def error(scale: Tensor, zero: Tensor) -> Tensor:
             given = rounded(other.quantizer, y)
             found = []
             pairs = (values[None, :, :, None, None].split(at_once, dim=2) for values in (scale, zero))
@@ -147,8 +150,21 @@ def side_error(product: MatMul, inputs: Inputs, *, left: bool, kind: GridKind | 
                 out = (grids.flatten(2, 3) @ given).view(*grids.shape[:4], -1).sub_(target)
                 each = torch.linalg.vector_norm(out.flatten(3), dim=-1).square_().sum(0)  # (heads, k)
                 found.append(each if len(scale) == len(each) else each.mean(0, keepdim=True))
-            total += torch.cat(found, dim=1) / (samples * target[0, 0].numel())
-        return total
+            return torch.cat(found, dim=1) / (samples * target[0, 0].numel())
+
+        return error
+
+    parts: list[PartError] = []
+    for first, second in zip(inputs.first, inputs.second, strict=True):
+        varied, fixed = _stackable(product, first, second, left)
+        target = varied @ fixed
+        size = max(varied[0].numel(), target[0].numel())
+        length = _part(len(target), _together(STACKED * size, target))
+        parts += [part(*each) for each in zip(*(z.split(length) for z in (varied, fixed, target)), strict=True)]
+
+    @torch.no_grad()
+    def error(scale: Tensor, zero: Tensor, wanted: int | None = None) -> Tensor:
+        return leading_sums(parts, scale, zero, wanted)  # (groups, K)
 
     return error
 
