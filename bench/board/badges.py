@@ -58,6 +58,9 @@ def _method(row: Row) -> Iterator[Badge]:
     if row.card.category == "data-free":
         meaning = "its method saw no image of the task: it was given the input's shape alone"
         yield Badge("data-free", meaning, "info", "cell")
+    if row.bits.removed:
+        meaning = f"weights are products of low-rank factors, with {row.bits.removed} % fewer parameters"
+        yield Badge("low-rank", meaning, "info", "cell")
     if row.fidelity == "inferred":
         yield Badge("inferred", "parts of the method had to be inferred; the method page lists them", "info", "cell")
     elif row.card.inferred and row.fidelity == "paper":

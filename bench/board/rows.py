@@ -169,6 +169,17 @@ class Row:
         return "not quantised" if self.is_float else f"{self.bits}{share_text([self.quantised_share])}"
 
     @property
+    def parameters(self) -> int | None:
+        """Return how many parameters the built model has, all parts together: the most of the counted seeds."""
+        counts = [sum(r.audit.parameters.values()) for r in self.counted if r.audit]
+        return max(counts, default=0) or None
+
+    @property
+    def macs(self) -> int | None:
+        """Return the multiply-accumulates of one image: the most of the counted seeds."""
+        return max((r.audit.macs for r in self.counted if r.audit), default=None)
+
+    @property
     def violations(self) -> tuple[str, ...]:
         """Return what the audit found in any counted seed, each once."""
         found = (v for r in self.counted if r.audit for v in r.audit.violations)

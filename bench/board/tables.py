@@ -55,6 +55,16 @@ class Table:
         return tuple(row for row in self.counted if not row.is_float)
 
     @cached_property
+    def dense(self) -> tuple[Row, ...]:
+        """Return the counted rows that are quantised and not in low-rank factors."""
+        return tuple(row for row in self.quantised if not row.bits.removed)
+
+    @cached_property
+    def low_rank(self) -> tuple[Row, ...]:
+        """Return the counted rows in low-rank factors, quantised or not."""
+        return tuple(row for row in self.quantised if row.bits.removed)
+
+    @cached_property
     def bit_specs(self) -> tuple[BitSpec, ...]:
         """Return the bit specs that anything was run at, more bits first; float is not among them."""
         return tuple(sorted({row.bits for row in self.rows if not row.is_float}, key=more_bits_first))
@@ -81,8 +91,12 @@ class Table:
         return next((row for row in self.at(bits) if row.comparable), None)
 
     def bits_text(self, bits: BitSpec) -> str:
-        """Name a bit width with the share of multiply-accumulates that has it, where that is not nearly all."""
-        return f"{bits}{share_text(row.quantised_share for row in self.at(bits))}"
+        """Name a bit width with the share of multiply-accumulates that has it, where that is not nearly all.
+
+        Low-rank factors are said in words: their rows have ranks among themselves.
+        """
+        factors = f", low rank: {bits.removed} % fewer parameters" if bits.removed else ""
+        return f"{bits}{factors}{share_text(row.quantised_share for row in self.at(bits))}"
 
     def absence(self, bits: BitSpec, method: str | None = None) -> str:
         """Say why nothing stands at a bit width: it was not run, or nothing that was run counts beside others."""

@@ -27,6 +27,8 @@ class MethodTable(BaseModel):
     """What a reader must know to read the rows."""
     rows: tuple[dict[str, JsonValue], ...]
     """Values by column; mappings inside a row are columns of their own."""
+    bars: tuple[str, str] | None = None
+    """(column, column of the largest value): what the pages draw as a bar in each row; a value of None is all of it."""
 
 
 @dataclass
@@ -93,11 +95,14 @@ def note_details(name: str, value: Any) -> None:
         _log.figures[name] = figures
 
 
-def note_table(name: str, rows: Sequence[Mapping[str, Any]], text: str = "") -> None:
+def note_table(
+    name: str, rows: Sequence[Mapping[str, Any]], text: str = "", *, bars: tuple[str, str] | None = None
+) -> None:
     """Show a table on the run's page, under its name and below `text`; kept in details["method"]["tables"][name].
 
     A row is a mapping from columns to plain, finite JSON values; mappings inside a row become columns of their own.
-    `BadInput` names the value that is not one.
+    `BadInput` names the value that is not one. `bars` draws the first named column in each row as a share of the
+    second, on the run's and the method's page; None in the first is a full bar.
     """
     where = f'note_table("{name}")'
     plain = [_plain(row, f"{where} row {number}") for number, row in enumerate(rows)]
@@ -107,7 +112,7 @@ def note_table(name: str, rows: Sequence[Mapping[str, Any]], text: str = "") -> 
     if not isinstance(text, str):
         raise BadInput(f"{_speaker()} told {where} with {text!r} above it; give a text")
     if _log is not None:
-        _log.tables[name] = MethodTable(text=text, rows=tuple(found))
+        _log.tables[name] = MethodTable(text=text, rows=tuple(found), bars=bars)
 
 
 def keep_images(name: str, images: NDArray[Any]) -> None:

@@ -129,11 +129,11 @@ def styles(methods: Sequence[str]) -> dict[str, Style]:
 
 def draw(table: Table, style: Mapping[str, Style], size: Size) -> Chart | None:
     """Return the chart of one table's counted rows, or None where there is nothing to draw."""
-    if all(row.score is None for row in table.quantised):
+    if all(row.score is None for row in table.dense):
         return None
-    step, low, high = _range([*table.quantised, *table.floats])
-    scale = _Scale(size, tuple(b for b in table.bit_specs if table.at(b)), low, high)
-    ticks = tuple((scale.y(value), f"{value:g}") for value in _steps(low, high, step))
+    step, low, high = score_range([*table.dense, *table.floats])
+    scale = _Scale(size, tuple(b for b in table.bit_specs if not b.removed and table.at(b)), low, high)
+    ticks = tuple((scale.y(value), f"{value:g}") for value in steps(low, high, step))
     float_score = table.floats[0].score if table.floats else None
     float_y = None if float_score is None else scale.y(float_score)
     lines, float_label_y = _lines(table, style, scale, float_y)
@@ -155,17 +155,18 @@ def _lines(
     table: Table, style: Mapping[str, Style], scale: _Scale, float_y: float | None
 ) -> tuple[tuple[Line, ...], float]:
     """Return the lines and the height of the float model's label, which shares the margin with theirs."""
-    drawn = [counted for line in table.lines if (counted := [row for row in line if row.score is not None])]
+    lines_of_dense = ([r for r in line if not r.bits.removed and r.score is not None] for line in table.lines)
+    drawn = [line for line in lines_of_dense if line]
     gap = min(9.0, (scale.size.right_edge - scale.size.left) / len(scale.bits) / (len(drawn) + 1))
     points = [
         [_point(row, scale, gap * (index - (len(drawn) - 1) / 2)) for row in sorted(line, key=_by_column(scale))]
         for index, line in enumerate(drawn)
     ]
     ends = [float_y if float_y is not None else scale.size.top, *(p[-1].y for p in points)]
-    float_label_y, *heights = _spread(ends, LABEL_GAP, scale.size.top, scale.size.base)
+    float_label_y, *heights = spread(ends, LABEL_GAP, scale.size.top, scale.size.base)
     lines = tuple(
         Line(
-            label=_shorten(line[0].label, scale.size.label_chars),
+            label=shorten(line[0].label, scale.size.label_chars),
             style=style[line[0].cell.method],
             points=tuple(marks),
             path=_path(line, marks, scale),
@@ -201,7 +202,7 @@ def _point(row: Row, scale: _Scale, shift: float) -> Point:
     return Point(scale.x(row.bits, shift), scale.y(score), scale.y(low), scale.y(high), text)
 
 
-def _range(rows: Sequence[Row]) -> tuple[float, float, float]:
+def score_range(rows: Sequence[Row]) -> tuple[float, float, float]:
     """Return the step of the ticks and the first and last tick."""
     scores = [row.score for row in rows if row.score is not None]
     edges = [edge for row in rows if row.interval for edge in (row.interval.low, row.interval.high)]
@@ -211,11 +212,12 @@ def _range(rows: Sequence[Row]) -> tuple[float, float, float]:
     return step, float(first if first < last else first - step), float(last)
 
 
-def _steps(low: float, high: float, step: float) -> list[float]:
+def steps(low: float, high: float, step: float) -> list[float]:
+    """Return the values from `low` to `high`."""
     return [low + i * step for i in range(round((high - low) / step) + 1)]
 
 
-def _spread(heights: Sequence[float], gap: float, top: float, bottom: float) -> list[float]:
+def spread(heights: Sequence[float], gap: float, top: float, bottom: float) -> list[float]:
     """Move labels apart until neighbours are `gap` away, keeping their order and staying within the plot."""
     order = sorted(range(len(heights)), key=lambda i: (heights[i], i))
     placed: list[float] = []
@@ -231,7 +233,7 @@ def _spread(heights: Sequence[float], gap: float, top: float, bottom: float) -> 
     return result
 
 
-def _shorten(label: str, room: int) -> str:
+def shorten(label: str, room: int) -> str:
     """Shorten from the middle: rows of one method differ in the parameters at the end."""
     if len(label) <= room or not room:
         return label
@@ -242,7 +244,8 @@ def _shorten(label: str, room: int) -> str:
 def _description(table: Table) -> str:
     parts = []
     for line in table.lines:
-        scores = [f"{row.bits} {row.score:.1f}" for row in line if row.score is not None]
+        counted = [row for row in line if row.score is not None and not row.bits.removed]
+        scores = [f"{row.bits} {row.score:.1f}" for row in counted]
         if scores:
             parts.append(f"{line[0].label}: {', '.join(scores)}")
     return f"Mean {table.metric.title} in percent. " + "; ".join(parts) + "."

@@ -24,6 +24,8 @@ class ShownTable:
     text: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    bars: tuple[float, ...] = ()
+    """The share in percent that each row draws; empty where the table asks for no bars."""
 
 
 def method_tables(record: Record) -> tuple[ShownTable, ...]:
@@ -35,7 +37,21 @@ def _shown_table(name: str, table: MethodTable) -> ShownTable:
     flat = [dict(_cells(row)) for row in table.rows]
     columns = tuple(dict.fromkeys(column for row in flat for column in row))
     rows = tuple(tuple(_shown(row.get(column)) for column in columns) for row in flat)
-    return ShownTable(name, table.text, columns, rows)
+    return ShownTable(name, table.text, columns, rows, bars(table))
+
+
+def bars(table: MethodTable) -> tuple[float, ...]:
+    """Return the length of each row's bar in percent: all of it where the value is None, or above the largest."""
+    if table.bars is None:
+        return ()
+    value, most = table.bars
+    return tuple(_share(row.get(value), row.get(most)) for row in table.rows)
+
+
+def _share(value: JsonValue, most: JsonValue) -> float:
+    if not isinstance(value, int | float) or not isinstance(most, int | float) or most <= 0:
+        return 100.0
+    return min(100.0, max(0.0, 100 * value / most))
 
 
 def _cells(row: Mapping[str, JsonValue], before: str = "") -> Iterator[tuple[str, JsonValue]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from vitptq.bench.board.board import Board
 from vitptq.bench.board.method_card import MethodCard
 from vitptq.bench.board.rows import Row
 from vitptq.bench.board.tables import Table
-from vitptq.bench.website import charts, pictures
+from vitptq.bench.website import charts, parameter_charts, pictures
+from vitptq.bench.website.bar_matrices import bar_matrices
 from vitptq.bench.website.claims_pages import ClaimBook
 from vitptq.bench.website.contact_sheets import contact_sheets
 from vitptq.bench.website.parity_tests import parity_test
@@ -52,8 +53,10 @@ def pages(board: Board, evidence_dir: Path | None, book: ClaimBook | None = None
     yield Page("index.html", "index.html", {"small": small, "style_of": style})
     yield Page("missing.html", "missing.html", {"holes": tuple(_holes(board))})
     for table in board.tables:
-        drawn = [charts.draw(table, style, size) for size in (charts.WIDE, charts.NARROW)]
-        yield Page(table_path(table), "table.html", {"table": table, "charts": drawn})
+        sizes = (charts.WIDE, charts.NARROW)
+        drawn = [charts.draw(table, style, size) for size in sizes]
+        sized = [parameter_charts.draw([table], style, size) for size in sizes]
+        yield Page(table_path(table), "table.html", {"table": table, "charts": drawn, "parameter_charts": sized})
     for table in board.tables:
         for row in table.rows:
             seen = pictures.views(row, table.floats, evidence_dir)
@@ -61,7 +64,9 @@ def pages(board: Board, evidence_dir: Path | None, book: ClaimBook | None = None
             yield Page(run_path(row), "run.html", {"table": table, "row": row, "views": seen, "contact_sheets": made})
     for card in board.cards.values():
         test = parity_test(card)
-        yield Page(method_path(card.name), "method.html", {"card": card, "rows": _rows_of(board, card), "test": test})
+        rows = _rows_of(board, card)
+        told = {"bar_matrices": bar_matrices(rows), "parameter_charts": tuple(_parameter_charts(board, rows, style))}
+        yield Page(method_path(card.name), "method.html", {"card": card, "rows": rows, "test": test, **told})
         if test:
             yield Page(parity_path(card.name), "parity_test.html", {"card": card, "test": test})
     if book is not None:
@@ -72,6 +77,17 @@ def _claims(book: ClaimBook) -> Iterator[Page]:
     yield Page("claims.html", "claims.html", {"book": book, "meanings": MEANINGS})
     for model in book.models:
         yield Page(claims_path(model.task, model.name), "claims_model.html", {"model": model})
+
+
+def _parameter_charts(
+    board: Board, rows: Sequence[Row], style: Mapping[str, charts.Style]
+) -> Iterator[tuple[str, list[charts.Chart | None]]]:
+    """Yield, for each task of a low-rank method's rows, the charts of all low-rank rows of that task."""
+    for task, edition in dict.fromkeys((row.cell.task, row.cell.edition) for row in rows if row.bits.removed):
+        tables = [table for table in board.tables if (table.task, table.edition) == (task, edition)]
+        drawn = [parameter_charts.draw(tables, style, size) for size in (charts.WIDE, charts.NARROW)]
+        if drawn[0]:
+            yield f"{task}, {edition}", drawn
 
 
 def _rows_of(board: Board, card: MethodCard) -> tuple[Row, ...]:

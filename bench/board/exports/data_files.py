@@ -95,6 +95,8 @@ def columns(row: Row, table: Table) -> dict[str, JsonValue]:
         "peak_host_mib": number(row.cost("peak_host_mib")),
         "peak_device_mib": number(row.cost("peak_device_mib")),
         "model_mib": number(row.cost("model_mib")),
+        "n_parameters": row.parameters,
+        "macs": row.macs,
         "bit_operations": number(row.cost("bit_operations")),
         "remarks": "; ".join(badge.text for badge in row.badges) or None,
         "reason": row.reason or None,
@@ -110,7 +112,8 @@ _COLUMNS = [
     "activation_bits", "track", "precision", "calibration_size", "status", "metric", "score",
     "interval_low", "interval_high", "interval_covers", "rank_best", "rank_worst", "tie_group", "n_images", "n_seeds",
     "seeds", "missing_seeds", "float_score", "drop", "quantised_macs_percent",
-    "audit_violations", "quantise_s", "evaluate_s", "peak_host_mib", "peak_device_mib", "model_mib", "bit_operations",
+    "audit_violations", "quantise_s", "evaluate_s", "peak_host_mib", "peak_device_mib", "model_mib", "n_parameters",
+    "macs", "bit_operations",
     "remarks", "reason", "data", "checkpoint", "source", "records",
 ]  # fmt: skip
 """The columns of every row, in their order: a board without rows has them, too."""

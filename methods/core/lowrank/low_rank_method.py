@@ -139,4 +139,4 @@ def _tell(rows: Sequence[Mapping[str, object]]) -> None:
         "Rank r costs r (outputs + inputs) parameters, a residual's rank included; above the break-even rank a layer "
         "stays dense, which is a kept rank of –."
     )
-    note_table("kept ranks", rows, text)
+    note_table("kept ranks", rows, text, bars=("kept rank", "break-even rank"))

@@ -64,8 +64,8 @@ def test_a_single_score_has_a_range_to_stand_in():
 
 
 def test_long_labels_keep_both_ends():
-    assert charts._shorten("Percentile (p=0.999)", 13) == "Percen…0.999)"
-    assert charts._shorten("OMSE", 13) == "OMSE"
+    assert charts.shorten("Percentile (p=0.999)", 13) == "Percen…0.999)"
+    assert charts.shorten("OMSE", 13) == "OMSE"
 
 
 def test_more_methods_than_colours_still_look_different():
@@ -73,3 +73,10 @@ def test_more_methods_than_colours_still_look_different():
     drawn = charts.styles(names)
 
     assert len({(s.colour, s.dash, s.shape) for s in drawn.values()}) == 20
+
+
+def test_low_rank_rows_are_in_no_chart_of_bit_widths():
+    low_rank = make_record(make_cell(bits="W32A32+lowrank60"))
+
+    assert drawn(low_rank) is None
+    assert [text for _, text in drawn(low_rank, make_record()).columns] == ["W4A4"]

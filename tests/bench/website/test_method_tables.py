@@ -30,3 +30,10 @@ def test_figures_are_no_table_whatever_their_shape() -> None:
 def test_a_table_without_rows_is_empty() -> None:
     (table,) = method_tables(record(reconstruction={"rows": []}))
     assert (table.columns, table.rows) == ((), ())
+
+
+def test_bars_are_shares_of_the_largest_value_and_full_where_there_is_none() -> None:
+    rows = [{"layer": "a", "rank": 3, "most": 12}, {"layer": "b", "rank": None, "most": 12}]
+    (table,) = method_tables(record(ranks={"rows": rows, "bars": ["rank", "most"]}))
+    assert table.bars == (25.0, 100.0)
+    assert method_tables(record(ranks={"rows": rows}))[0].bars == ()
