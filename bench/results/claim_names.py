@@ -23,6 +23,8 @@ class Adapter(BaseModel):
 
     method: str
     parameters: dict[str, JsonValue] = {}
+    bits: str = ""
+    """The spec of the cells that measure it, where the claim's widths do not say it: low-rank factors have none."""
 
     def fits(self, cell: Cell) -> bool:
         """Tell whether a cell measures it."""

@@ -51,16 +51,17 @@ def _covered(
         return Covered(claim, implemented=False, missing=f"method {claim.method}: {_why(names, claim)}")
     if model is None:
         return Covered(claim, True, f"model {claim.model}: {names.no_model.get(claim.model, 'no model card')}")
-    if claim.bits is None:
+    bits = adapter.bits or claim.bits
+    if bits is None:
         return Covered(claim, True, f"bits {claim.w_bits}/{claim.a_bits}: mixed precision, no whole average")
     if limit := names.limit(adapter.method, claim.task, cards[model]):
         return Covered(claim, True, f"method {adapter.method} cannot do it yet: {limit}")
-    cells = asked.get((claim.task, model, adapter.method, claim.bits), [])
+    cells = asked.get((claim.task, model, adapter.method, bits), [])
     if any(adapter.fits(cell) for cell in cells):
         return Covered(claim, True)
     asked_as = ", ".join(f"{name}={canonical_json(value)}" for name, value in adapter.parameters.items())
     note = " (activations in float)" if claim.a_bits == "32" else ""
-    what = f"bits {claim.bits} of {adapter.method}{note}"
+    what = f"bits {bits} of {adapter.method}{note}"
     return Covered(claim, True, f"{what}: no suite has it" + (f" with {asked_as}" if cells else ""))
 
 

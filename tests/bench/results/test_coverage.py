@@ -114,3 +114,11 @@ def test_a_papers_suite_measures_exactly_what_its_table_prints(suite: str, names
     printed = {(names.model(c.claim, cards), names.adapter(c.claim).method, c.claim.bits) for c in found}  # type: ignore[union-attr]
     assert {(cell.model, cell.method, cell.bits) for cell in asked} == printed
     assert {cell.track for cell in asked} == {"published"}
+
+
+def test_a_word_may_stand_for_a_spec_that_widths_do_not_say(cells: list[Cell], names: Names) -> None:
+    found = coverage.coverage(claims.read(FOLDER), names, cells)
+    (mixed_rank,) = [c for c in found if c.claim.method == "Mixed-Rank (Azizi; 60 % fewer parameters)"]
+    assert not mixed_rank.missing
+    elsewhere = [cell for cell in cells if cell.bits != "W32A32+lowrank60"]
+    assert "W32A32+lowrank60" in coverage.coverage([mixed_rank.claim], names, elsewhere)[0].missing

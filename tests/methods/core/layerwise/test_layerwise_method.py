@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
-from vitptq.bench.bits import FLOAT, BitSpec
+from vitptq.bench.bits import BitSpec
 from vitptq.bench.errors import Unsupported
 from vitptq.bench.run.adapter_check import RandomImages, two_block_models
 from vitptq.bench.run.audit import audit
@@ -71,4 +70,12 @@ def test_later_layers_see_the_rounded_ones_before() -> None:
         other = GPTQ().quantize(model, RandomImages(), BitSpec(2, 32))
     fc2 = "blocks.1.mlp.fc2.weight"
     assert not torch.equal(whole.state_dict()[fc2], other.state_dict()[fc2])
-    assert FLOAT.is_float and isinstance(whole, nn.Module)
+
+
+def test_rotated_model_is_rounded_with_the_same_function() -> None:
+    images = next(RandomImages().batches())
+    model = two_block_models()["ViT"]
+    with torch.no_grad():
+        found = GPTQ(rotation="full").quantize(model, RandomImages(), BitSpec(8, 32))
+        assert (found(images) - model(images)).norm() < 0.02 * model(images).norm()
+    assert not torch.equal(found.state_dict()["blocks.0.mlp.fc1.weight"], model.state_dict()["blocks.0.mlp.fc1.weight"])
