@@ -24,7 +24,7 @@ class GPTAQ(GPTQ):
     name = "gptaq"
     title = "GPTAQ"
     fidelity = "inferred"
-    inferred = (
+    inferred: ClassVar[tuple[str, ...]] = (
         "P is used as in algorithm 1 (the released code multiplies it by 0.25: correction=0.25)",
         *SHARED_INFERRED,
     )

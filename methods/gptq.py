@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from vitptq.methods.core.layerwise.columns import Order, rounded_by_columns
 from vitptq.methods.core.layerwise.layer_problem import LayerProblem
 from vitptq.methods.core.layerwise.layerwise_method import LayerwiseMethod, Rounded
 
-SHARED_INFERRED = (
+SHARED_INFERRED: tuple[str, ...] = (
     "the patch embedding and the head are rounded like the linear layers, a convolution as a linear layer of its "
     'patches (the released code for ViTs leaves both in float: scope="block linears" does, and leaves the attention '
     "products in float, too)",
@@ -29,7 +30,7 @@ class GPTQ(LayerwiseMethod):
     name = "gptq"
     title = "GPTQ"
     fidelity = "inferred"
-    inferred = (
+    inferred: ClassVar[tuple[str, ...]] = (
         "the paper has no vision transformer: damping and column order are those with which GPTAQ's authors ran it on "
         "ViTs",
         *SHARED_INFERRED,
