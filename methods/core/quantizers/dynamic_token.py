@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from vitptq.bench.contracts.quantizer import Quantizer
-from vitptq.methods.core.ranges.estimation import asymmetric_parameters
+from vitptq.methods.core.quantizers.uniform import SCALE_FLOOR
 
 
 class DynamicToken(Quantizer):
-    """Asymmetric codes between the least and the largest value of each token, times `clip`; no gradient.
+    """Asymmetric codes between the least and the largest value of each token (and 0), times `clip`; no gradient.
 
     A token is a slice along the last axis. `grid` is that of the last tensor that was quantised.
     """
@@ -28,9 +28,12 @@ class DynamicToken(Quantizer):
     def quantise(self, x: Tensor) -> Tensor:
         """Return `x` (..., channels) on the grids of its tokens."""
         low, high = x.detach().aminmax(dim=-1, keepdim=True)
-        scale, zero = asymmetric_parameters(low * self.clip, high * self.clip, self.bits)
+        low, high = self.clip * low.clamp_max(0), self.clip * high.clamp_min(0)
+        highest = 2**self.bits - 1
+        scale = ((high - low) / highest).clamp_min(SCALE_FLOOR)
+        zero = (-low / scale).round().clamp(0, highest)
         self._last = scale.reshape(-1, 1), zero.reshape(-1, 1)
-        return (torch.clamp((x / scale).round() + zero, 0, 2**self.bits - 1) - zero) * scale
+        return (torch.clamp((x / scale).round() + zero, 0, highest) - zero) * scale
 
     def grid(self) -> Tensor:
         """Return every value that the last tensor's tokens could take, ascending, shape (tokens, levels)."""
