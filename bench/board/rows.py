@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from vitptq.bench.bits import BitSpec
+from vitptq.bench.bits import FLOAT_BITS, BitSpec
 from vitptq.bench.board import statistics
 from vitptq.bench.board.badges import Badge, badges
 from vitptq.bench.board.image_noise import ImageNoises
@@ -311,7 +311,9 @@ def share_text(shares: Iterable[float | None]) -> str:
 
 def share_of(record: Record) -> float | None:
     """Return the share of multiply-accumulates with both operands quantised, in percent; None for the float model."""
-    if record.cell.is_float or record.audit is None or record.audit.macs <= 0:
+    bits = record.cell.bit_spec
+    nothing = bits.weights == bits.activations == FLOAT_BITS  # the float model, or low-rank factors in float
+    if nothing or record.audit is None or record.audit.macs <= 0:
         return None
     return 100 * record.audit.quantised_macs / record.audit.macs
 

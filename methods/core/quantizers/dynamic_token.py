@@ -33,7 +33,9 @@ class DynamicToken(Quantizer):
         scale = ((high - low) / highest).clamp_min(SCALE_FLOOR)
         zero = (-low / scale).round().clamp(0, highest)
         self._last = scale.reshape(-1, 1), zero.reshape(-1, 1)
-        return (torch.clamp((x / scale).round() + zero, 0, highest) - zero) * scale
+        codes = ((x / scale).round() + zero).clamp(0, highest)
+        values: Tensor = (codes - zero) * scale
+        return values
 
     def grid(self) -> Tensor:
         """Return every value that the last tensor's tokens could take, ascending, shape (tokens, levels)."""
