@@ -1,4 +1,4 @@
-"""Methods that search at an operator's output, on calibration images of different sizes, as detectors have them.
+"""Methods that look at what layers read or put out, on calibration images of different sizes, as detectors have them.
 
 AdaLog and APHQ-ViT, which search on an evenly spread part of what an operator reads, have such a test of their own.
 """
@@ -16,7 +16,10 @@ from vitptq.bench.bits import BitSpec
 from vitptq.bench.contracts.method import Method
 from vitptq.bench.run.audit import audit
 from vitptq.methods.easyquant import EasyQuant
+from vitptq.methods.gptaq import GPTAQ
+from vitptq.methods.mixed_rank import MixedRankCnorm
 from vitptq.methods.ptq4vit import PTQ4ViT
+from vitptq.methods.qep import QEP
 
 BACKBONE, ALL = BitSpec(4, 4), BitSpec(4, 4, ("neck", "heads"))
 FEW: dict[str, Any] = {"rounds": 1, "candidates": 4}
@@ -25,6 +28,9 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Method, BitSpec]] = {
     "segmenter, PTQ4ViT": (deit_upernet, PTQ4ViT(**FEW), ALL),
     "segmenter, EasyQuant": (deit_upernet, EasyQuant(**FEW), ALL),
     "segmenter, EasyQuant by image": (deit_upernet, EasyQuant(**FEW, similarity="tensor"), BACKBONE),
+    "detector with its heads, GPTAQ": (mask_rcnn, GPTAQ(), BitSpec(3, 32, ("neck", "heads"))),
+    "segmenter, QEP": (deit_upernet, QEP(rounding="comq"), ALL),
+    "detector, mixed rank": (mask_rcnn, MixedRankCnorm(rank=1, steps=2), BitSpec(32, 32, removed=20)),
 }
 
 

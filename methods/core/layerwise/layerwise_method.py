@@ -41,8 +41,6 @@ class LayerwiseMethod(Method):
     """The grid of an output channel: of 90 shrunk ranges the one of least squared error, or all its weights."""
     activations_first: bool = False
     """Whether activations are quantised already while the weights are rounded; else only afterwards."""
-    rotation: Rotation = "none"
-    """Of the residual stream and the heads, before anything else; see `methods/core/model/rotation.py`."""
     scope: Literal["all", "block linears"] = "all"
     """"block linears" quantises the linear layers of the blocks alone, and no attention product; the audit lists it."""
     rotation: Rotation = "none"
