@@ -120,10 +120,15 @@ def _unique(cells: Sequence[Cell], suite: str) -> list[Cell]:
 
 
 def _with_methods(group: Group, methods: Sequence[str]) -> Group:
-    """Return the group with other methods; one that only measures the float model stays."""
+    """Return the group with other methods; one that only measures the float model stays.
+
+    Specs with low-rank factors are for low-rank methods alone, and all others for the rest.
+    """
     if all(registry.method(name).category == "float" for name in group.methods):
         return group
-    return group.model_copy(update={"methods": list(methods)})
+    low_rank = any(BitSpec.parse(bits).removed for bits in group.bits)
+    fitting = [name for name in methods if (registry.method(name).category == "low-rank") == low_rank]
+    return group.model_copy(update={"methods": fitting})
 
 
 def expand(group: Group) -> list[Cell]:

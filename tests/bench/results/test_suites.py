@@ -181,6 +181,12 @@ class Budgeted(Method):
 """
 
 
+def test_methods_that_replace_others_are_asked_for_what_their_category_does() -> None:
+    dense, low_rank = (suites.load("low-rank", [name]) for name in ("minmax", "svd"))
+    assert not [cell for cell in dense if not cell.is_float]
+    assert {cell.bit_spec.removed for cell in low_rank if not cell.is_float} == {20, 40, 60}
+
+
 @pytest.mark.parametrize(
     ("method", "bits", "words"),
     [
