@@ -26,6 +26,10 @@ class Adapter(BaseModel):
     bits: str = ""
     """The spec of the cells that measure it, where the claim's widths do not say it: low-rank factors have none."""
 
+    def spec(self, claim: Claim) -> str | None:
+        """Return the bit spec of the cells that measure a claim, None where it has no whole widths."""
+        return self.bits or claim.bits
+
     def fits(self, cell: Cell) -> bool:
         """Tell whether a cell measures it."""
         same = all(cell.parameters.get(name) == value for name, value in self.parameters.items())

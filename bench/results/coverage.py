@@ -51,7 +51,7 @@ def _covered(
         return Covered(claim, implemented=False, missing=f"method {claim.method}: {_why(names, claim)}")
     if model is None:
         return Covered(claim, True, f"model {claim.model}: {names.no_model.get(claim.model, 'no model card')}")
-    bits = adapter.bits or claim.bits
+    bits = adapter.spec(claim)
     if bits is None:
         return Covered(claim, True, f"bits {claim.w_bits}/{claim.a_bits}: mixed precision, no whole average")
     if limit := names.limit(adapter.method, claim.task, cards[model]):

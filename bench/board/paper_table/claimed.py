@@ -37,8 +37,9 @@ class Claimed:
             if claim.task not in cards:
                 cards[claim.task] = registry.task(claim.task, EDITION).models()
             adapter, model = names.adapter(claim), names.model(claim, cards[claim.task])
-            if adapter is not None and model is not None and claim.bits is not None:
-                found.setdefault((claim.task, model, claim.bits, claim.metric), []).append((adapter, claim))
+            bits = adapter.spec(claim) if adapter is not None else None
+            if adapter is not None and model is not None and bits is not None:
+                found.setdefault((claim.task, model, bits, claim.metric), []).append((adapter, claim))
         return cls({place: tuple(pairs) for place, pairs in found.items()})
 
     def claims(self, cell: Cell, metric: str) -> Sequence[Claim]:

@@ -90,7 +90,7 @@ class _Measured:
             return Value(claimed=published)
         metric = next((metric for metric in table.metrics if metric.name == claim.metric), None)
         for row in table.counted:
-            if metric is not None and row.cell.bits == claim.bits and adapter.fits(row.cell):
+            if metric is not None and row.cell.bits == adapter.spec(claim) and adapter.fits(row.cell):
                 interval = row.interval_of(metric)
                 return Value(row.mean(metric), interval.half_width if interval else None, claimed=published)
         return Value(claimed=published)
