@@ -26,9 +26,9 @@ class ErrorMoments:
     """The error without a residual."""
 
     def loss(self, left: Tensor, right: Tensor) -> Tensor:
-        """Return the error with the residual left right."""
-        product = left @ right
-        return self.constant - 2 * (product * self.error).sum() + ((product @ self.gram) * product).sum()
+        """Return the error with the residual left right, without forming their product."""
+        gained = ((left.T @ self.error) * right).sum()
+        return self.constant - 2 * gained + ((left.T @ left) * (right @ self.gram @ right.T)).sum()
 
 
 Factors = tuple[Tensor, Tensor]
