@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -16,6 +17,8 @@ from vitptq.methods.core.lowrank.residual import Factors, exact_residual, traine
 @dataclass(frozen=True)
 class CompensatedMethod(LowRankMethod):
     """Adds to each layer's factors a residual for their error and for that of the layers before."""
+
+    trial: ClassVar[Mapping[str, Any]] = {"steps": 20}
 
     compensation: Literal["layer", "none"] = "layer"
     rank: int = 8
