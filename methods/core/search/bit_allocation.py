@@ -32,8 +32,6 @@ SAMPLE = 2**15
 AllotBy = Literal["nuclear", "divergence", "even"]
 """What an operand loses at few bits, everything else in float: the squared error of its operator's output times the
 nuclear norm of that output, or the divergence of the predictions. "even" allots the nominal width to all."""
-Losses = Mapping[Operand, Sequence[float]]
-"""Of each operand by width, the narrowest first."""
 
 
 @torch.no_grad()
@@ -47,20 +45,14 @@ def allot_bits(net: PreparedModel, calibration: Calibration, by: AllotBy, *, rea
     sizes, samples = _seen(net, calibration)
     for slot in net.weights.values():
         sizes[slot], samples[slot] = net.weight(slot).numel(), slot.by_channel(net.weight(slot).detach())
-    kinds = (net.bits.weights, list(net.weights.values())), (net.bits.activations, list(net.activations.values()))
-    slots = {slot for _, some in kinds for slot in some if slot.bits != FLOAT_BITS and slot.role != "stem_input"}
-    widths = {nominal: _widths(nominal, reach) for nominal, _ in kinds}
-    losses: dict[Operand, list[float]] = {}
     measure = _divergences if by == "divergence" else _nuclear_errors
-    for nominal, some in kinds:
-        trial = {slot: _grids(slot, samples[slot], widths[nominal]) for slot in some if slot in slots}
-        losses |= measure(net, calibration, trial)
-    for nominal, some in kinds:
-        chosen = [slot for slot in some if slot in slots]
-        found = greedy([sizes[s] for s in chosen], [losses[s] for s in chosen], widths[nominal], nominal)
-        for slot, bits in zip(chosen, found, strict=True):
+    for nominal, kind in ((net.bits.weights, net.weights), (net.bits.activations, net.activations)):
+        slots, widths = _counted(kind.values()), _widths(nominal, reach)
+        losses = measure(net, calibration, {slot: _grids(slot, samples[slot], widths) for slot in slots})
+        found = greedy([sizes[slot] for slot in slots], [losses[slot] for slot in slots], widths, nominal)
+        for slot, bits in zip(slots, found, strict=True):
             slot.bits, slot.quantizer = bits, None
-    _tell(net, slots, sizes)
+    _tell(net, sizes)
 
 
 def greedy(sizes: Sequence[int], losses: Sequence[Sequence[float]], widths: Sequence[int], average: float) -> list[int]:
@@ -85,6 +77,11 @@ def nuclear_norm(x: Tensor) -> Tensor:
     """Return the mean nuclear norm of the matrices (..., rows, columns)."""
     norm: Tensor = torch.linalg.matrix_norm(x, "nuc").mean()
     return norm
+
+
+def _counted(slots: Iterable[Operand]) -> list[Operand]:
+    """Return the slots that an average counts: all that are quantised but the image's."""
+    return [slot for slot in slots if slot.bits != FLOAT_BITS and slot.role != "stem_input"]
 
 
 def _widths(nominal: int, reach: int) -> list[int]:
@@ -172,11 +169,11 @@ def _tried(
         yield slot, torch.stack(losses).tolist()
 
 
-def _tell(net: PreparedModel, slots: set[Operand], sizes: Mapping[Operand, int]) -> None:
-    chosen = [slot for slot in net.operands.values() if slot in slots]
-    note_table("widths", [{"slot": s.name, "bits": s.bits, "values": sizes[s]} for s in chosen])
-    for what, some in (("weights", net.weights.values()), ("activations", net.activations.values())):
-        counted = [slot for slot in some if slot in slots]
+def _tell(net: PreparedModel, sizes: Mapping[Operand, int]) -> None:
+    slots = _counted(net.operands.values())
+    note_table("widths", [{"slot": s.name, "bits": s.bits, "values": sizes[s]} for s in slots])
+    for what, kind in (("weights", net.weights), ("activations", net.activations)):
+        counted = _counted(kind.values())
         if counted:
             average = sum(sizes[s] * s.bits for s in counted) / sum(sizes[s] for s in counted)
             note_details(f"average bits of {what}", round(average, 4))

@@ -109,3 +109,16 @@ def test_another_metric_ranks_where_it_is_asked_for():
     assert [metric.name for metric in masks.secondary] == ["box_ap"]
     with pytest.raises(UnknownName, match="unknown metric in these results"):
         Board.from_records(mask_first, make_cards(), metric="mask")
+
+
+def test_rows_of_allotted_widths_are_compared_at_the_same_average_alone():
+    mixed = BitSpec(4, 4, mixed=True)
+    records = [
+        make_record(make_cell(method=m, bits=b), score=s)
+        for m, b, s in (("omse", "W4A4", 90.0), ("omse", "W4A4+mixed", 85.0), ("minmax", "W4A4+mixed", 80.0))
+    ]
+    table = only_table(records)
+    assert [row.score for row in table.at(mixed)] == [85.0, 80.0]
+    assert [row.cell.method for row in table.winners(mixed)] == ["omse"]
+    assert [row.score for row in table.winners(W4A4)] == [90.0]
+    assert table.bit_specs == (W4A4, mixed)
