@@ -69,12 +69,13 @@ def evaluated_in(precision: Precision, model: nn.Module, device: torch.device) -
     operands of products to 16 bits: those of the model, or of its backbone where it has one, which is what is quantised
     of a detector or segmenter. Its outputs are float32 again.
     """
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     _set_tf32(precision == "tf32")
     try:
         with _in_halves(model, device, HALVES[precision]) if precision in HALVES else nullcontext():
             yield
     finally:
-        _set_tf32(False)
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 @contextmanager
