@@ -48,7 +48,7 @@ def test_a_command_that_takes_too_long_is_ended() -> None:
 
 def test_what_a_command_prints_is_read_line_by_line() -> None:
     lines: list[str] = []
-    printing = "print('tests/a.py::test_it[Mask R-CNN Swin-omse] PASSED [ 5%]')"
+    printing = "print('a.py::test_it[Mask R-CNN Swin-omse] PASSED [ 5%]')"
     assert gpu.run([sys.executable, "-c", printing], 60, read=lines.append)
     found = [gpu.OUTCOME.search(line) for line in lines]
     assert [match.groups() for match in found if match] == [("test_it[Mask R-CNN Swin-omse]", "PASSED")]
