@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -10,7 +12,7 @@ from vitptq.bench.errors import Unsupported
 from vitptq.bench.run.adapter_check import RandomImages, two_block_models
 from vitptq.methods.core.model.prepare import prepare
 from vitptq.methods.core.quantizers.uniform import Uniform
-from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
+from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights, with_last
 
 
 class Halves(RandomImages):
@@ -62,3 +64,16 @@ def test_a_slot_that_nothing_enters_is_named() -> None:
     net.model.blocks[1].mlp.forward = lambda x: x
     with pytest.raises(Unsupported, match=r"blocks\.1\.mlp\.fc1\.input_operand did not run on the calibration set"):
         observe_activations(net, RandomImages(), RunningMinMax)
+
+
+def test_batches_are_taken_one_ahead_and_the_last_is_told() -> None:
+    taken: list[int] = []
+
+    def batches() -> Iterator[int]:
+        for number in range(4):
+            taken.append(number)
+            yield number
+
+    seen = [(number, last, len(taken)) for number, last in with_last(batches())]
+    assert seen == [(0, False, 2), (1, False, 3), (2, False, 4), (3, True, 4)]
+    assert list(with_last(iter([7]))) == [(7, True)]
