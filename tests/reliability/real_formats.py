@@ -110,10 +110,10 @@ def main() -> None:
     print(*table(folder, json.loads(times.read_text())), sep="\n")
 
 
-def write_trees(folder: Path) -> None:
-    """Write the three data sets, each under a temporary name first."""
+def write_trees(folder: Path, only: str = "") -> None:
+    """Write the three data sets, or `only` the one of this name, each under a temporary name first."""
     for name, write in (("imagenet", _imagenet), ("coco", _coco), ("ADEChallengeData2016", _ade20k)):
-        if not (folder / name).exists():
+        if not (folder / name).exists() and only in ("", name):
             shutil.rmtree(folder / f"{name}.part", ignore_errors=True)
             write(folder / f"{name}.part")
             (folder / f"{name}.part").rename(folder / name)
