@@ -55,6 +55,7 @@ class MadeUpImageNet(ImageNet):
     """A few classes of ImageNet's layout."""
 
     edition: ClassVar[str] = "made-up"
+    data_version = "made-up-1"
 
     def __init__(self) -> None:
         super().__init__(
@@ -67,6 +68,7 @@ class MadeUpCoco(Coco):
     """A few scenes of COCO's layout."""
 
     edition: ClassVar[str] = "made-up"
+    data_version = "made-up-1"
 
     def __init__(self) -> None:
         super().__init__(images=SCENES, objects=None, training_images=LISTED, lists=_positions, batch_size=1)
@@ -76,6 +78,7 @@ class MadeUpAde20k(Ade20k):
     """A few scenes of ADE20K's layout."""
 
     edition: ClassVar[str] = "made-up"
+    data_version = "made-up-1"
 
     def __init__(self) -> None:
         super().__init__(images=SCENES, training_images=LISTED, lists=_positions, batch_size=1)
