@@ -134,8 +134,9 @@ class PTQ4ViT(Method):
     """"sampled" draws the label from the float probabilities, which gives the true diagonal Fisher information."""
     rotation: Rotation = "none"
     """Rotate the float model first."""
-    memory_mb: int = run_time(256)
-    """What the candidates of one step may take; more makes the search faster, not different."""
+    memory_mb: int = run_time(1024)
+    """What the operators that are recorded together may take, and the candidates of one step; more makes the search
+    faster, not different: gradients are computed once for all that are recorded together."""
 
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the model with the scales of least weighted error."""

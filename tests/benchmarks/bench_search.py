@@ -98,7 +98,8 @@ class Question:
         other: Side = "second" if side == "first" else "first"
         x, y = getattr(self.recording, side), getattr(self.recording, other)
         self.candidates = candidates_of(net, where[1], operator, side, x)
-        self.other = candidates_of(net, where[1], operator, other, y).default()(y)
+        self.grid = candidates_of(net, where[1], operator, other, y).default()
+        self.other = self.grid(y)
         if error == "plain":
             self.recording = replace(self.recording, gradient=None)
         rows, by_head = self.candidates.judged, self.candidates.by_head
@@ -110,7 +111,9 @@ class Question:
     @torch.no_grad()
     def search(self) -> Tensor:
         """Answer by the library's search."""
-        best = best_candidate([self.recording], self.side, [self.other], self.candidates, self.objective, MEMORY)
+        best = best_candidate(
+            [self.recording], self.side, [self.other], self.candidates, self.objective, MEMORY, grid=self.grid
+        )
         return best.place
 
     @torch.no_grad()

@@ -26,6 +26,8 @@ from vitptq.methods.core.search.recording import Recording, Rows, Side
 ROWS_OF_A_WEIGHT = 64
 """Rows that make it worth while to quantise a weight once more, which takes as long as 30 to 50 of a linear layer's."""
 
+NARROW = 192
+"""Inputs up to this width are compared in terms of their width, not by codes: faster at 96, slower at 384."""
 KEPT = 2**27
 """Bytes that the codes of all candidates for a weight may take."""
 
@@ -48,14 +50,13 @@ def candidate_losses(
 def _of_one_size(
     recording: Recording, side: Side, candidates: Candidates, objective: Objective, grid: Quantizer | None
 ) -> CandidateLosses:
-    by_codes = _by_codes(recording, side, candidates, objective, grid)
-    if by_codes is not None:
-        return by_codes
-    wide = recording.output.shape[-1] > recording.second.shape[-1]
+    inputs, outputs = recording.second.shape[-1], recording.output.shape[-1]
     by_row = isinstance(objective, Cosine) and objective.axes == CHANNELS and objective.groups is None
-    if isinstance(recording.operator, Rows) and side == "second" and by_row and wide:
+    of_inputs = isinstance(recording.operator, Rows) and side == "second" and by_row and outputs > inputs
+    by_codes = _by_codes(recording, side, candidates, objective, grid)
+    if of_inputs and (by_codes is None or inputs <= NARROW):
         return CosineOfInputs.of(recording, candidates)
-    return OutputLosses(recording, side, candidates, objective)
+    return by_codes or OutputLosses(recording, side, candidates, objective)
 
 
 def _by_codes(

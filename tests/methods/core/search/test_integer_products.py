@@ -14,7 +14,7 @@ from vitptq.methods.core.model.operands import Linear
 from vitptq.methods.core.quantizers.twin_uniform import TwinGelu
 from vitptq.methods.core.quantizers.uniform import Uniform
 from vitptq.methods.core.search import candidate_losses as module
-from vitptq.methods.core.search.candidate_losses import CodeLosses, OutputLosses, candidate_losses
+from vitptq.methods.core.search.candidate_losses import CodeLosses, CosineOfInputs, OutputLosses, candidate_losses
 from vitptq.methods.core.search.candidates import Candidates, Grouping, by_index, multiples, symmetric, whole_tensor
 from vitptq.methods.core.search.integer_products import codes_of, products_of_weights
 from vitptq.methods.core.search.objective import CHANNELS, Cosine, Objective, SquaredError
@@ -30,6 +30,7 @@ QKV = Grouping(0, torch.arange(OUT) // 6, "channel", torch.arange(OUT) // 6)
 @pytest.fixture(autouse=True)
 def whatever_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "multiplies_bytes", lambda device: True)
+    monkeypatch.setattr(module, "NARROW", 0)
 
 
 def layer_and_input() -> tuple[Linear, Tensor]:
@@ -96,6 +97,21 @@ def test_losses_are_those_of_the_float_products(case: str, measure: type[Objecti
     ):
         part = slice(3, 31)
         torch.testing.assert_close(found.losses(places, part), expected.losses(places, part), rtol=1e-4, atol=1e-6)
+
+
+def test_narrow_inputs_are_compared_without_outputs_also_where_products_are_fast(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layer, x = layer_and_input()
+    _, candidates, _, grid = question("input")
+    recording = in_rows(Recording(layer, grid(layer.weight), x, layer(x)))
+    found = {}
+    for narrow in (WIDTH - 1, WIDTH):
+        monkeypatch.setattr(module, "NARROW", narrow)
+        losses = candidate_losses([recording], "second", candidates, Cosine(axes=CHANNELS), grid)
+        found[type(losses)] = losses.losses(torch.arange(9), slice(0, ROWS))
+    assert list(found) == [CodeLosses, CosineOfInputs]
+    torch.testing.assert_close(*found.values(), rtol=1e-3, atol=1e-6)
 
 
 def test_codes_that_are_too_large_to_keep_are_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
