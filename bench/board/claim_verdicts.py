@@ -66,7 +66,7 @@ class _Judge:
         model = self.names.model(claim, self._cards_of(claim.task))
         if model is None:
             return Verdict(claim, "not run", self.names.no_model.get(claim.model, "no model card"))
-        if claim.bits is None:
+        if adapter.spec(claim) is None:
             return Verdict(claim, "not run", "its widths are no whole numbers")
         table = self.tables.get((claim.task, model))
         found = _row(claim, adapter, table) if table is not None else None
@@ -83,7 +83,7 @@ class _Judge:
 def _row(claim: Claim, adapter: Adapter, table: Table) -> tuple[Row, Metric] | None:
     """Return the row that measures a claim, that with the paper's own settings before the standard track's."""
     metric = next((metric for metric in table.metrics if metric.name == claim.metric), None)
-    rows = [row for row in table.counted if row.cell.bits == claim.bits and adapter.fits(row.cell)]
+    rows = [row for row in table.counted if row.cell.bits == adapter.spec(claim) and adapter.fits(row.cell)]
     if metric is None or not rows:
         return None
     return min(rows, key=lambda row: (row.cell.track != paper_settings.PUBLISHED, row.id)), metric

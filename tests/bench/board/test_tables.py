@@ -65,6 +65,21 @@ def test_data_free_rows_have_a_mark_and_a_rank_of_their_own():
     assert "data-free" not in [badge.text for badge in real.badges]
 
 
+def test_low_rank_rows_have_no_rank_among_quantised_ones_whatever_their_widths():
+    specs = {"minmax": ("W8A8", 80.0), "omse": ("W8A8+lowrank40", 90.0), "ema": ("W32A32+lowrank40", 91.0)}
+    table = only_table(make_record(make_cell(method=m, bits=b), score=s) for m, (b, s) in specs.items())
+    assert [str(table.rank(row)) for row in table.quantised] == ["1", "1", "1"]
+    assert [str(bits) for bits in table.bit_specs] == ["W8A8", "W32A32+lowrank40", "W8A8+lowrank40"]
+    assert [row.cell.method for row in table.dense] == ["minmax"]
+    assert table.bits_text(table.bit_specs[1]) == "W32A32+lowrank40, low rank: 40 % fewer parameters"
+
+
+def test_low_rank_rows_of_one_spec_have_ranks_among_themselves():
+    scores = {"omse": 90.0, "ema": 80.0}
+    table = only_table(make_record(make_cell(method=m, bits="W32A32+lowrank40"), score=s) for m, s in scores.items())
+    assert [str(table.rank(row)) for row in table.low_rank] == ["1", "2"]
+
+
 def test_a_row_with_an_audit_violation_has_no_rank():
     table = only_table([make_record(violations=("float linear",))])
     assert table.rank(table.quantised[0]) is None
