@@ -25,4 +25,5 @@ def test_both_tasks_read_the_same_generated_scenes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("task", [MiniCoco(), MiniAde20k()], ids=lambda task: task.name)
 def test_a_task_offers_its_own_models(task: SceneTask) -> None:
     assert task.entries and {entry.task for entry in task.entries.values()} == {task.name}
-    assert all(task.input(model).shape == (3, 96, 96) for model in task.models())
+    sides = {model: task.entries[model].side for model in task.models()}
+    assert sides and all(task.input(model).shape == (3, side, side) for model, side in sides.items())

@@ -29,10 +29,17 @@ def test_its_features_are_the_patch_tokens_of_the_classifiers_backbone() -> None
         assert model.decode_head((found,)).shape == (1, 11, 16, 16)
 
 
-def test_scenes_are_enlarged_for_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scenes_are_enlarged_for_it_alone() -> None:
     task = MiniAde20k()
-    monkeypatch.setattr(MiniAde20k, "card", lambda self, model: task.entries[model])
     assert task.input("mini_upernet_swin").shape == (3, 96, 96)
     assert not any(step["type"] == "Resize" for step in task.dataset_config("mini_upernet_swin")["pipeline"])
     assert task.input(ENTRY.name).shape == (3, 224, 224)
     assert {"type": "Resize", "scale": (224, 224), "keep_ratio": False} in task.dataset_config(ENTRY.name)["pipeline"]
+
+
+@needs_backbone
+def test_its_head_is_the_shipped_one() -> None:
+    model: Any = ENTRY.load()
+    shipped = ENTRY.state()
+    assert torch.equal(model.decode_head.conv_seg.weight, shipped["conv_seg.weight"].float())
+    assert ENTRY.scores["miou"] > 20
