@@ -133,8 +133,7 @@ def run(
     from vitptq.bench.run.schedule import Plan, run_cells
     from vitptq.bench.run.time_estimate import Estimates
 
-    cells = cells_of(suite, only, method, adapter)
-    cells = [cell.model_copy(update={"precision": precision.value}) for cell in cells]
+    cells = cells_of(suite, only, method, adapter, precision.value)
     cells = suites.shard(cells, shard) if shard else cells
     store = Store(results)
     measured = {record.id: record for record in store.all(audits=False)[0]}  # read once, however many there are

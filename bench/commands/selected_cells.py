@@ -7,16 +7,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # torch takes seconds to import, so commands import what they need
-    from vitptq.bench.results.cell import Cell
+    from vitptq.bench.results.cell import Cell, Precision
 
 
-def cells_of(suite: str, only: list[str] | None, methods: list[str] | None, adapters: list[Path] | None) -> list[Cell]:
-    """Return the suite's cells, for these methods if any are named, that match `only`."""
+def cells_of(
+    suite: str,
+    only: list[str] | None,
+    methods: list[str] | None,
+    adapters: list[Path] | None,
+    precision: Precision = "fp32",
+) -> list[Cell]:
+    """Return the suite's cells in this precision, for these methods if any are named, that match `only`."""
     from vitptq.bench import catalogue
     from vitptq.bench.results import suites
 
     load_adapters(adapters)
-    return suites.select(catalogue.cells(suite, methods or []), only or [])
+    cells = [cell.model_copy(update={"precision": precision}) for cell in catalogue.cells(suite, methods or [])]
+    return suites.select(cells, only or [])  # an id is that of the cell in its precision
 
 
 def command_line(*words: str, methods: list[str] | None, adapters: list[Path] | None) -> str:

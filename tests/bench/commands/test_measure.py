@@ -9,6 +9,7 @@ import pytest
 from tests.bench.commands.command_line import TINY, vitptq
 from vitptq.bench.contracts.locations import image_cache
 from vitptq.bench.results.cell import Cell
+from vitptq.bench.results.store import Store
 from vitptq.bench.run.cell_run import Run, run_cell
 
 
@@ -50,3 +51,14 @@ def test_no_cache_reaches_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert image_cache() is not None
     vitptq("run", "no-such-suite", "--no-cache", code=2)
     assert image_cache() is None
+
+
+@pytest.mark.slow
+def test_a_run_in_another_precision_has_records_that_can_be_repeated(suite: Path, tmp_path: Path) -> None:
+    results = ["--results", str(tmp_path / "results"), "--only", "method=minmax", "--only", "bits=W8A8", *TINY]
+    text = vitptq("run", str(suite), "--precision", "bf16", *results)
+    assert "2 done" in text
+    (record,) = (r for r in Store(tmp_path / "results").records() if not r.cell.is_float and r.cell.precision == "bf16")
+    assert "--precision bf16" in record.details.repetition.command
+    again = vitptq("run", str(suite), "--precision", "bf16", "--only", f"id={record.id[:16]}", *results[:2], *TINY)
+    assert "1 done" in again or "2 done" in again
