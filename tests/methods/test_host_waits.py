@@ -65,6 +65,12 @@ def test_more_candidates_make_no_search_wait_more_often(name: str) -> None:
     assert many <= few * 1.2  # which candidates are left differs, so a search may look once more
 
 
+@pytest.mark.parametrize("name", ["apq-vit", "tsptq-vit"])
+def test_a_search_that_runs_a_module_per_candidate_waits_once_per_slot(name: str) -> None:
+    few, many = (waits(name, candidates=count, rounds=1) for count in (4, 8))
+    assert not many - few
+
+
 @pytest.mark.parametrize("name", ["brecq", "mgrq", "adalog"])
 def test_more_steps_make_no_reconstruction_wait_more_often(name: str) -> None:
     few, many = (waits(name, iterations=steps) for steps in (2, 8))
