@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # isort: off
-from vitptq.bench.commands import machine, measure, publish, listing  # noqa: F401
+from vitptq.bench.commands import machine, measure, nightly, publish, listing  # noqa: F401
 
 # isort: on
 from vitptq.bench.commands.app import app

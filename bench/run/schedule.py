@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
@@ -54,6 +55,8 @@ class Plan:
     """The command that repeats the run, to which a record adds the filters for its cell."""
     compiled: bool = False
     """Evaluate through torch.compile."""
+    until: float = math.inf
+    """Moment of `time.monotonic()` from which on no cell is begun."""
 
 
 OnRecord = Callable[[Cell, Record], None]
@@ -63,7 +66,8 @@ OnSteps = Callable[[list[Step]], None]
 def run_cells(cells: Sequence[Cell], plan: Plan, on_record: OnRecord, on_steps: OnSteps) -> None:
     """Measure every cell that has no record yet; float cells first, because the others need their gate.
 
-    Returns when every cell has a record, also those that other processes work on in the same results folder.
+    Returns when every cell has a record, also those that other processes work on in the same results folder, or when
+    `plan.until` has come and what was begun is done.
     """
     plan = replace(plan, results=plan.results.absolute())
     for name, value in WORKER_ENVIRONMENT.items():
@@ -119,7 +123,7 @@ def _run_group(cells: Sequence[Cell], plan: Plan, on_record: OnRecord, on_steps:
         try:
             for wave in ([c for c in cells if c.is_float], [c for c in cells if not c.is_float]):
                 todo = list(wave)
-                while todo:
+                while todo and time.monotonic() <= plan.until:
                     todo = _run_wave(todo, pool, plan, folder, on_record, on_steps)
                     time.sleep(BUSY_S if todo else 0)
             pool.close()  # type: ignore[no-untyped-call]
@@ -165,7 +169,11 @@ def _run_wave(
     while waiting:
         finished, _ = wait(waiting, timeout=POLL_S, return_when=FIRST_COMPLETED)
         on_steps(worker_notes.steps(folder))
+        if time.monotonic() > plan.until:
+            waiting = {future: cell for future, cell in waiting.items() if future.running() or not future.cancel()}
         for future in finished:
+            if future not in waiting:
+                continue
             cell = waiting.pop(future)
             record = _outcome(future, cell, before.get(cell.id), plan, folder)
             if record is None:

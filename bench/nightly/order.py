@@ -1,0 +1,74 @@
+"""Which cells a night measures, the most valuable first, and how many of them fit into its budget."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from vitptq.bench.errors import BadInput, brief
+from vitptq.bench.nightly.changes import thing
+from vitptq.bench.results.cell import Cell
+from vitptq.bench.results.record import Record
+
+Why = Literal["missing", "stale", "another draw"]
+ORDER: tuple[Why, ...] = ("missing", "stale", "another draw")
+"""What a night does first: what nobody has measured, then what was measured with older code, then further draws."""
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+
+
+@dataclass(frozen=True)
+class Due:
+    """A cell that a night has to measure, and why."""
+
+    cell: Cell
+    why: Why
+    seconds: float | None = None
+    """What it is expected to take."""
+
+
+def due(cells: Sequence[Cell], records: Iterable[Record], environment: str, seconds: Mapping[str, float]) -> list[Due]:
+    """Return the cells without a record of this code and environment, in the order of their value.
+
+    `environment` is that of this machine (`provenance.environment`); a record of the same cell from another version of
+    torch or timm is stale.
+    """
+    known = {record.id: record for record in records}
+    measured = {thing(record.cell) for record in known.values()}
+    first: dict[str, int] = {}
+    for cell in cells:
+        first[thing(cell)] = min(cell.seed, first.get(thing(cell), cell.seed))
+    found = []
+    for cell in cells:
+        record = known.get(cell.id)
+        if record is not None and record.provenance.environment == environment:
+            continue
+        stale = thing(cell) in measured
+        why: Why = "stale" if stale else "missing" if cell.seed == first[thing(cell)] else "another draw"
+        found.append(Due(cell, why, seconds.get(cell.id)))
+    return sorted(found, key=lambda each: (ORDER.index(each.why), each.seconds or 0.0, each.cell.id))
+
+
+def within(found: Sequence[Due], budget_s: float, workers: int = 1) -> list[Due]:
+    """Return the cells that fit into the budget as far as their times are known: at least one, so that nights go on."""
+    taken: list[Due] = []
+    spent = 0.0
+    for each in found:
+        if taken and spent + (each.seconds or 0.0) > budget_s * workers:
+            continue
+        spent += each.seconds or 0.0
+        taken.append(each)
+    return taken
+
+
+def parse_budget(text: str) -> float:
+    """Return seconds.
+
+    >>> parse_budget("6h"), parse_budget("1h30m"), parse_budget("90s")
+    (21600.0, 5400.0, 90.0)
+    """
+    parts = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip())
+    if parts is None or not any(parts.groups()):
+        raise BadInput(f'budget "{brief(text)}" is no time; write for example 6h, 90m or 1h30m')
+    return sum(float(part) * unit for part, unit in zip(parts.groups(), _UNITS.values(), strict=True) if part)

@@ -1,0 +1,33 @@
+"""A night's lock, its state and what it puts aside."""
+
+from __future__ import annotations
+
+import pytest
+
+from vitptq.bench.nightly.night import AlreadyRunning, Night
+from vitptq.bench.results.cell import Cell
+from vitptq.bench.run.cell_run import Run, run_cell
+
+
+def test_second_night_in_one_folder_is_refused(tmp_path):
+    with Night(tmp_path).alone(), pytest.raises(AlreadyRunning), Night(tmp_path).alone():
+        pass
+
+
+def test_killed_night_is_gone_on_with(tmp_path):
+    first = Night(tmp_path)
+    with first.alone():
+        assert not first.begin("2026-12-01T00:00:00Z")
+    second = Night(tmp_path)
+    with second.alone():
+        assert second.begin("2026-12-02T00:00:00Z")
+    assert second.started == "2026-12-01T00:00:00Z"
+
+
+def test_record_of_another_environment_is_kept_beside(run: Run, cells: list[Cell]):
+    record = run_cell(cells[0], run)
+    night = Night(run.store.root)
+    night.retire([record])
+    assert run.store.record(cells[0]) is None
+    assert [kept.id for kept in night.records()] == [record.id]
+    assert night.store.readable() == []
