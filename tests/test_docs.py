@@ -98,8 +98,8 @@ def test_example_of_add_a_method_works_literally(tmp_path: Path, monkeypatch: py
     check, run, board = (line for line in commands(page) if "clipped.py" in line)
     assert "keeps the contract" in vitptq(*shlex.split(check)[1:])
     planned = vitptq("plan", *shlex.split(run)[2:])
-    # four bit specs with 32 calibration images, three with the 128 of reconstruction methods; one model, one seed
-    assert planned.count("mini_vit clipped") == 7
+    # four bit specs with 32 calibration images, three with 128, and two of the released forms; one model, one seed
+    assert planned.count("mini_vit clipped") == 9
     assert "mini_vit float" in planned
     with registry.temporary():  # nothing was measured here, and the board says so
         shown = CliRunner().invoke(app, shlex.split(board)[1:])
