@@ -114,8 +114,9 @@ def _measure_night(
         metric = {key: ranking(declared).name for key, declared in catalogue.metrics().items()}
         with RunProgress(len(taken), metric, seconds=seconds) as progress:
             plan = Plan(
-                night.store.root, device, workers, limit * 60, True, False, registry.added_files(), again, until
-            )
+                night.store.root, device, workers, limit * 60, retry_failed=True, adapters=registry.added_files(),
+                again=again, until=until,
+            )  # fmt: skip
             run_cells([each.cell for each in taken], plan, progress.finished, progress.steps)
     left = len(all_due) - sum(night.store.record(each.cell) is not None for each in taken)
     return [f"{left} of {len(all_due)} due cells did not fit into the budget"] if left else []
