@@ -76,7 +76,7 @@ class Table:
         for row in self.rows:
             if not row.is_float:
                 lines.setdefault((row.label, row.cell.method), []).append(row)
-        return tuple(tuple(lines[key]) for key in sorted(lines))
+        return tuple(tuple(lines[key]) for key in sorted(lines, key=lambda key: (key[0].lower(), key)))
 
     def sections(self) -> tuple[tuple[str, tuple[Row, ...]], ...]:
         """Return the counted rows by bit spec with its name: the float reference, then more bits first."""

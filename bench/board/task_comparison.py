@@ -42,7 +42,7 @@ class TaskComparison:
     def lines(self) -> tuple[tuple[Row | None, ...], ...]:
         """Return a line per method: its comparable row of each table, the highest where it has several variants."""
         at = [[row for row in t.at(self.bits) if row.comparable] if self.bits else [] for t in self.tables]
-        methods = sorted({(row.card.title, row.cell.method) for rows in at for row in rows})
+        methods = sorted({(row.card.title.lower(), row.cell.method) for rows in at for row in rows})
         return tuple(
             tuple(next((row for row in rows if row.cell.method == method), None) for rows in at)
             for _, method in methods

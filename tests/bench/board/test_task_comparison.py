@@ -1,5 +1,5 @@
 from tests.bench.board_factory import board_of
-from tests.bench.record_factory import make_cards, make_cell, make_record
+from tests.bench.record_factory import make_card, make_cards, make_cell, make_record
 from vitptq.bench.board.board import Board
 
 
@@ -38,3 +38,12 @@ def test_a_count_over_models_says_of_how_many_and_what_is_missing():
     tables = {table.model: table for table in comparison.tables}
     assert comparison.absence(tables["mask_rcnn"], "minmax") == "not run"
     assert comparison.absence(tables["deit"], "ema") == "none counts"
+
+
+def test_methods_are_listed_by_their_titles_whatever_the_case():
+    cells = [make_cell(task=task, method=name) for task in ("classification", "coco") for name in ("alpha", "omse")]
+    cards = make_cards(["omse"]) | {"alpha": make_card("alpha", title="alpha")}
+    board = Board.from_records([make_record(cell) for cell in cells], cards)
+    (comparison,) = board.comparisons()
+    assert [line[0].card.title for line in comparison.lines if line[0]] == ["alpha", "OMSE"]
+    assert [line[0].label for line in board.tables[0].lines] == ["alpha", "OMSE"]
