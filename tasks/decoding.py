@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
@@ -89,8 +89,7 @@ class ImageSource:
     @property
     def way(self) -> list[Any]:
         """Return all that decides how a file is read: the transform, and who decodes."""
-        jpeg = features.version("jpg")
-        return [self.reading, {name: _version(name) for name in DECODERS}, jpeg]
+        return [self.reading, _decoders()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +196,12 @@ def _stop_opencv_threads() -> None:
     """End OpenCV's pool of threads before workers are forked: a fork has the pool but not its threads, and waits."""
     if "cv2" in sys.modules:
         sys.modules["cv2"].setNumThreads(0)
+
+
+@cache
+def _decoders() -> dict[str, str]:
+    """Return the versions of what decodes; looking one up takes milliseconds."""
+    return {name: _version(name) for name in DECODERS} | {"jpeg": str(features.version("jpg"))}
 
 
 def _version(distribution: str) -> str:

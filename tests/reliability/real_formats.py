@@ -33,7 +33,8 @@ from vitptq.tasks.segmentation.ade20k import Ade20k
 
 CLASSES, TRAIN, VAL = 4, 8, 4
 """Class folders, and images in each of them."""
-SCENES, LISTED = 2, 2
+SCENES, LISTED = 2, 4
+"""Evaluation images of COCO and ADE20K, and training images: the audit of real images takes four."""
 METHODS: dict[str, dict[str, Any]] = {
     "minmax": {},
     "repq-vit": {},
