@@ -17,6 +17,8 @@ from vitptq.bench.board.tables import Table, more_bits_first
 from vitptq.bench.website import formatting, operand_tables, paths
 from vitptq.bench.website.method_tables import method_tables
 
+SCRIPTS = ("script.js", "tables.js")
+
 
 def environment(templates: Path) -> Environment:
     """Return the environment of the templates in a folder, with everything that they may call."""
@@ -61,7 +63,7 @@ def environment(templates: Path) -> Environment:
 def _assets(templates: Path) -> dict[str, Any]:
     """Return the style and the script, to be inlined, and the policy that allows these two and nothing else."""
     style = (templates / "style.css").read_text(encoding="utf-8")
-    script = (templates / "script.js").read_text(encoding="utf-8")
+    script = "".join((templates / name).read_text(encoding="utf-8") for name in SCRIPTS)
     policy = (
         f"default-src 'none'; style-src {_source(style)}; script-src {_source(script)}; "
         "img-src data:; base-uri 'none'; form-action 'none'"
