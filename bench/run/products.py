@@ -6,6 +6,7 @@ The counter below it sees what torch's dispatcher is asked for, so a product tha
 
 from __future__ import annotations
 
+import inspect
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -32,6 +33,9 @@ _MATMUL: dict[Any, str] = dict.fromkeys(
 )
 _FUSED: dict[Any, str] = {functional.scaled_dot_product_attention: "attention"}
 _PRODUCTS = _CONVOLUTIONS | _TRANSPOSED | _LINEAR | _MATMUL | _FUSED
+_JOINT: Any = functional.multi_head_attention_forward
+"""All of `nn.MultiheadAttention` in one call, within which no function of torch is met."""
+_JOINT_SIGNATURE = inspect.signature(_JOINT)
 _OPERAND_NAMES = ("input", "query", "weight", "key", "mat2", "other", "value")
 
 UNCOUNTED = re.compile(
@@ -79,7 +83,26 @@ class Interception(TorchFunctionMode, ABC):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Compute, then note the operands if it was a product."""
         kwargs = kwargs or {}
+        if func is _JOINT:
+            return self.joint_attention(args, kwargs)
         return self.product(func, args, kwargs) if func in _PRODUCTS else func(*args, **kwargs)
+
+    def joint_attention(self, args: Any, kwargs: Any) -> Any:
+        """Compute the attention of torch's own module, and note its products: one for Q, K and V of the same input."""
+        result = _JOINT(*args, **kwargs)
+        given = _JOINT_SIGNATURE.bind(*args, **kwargs).arguments
+        query, key, value = given["query"], given["key"], given["value"]
+        own = query.data_ptr() == key.data_ptr() == value.data_ptr() and given.get("in_proj_weight") is not None
+        projected = [(query, 3)] if own else [(query, 1), (key, 1), (value, 1)]
+        width = given["embed_dim_to_check"]
+        for x, parts in projected:
+            self.add("linear", x.numel() * parts * width, (x, "input"), (given.get("in_proj_weight"), "weight"))
+        macs = query.numel() * key.shape[0]  # over all heads: tokens x tokens x width, for each image
+        self.add("attention", macs, (query, "left"), (key, "right"))
+        self.add("attention", macs, (None, "left"), (value, "right"))
+        out = given["out_proj_weight"]
+        self.add("linear", query.numel() // query.shape[-1] * out.numel(), (None, "input"), (out, "weight"))
+        return result
 
     def product(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Compute a product, and note it."""
@@ -132,6 +155,15 @@ class Recording(Interception):
         """Compute a product, note it, and count it where torch does not."""
         with self.counter.noted():
             return super().product(func, args, kwargs)
+
+    def joint_attention(self, args: Any, kwargs: Any) -> Any:
+        """Compute torch's own attention, note its products, and count those that torch does not."""
+        before, known = self.counter.macs, len(self.products)
+        with self.counter.noted():
+            result = super().joint_attention(args, kwargs)
+        noted = sum(sides[0].macs for sides in self.products[known:])
+        self.counter.macs = max(self.counter.macs, before + noted)
+        return result
 
     def put_out(self, name: str, quantizer: Quantizer, output: Tensor) -> None:
         """Remember what a quantizer returned."""
@@ -222,8 +254,19 @@ def recorded(model: nn.Module, batch: Any, *, dynamic: bool = False) -> Iterator
     With `dynamic`, a quantizer's grid is taken as it is when the quantizer runs.
     """
     recording = Recording(batch.shape if isinstance(batch, Tensor) else None, dynamic=dynamic)
-    with torch.no_grad(), hooked(model, recording), recording.counter, recording:
+    with torch.no_grad(), _attention_in_python(), hooked(model, recording), recording.counter, recording:
         yield recording
+
+
+@contextmanager
+def _attention_in_python() -> Iterator[None]:
+    """Keep `nn.MultiheadAttention` from its one fused kernel, which hides its products from every watcher."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @contextmanager

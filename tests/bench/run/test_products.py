@@ -83,3 +83,22 @@ def test_nothing_is_recorded_afterwards() -> None:
     model(torch.randn(3, 8))
     assert recording.products == []
     assert torch._C._len_torch_function_stack() == torch._C._len_torch_dispatch_stack() == 0
+
+
+@pytest.mark.parametrize("need_weights", [True, False])
+def test_products_of_torchs_own_attention_are_all_seen(need_weights: bool) -> None:
+    class Attends(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.attention(x, x, x, need_weights=need_weights)[0]
+
+    model, x = Attends().eval(), torch.randn(1, 5, 16)
+    with recorded(model, x) as recording:
+        model(x)
+    macs = [sides[0].macs for sides in recording.products]
+    assert macs == [5 * 16 * 48, 5 * 5 * 16, 5 * 5 * 16, 5 * 16 * 16]
+    assert recording.counter.macs == sum(macs)
+    assert not recording.counter.uncounted

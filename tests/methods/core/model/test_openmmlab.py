@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tests.methods.core.model import openmmlab_models
 from tests.methods.core.model.openmmlab_models import Images, bare_swin, deit_upernet, mask_rcnn, outputs, upernet
 from vitptq import methods
-from vitptq.bench.bits import BitSpec
+from vitptq.bench.bits import FLOAT, BitSpec
 from vitptq.bench.errors import Unsupported
 from vitptq.bench.run.audit import audit
 from vitptq.methods.core.model.prepare import prepare
@@ -63,6 +63,14 @@ def test_heads_take_no_proposals_at_all(monkeypatch: pytest.MonkeyPatch) -> None
     for method in (MinMax(), RepQViT()):
         with pytest.raises(Unsupported, match=r"roi_head\.bbox_head\..* did not run on the .*calibration"):
             method.quantize(model, calibration, bits)
+
+
+def test_quantised_model_has_the_products_of_the_float_one(name: str, model: nn.Module) -> None:
+    bits, calibration = BitSpec.parse(MODELS[name][1]), Images((64, 64))
+    batch = images((64, 64), count=1)
+    reference = audit(model, FLOAT, batch, calibration.forward)
+    quantised = MinMax().quantize(model, calibration, bits)
+    assert audit(quantised, bits, batch, calibration.forward, float_audit=reference).violations == ()
 
 
 def test_no_method_imports_openmmlab() -> None:
