@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def pages(board: Board, evidence_dir: Path | None, book: ClaimBook | None = None
     """Yield every page of the site."""
     style = charts.styles([name for name, card in board.cards.items() if card.category != "float"])
     small = {table.id: charts.draw(table, style, charts.SMALL) for table in board.tables}
-    yield Page("index.html", "index.html", {"small": small, "style_of": style})
+    yield Page("index.html", "index.html", {"small": small, "style_of": style, "year": _year(board.rows)})
     yield Page("missing.html", "missing.html", {"holes": tuple(_holes(board))})
     for table in board.tables:
         sizes = (charts.WIDE, charts.NARROW)
@@ -66,6 +66,7 @@ def pages(board: Board, evidence_dir: Path | None, book: ClaimBook | None = None
         test = parity_test(card)
         rows = _rows_of(board, card)
         told = {"bar_matrices": bar_matrices(rows), "parameter_charts": tuple(_parameter_charts(board, rows, style))}
+        told |= {"year": _year(rows), "commands": _commands(rows)}
         yield Page(method_path(card.name), "method.html", {"card": card, "rows": rows, "test": test, **told})
         if test:
             yield Page(parity_path(card.name), "parity_test.html", {"card": card, "test": test})
@@ -92,6 +93,21 @@ def _parameter_charts(
 
 def _rows_of(board: Board, card: MethodCard) -> tuple[Row, ...]:
     return tuple(row for row in board.rows if row.cell.method == card.name)
+
+
+def _year(rows: Iterable[Row]) -> int | None:
+    """Return the year of the newest record: never that of the build, or the same records would give other bytes."""
+    return max((int(record.provenance.finished[:4]) for row in rows for record in row.records), default=None)
+
+
+def _commands(rows: Sequence[Row]) -> tuple[tuple[Row, str], ...]:
+    """Return, for each task and edition, the first row that counts with the command that measures it again."""
+    found: dict[tuple[str, str], tuple[Row, str]] = {}
+    for row in rows:
+        command = row.counted[0].details.repetition.command if row.counted and row.current else ""
+        if command:
+            found.setdefault((row.cell.task, row.cell.edition), (row, command))
+    return tuple(found.values())
 
 
 def _holes(board: Board) -> Iterator[Hole]:

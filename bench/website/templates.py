@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from vitptq.bench.bits import BitSpec
+from vitptq.bench.board.bibliography import bibliography, board_entry
 from vitptq.bench.board.exports.latex import latex_table
 from vitptq.bench.board.rows import share_of, why_apart
 from vitptq.bench.board.tables import Table, more_bits_first
@@ -55,6 +56,8 @@ def environment(templates: Path) -> Environment:
         "why_apart": why_apart,
         "method_tables": method_tables,
         "latex_table": latex_table,
+        "bibliography": bibliography,
+        "board_entry": board_entry,
         "overview_bits": overview_bits,
     }
     return jinja
