@@ -65,8 +65,8 @@ def pages(board: Board, evidence_dir: Path | None, book: ClaimBook | None = None
     for card in board.cards.values():
         test = parity_test(card)
         rows = _rows_of(board, card)
-        told = {"bar_matrices": bar_matrices(rows), "parameter_charts": tuple(_parameter_charts(board, rows, style))}
-        told |= {"year": _year(rows), "commands": _commands(rows)}
+        told: dict[str, Any] = {"year": _year(rows), "commands": _commands(rows), "bar_matrices": bar_matrices(rows)}
+        told["parameter_charts"] = tuple(_parameter_charts(board, rows, style))
         yield Page(method_path(card.name), "method.html", {"card": card, "rows": rows, "test": test, **told})
         if test:
             yield Page(parity_path(card.name), "parity_test.html", {"card": card, "test": test})
