@@ -16,8 +16,10 @@ from vitptq.bench.bits import BitSpec
 from vitptq.bench.contracts.method import Method
 from vitptq.bench.run.audit import audit
 from vitptq.methods.easyquant import EasyQuant
+from vitptq.methods.erq import ERQ
 from vitptq.methods.gptaq import GPTAQ
 from vitptq.methods.mixed_rank import MixedRankCnorm
+from vitptq.methods.noisyquant import NoisyQuant
 from vitptq.methods.ptq4vit import PTQ4ViT
 from vitptq.methods.qep import QEP
 
@@ -30,6 +32,8 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Method, BitSpec]] = {
     "segmenter, EasyQuant by image": (deit_upernet, EasyQuant(**FEW, similarity="tensor"), BACKBONE),
     "detector with its heads, GPTAQ": (mask_rcnn, GPTAQ(), BitSpec(3, 32, ("neck", "heads"))),
     "segmenter, QEP": (deit_upernet, QEP(rounding="comq"), ALL),
+    "segmenter, ERQ": (deit_upernet, ERQ(), BACKBONE),
+    "detector with its heads, NoisyQuant": (mask_rcnn, NoisyQuant(**NoisyQuant.trial), ALL),
     "detector, mixed rank": (mask_rcnn, MixedRankCnorm(rank=1, steps=2), BitSpec(32, 32, removed=20)),
 }
 
