@@ -13,6 +13,7 @@ from vitptq.bench.board.method_card import MethodCard
 from vitptq.bench.board.rows import Row
 from vitptq.bench.board.tables import Table
 from vitptq.bench.website import charts, parameter_charts, pictures
+from vitptq.bench.website.answers import answers
 from vitptq.bench.website.bar_matrices import bar_matrices
 from vitptq.bench.website.claims_pages import ClaimBook
 from vitptq.bench.website.contact_sheets import contact_sheets
@@ -51,6 +52,7 @@ def pages(board: Board, evidence_dir: Path | None, book: ClaimBook | None = None
     style = charts.styles([name for name, card in board.cards.items() if card.category != "float"])
     small = {table.id: charts.draw(table, style, charts.SMALL) for table in board.tables}
     yield Page("index.html", "index.html", {"small": small, "style_of": style, "year": _year(board.rows)})
+    yield Page("which.html", "which.html", {"answers": tuple(answers(board.tables))})
     yield Page("missing.html", "missing.html", {"holes": tuple(_holes(board))})
     for table in board.tables:
         sizes = (charts.WIDE, charts.NARROW)

@@ -41,7 +41,7 @@ def row_of(board, **wanted):
 
 
 def test_every_table_row_and_method_has_its_page(board, site):
-    expected = {"index.html", "missing.html"}
+    expected = {"index.html", "which.html", "missing.html"}
     expected |= {table_path(t) for t in board.tables} | {run_path(r) for r in board.rows}
     expected |= {method_path(name) for name in board.cards}
 
