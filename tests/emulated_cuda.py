@@ -204,7 +204,7 @@ def _asked_by(what: str) -> str:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         file = frame.f_code.co_filename
-        if file.startswith(ROOT) and file != __file__:
+        if file.startswith(ROOT) and "/site-packages/" not in file and file != __file__:
             return f"{file.removeprefix(ROOT)}:{frame.f_lineno} {what}"
         frame = frame.f_back
     return what

@@ -69,6 +69,8 @@ class Closed:
     attempts: list[str] = field(default_factory=list)
     processes_started: list[str] = field(default_factory=list)
     readers: ExitStack = field(default_factory=ExitStack)
+    children: frozenset[str] = field(default_factory=lambda: frozenset(_children()))
+    """Processes that this one had started before."""
 
     def refuse(self, attempt: str) -> None:
         """Note an attempt and raise."""
@@ -203,7 +205,7 @@ def refuse_processes(closed: Closed, *, data_free: bool) -> None:
     """
     if closed.processes_started and data_free:
         raise ReadsImages(closed.sentence.format(f"started a process ({closed.processes_started[0]})"))
-    if closed.processes_started and _children():
+    if closed.processes_started and set(_children()) - closed.children:
         raise ReadsImages(closed.sentence.format("left a process running"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,16 @@ def test_process_that_an_adapter_leaves_running_when_it_is_imported_is_refused(
 ) -> None:
     with pytest.raises(BadInput, match="it left a process running"):
         _imported("LEFT = os.posix_spawnp('sleep', ['sleep', '2'], os.environ)", "ptq", filed, tmp_path, monkeypatch)
+
+
+def test_process_that_ran_before_is_no_doing_of_an_adapter(
+    filed: Filed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with subprocess.Popen(["sleep", "20"]) as before:
+        try:
+            _imported("FOUND = subprocess.run(['echo'], capture_output=True)", "ptq", filed, tmp_path, monkeypatch)
+        finally:
+            before.kill()
 
 
 def _imported(statement: str, category: str, filed: Filed, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

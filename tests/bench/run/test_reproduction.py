@@ -39,8 +39,9 @@ def test_name_of_no_record_is_said_with_what_to_give(run: Run, cells: list[Cell]
 def test_changed_adapter_is_told_with_the_commit_that_has_the_old_one(run: Run, cells: list[Cell]) -> None:
     record = measured(run, cells)
     other = record.cell.model_copy(update={"source": "0" * 16, "data": "of last year"})
-    changed = record.model_copy(update={"cell": other})
-    with pytest.raises(BadInput, match=r"data are .* source of method minmax has changed; git checkout"):
+    provenance = record.provenance.model_copy(update={"commit": "0123456789" * 4})
+    changed = record.model_copy(update={"cell": other, "provenance": provenance})
+    with pytest.raises(BadInput, match=r"data are .* source of method minmax has changed; git checkout 012345678901"):
         reproduction.repeatable_cell(changed)
 
 
