@@ -25,7 +25,7 @@ from vitptq.bench import registry
 from vitptq.bench.board.method_card import MethodCard
 from vitptq.bench.contracts.locations import OWN_CHECKPOINTS, cache_root, checkpoint_root, data_root, image_cache
 from vitptq.bench.contracts.method import Method
-from vitptq.bench.contracts.task import Metric
+from vitptq.bench.contracts.task import Metric, ranking
 from vitptq.bench.errors import VitptqError
 from vitptq.bench.files import remove, write_atomically
 from vitptq.bench.results import suites
@@ -61,6 +61,11 @@ def metrics() -> dict[tuple[str, str], tuple[Metric, ...]]:
         "metrics", lambda: [[*key, [asdict(m) for m in task.metrics]] for key, task in registry.tasks().items()]
     )
     return {(name, edition): tuple(Metric(**metric) for metric in declared) for name, edition, declared in made}
+
+
+def ranking_metrics() -> dict[tuple[str, str], str]:
+    """Return the name of the score that ranks in every installed task, by task and edition."""
+    return {key: ranking(declared).name for key, declared in metrics().items()}
 
 
 def models() -> list[str]:

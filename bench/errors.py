@@ -14,6 +14,10 @@ import difflib
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class VitptqError(Exception):
@@ -57,6 +61,11 @@ def described(error: BaseException, file: Path) -> str:
         last = []
     place = "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in last)
     return f"{type(error).__name__}: {error}{place}"
+
+
+def invalid_fields(error: ValidationError) -> str:
+    """Return what a schema found, as "field: what is wrong with it" for each."""
+    return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
 
 
 def brief(text: object, length: int = 120) -> str:

@@ -31,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor
 
 from vitptq.bench.contracts.task import ModelCard
-from vitptq.bench.errors import BadInput
+from vitptq.bench.errors import BadInput, invalid_fields
 from vitptq.tasks.families import family_groups
 
 TASKS = ("imagenet", "coco", "ade20k")
@@ -115,7 +115,7 @@ def _read(path: Path, _mtime: int, _size: int) -> dict[str, list[OwnCheckpoint]]
     try:
         return _Entries.validate_python(content)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        problems = invalid_fields(error)
         raise BadInput(f"{path}: {problems}; entries are counted from 0, docs/tasks.md has an example") from None
 
 

@@ -8,13 +8,12 @@ from typing import Literal
 
 from vitptq.bench import registry
 from vitptq.bench.board.board import Board
-from vitptq.bench.board.paper_table.claimed import EDITION
 from vitptq.bench.board.rows import Row
 from vitptq.bench.board.tables import Table
 from vitptq.bench.contracts.task import Metric, ModelCard
 from vitptq.bench.results import paper_settings
 from vitptq.bench.results.claim_names import Adapter, Names
-from vitptq.bench.results.claims import Claim
+from vitptq.bench.results.claims import EDITION, Claim
 
 Word = Literal["reproduced", "not reproduced", "not comparable", "not run"]
 SAME_FLOAT = 0.1
@@ -117,11 +116,7 @@ def _differences(claim: Claim, adapter: Adapter, row: Row, metric: Metric) -> It
 
 
 def _other_settings(method: str, row: Row) -> Iterator[str]:
-    blocks = paper_settings.load(method).settings
-    spec = str(row.bits)
-    own = next(
-        (b for b in blocks if method in b.methods and row.cell.task in b.tasks and spec in (b.bits or [spec])), None
-    )
+    own = paper_settings.find(method, row.cell.task, method, row.cell.bits)
     if own is None:
         return
     if own.calibration_size != row.cell.calibration_size:

@@ -124,7 +124,6 @@ def run(
 ) -> None:
     """Measure a suite's cells. Kill it when you like: the same command goes on where it was."""
     from vitptq.bench import catalogue, registry
-    from vitptq.bench.contracts.task import ranking
     from vitptq.bench.results import suites
     from vitptq.bench.results.store import Store
     from vitptq.bench.run import provenance
@@ -152,13 +151,12 @@ def run(
     again = command_line("run", suite, methods=method, adapters=adapter)
     again += f" --precision {precision.value}" if precision is not Precision.FP32 else ""
     again += " --compile" if compiled else ""
-    metric = {key: ranking(declared).name for key, declared in catalogue.metrics().items()}
     catalogue.method_cards()  # torch is loaded here, so the board after the run need not load it
     if todo:
         store.probe()
         if problem := provenance.commit_problem():
             print(f"vitptq: {problem}", file=sys.stderr)
-    with RunProgress(len(todo), metric, seconds=seconds) as progress:
+    with RunProgress(len(todo), catalogue.ranking_metrics(), seconds=seconds) as progress:
         plan = Plan(
             results, device, workers, limit * 60, retry is not None, past_gate, registry.added_files(), again, compiled
         )
@@ -183,7 +181,6 @@ def reproduce(
     import tempfile
 
     from vitptq.bench import catalogue, registry
-    from vitptq.bench.contracts.task import ranking
     from vitptq.bench.results.store import Store
     from vitptq.bench.run import reproduction
     from vitptq.bench.run.progress import RunProgress
@@ -193,8 +190,8 @@ def reproduce(
     old = reproduction.find_record(record, Store(results))
     cell = reproduction.repeatable_cell(old)
     os.environ["OMP_NUM_THREADS"] = str(old.provenance.threads)  # sums are split by threads
-    metric = {key: ranking(declared).name for key, declared in catalogue.metrics().items()}
-    with tempfile.TemporaryDirectory(prefix="vitptq-reproduced-") as temporary, RunProgress(1, metric) as progress:
+    metrics = catalogue.ranking_metrics()
+    with tempfile.TemporaryDirectory(prefix="vitptq-reproduced-") as temporary, RunProgress(1, metrics) as progress:
         store = Store(out or Path(temporary))
         if store.record(cell) is not None:
             raise BadInput(f"{store.root} holds this cell already; give an empty folder with --out")

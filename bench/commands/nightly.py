@@ -91,7 +91,6 @@ def _measure_night(
 ) -> list[str]:  # fmt: skip
     """Measure what is due and fits into the budget; return what the report has to say about it."""
     from vitptq.bench import catalogue, registry
-    from vitptq.bench.contracts.task import ranking
     from vitptq.bench.nightly import order
     from vitptq.bench.run import provenance
     from vitptq.bench.run.progress import RunProgress
@@ -111,8 +110,7 @@ def _measure_night(
     print(", ".join(f"{count} {why}" for why, count in counts.items()) + f" of {len(all_due)} due", flush=True)
     if taken:
         night.store.probe()
-        metric = {key: ranking(declared).name for key, declared in catalogue.metrics().items()}
-        with RunProgress(len(taken), metric, seconds=seconds) as progress:
+        with RunProgress(len(taken), catalogue.ranking_metrics(), seconds=seconds) as progress:
             plan = Plan(
                 night.store.root, device, workers, limit * 60, retry_failed=True, adapters=registry.added_files(),
                 again=again, until=until,

@@ -156,7 +156,7 @@ def _chosen_table(
         tuple(_parts(models)), tuple(BitSpec.parse(text) for text in _parts(bits)), tuple(_parts(metrics)), floats,
     )  # fmt: skip
     wanted = published is not PublishedNumbers.NONE
-    claimed = Claimed.among(claims.read(), claim_names.read(claims.FOLDER)) if wanted else None
+    claimed = Claimed.among(claims.read(), claim_names.read()) if wanted else None
     made = paper_table(found, choice, claimed)
     say_not_compared(noises)
     return made, left_out
@@ -168,7 +168,7 @@ def _table_of_paper(name: str, results: Path) -> PaperTable:
     from vitptq.bench.results import claim_names, claims
 
     measured = stored_board(results)[0] if (results / "records").is_dir() else None
-    return published_table(name, claims.read(), claim_names.read(claims.FOLDER), measured)
+    return published_table(name, claims.read(), claim_names.read(), measured)
 
 
 def _write_bibliography(path: Path, made: PaperTable) -> None:
@@ -235,7 +235,7 @@ def _claim_book(board: Board) -> ClaimBook | None:
 
     if not (claims.FOLDER / claims.FILE).is_file():
         return None
-    return ClaimBook.of(claims.read(), claim_names.read(claims.FOLDER), board)
+    return ClaimBook.of(claims.read(), claim_names.read(), board)
 
 
 def _templates() -> Path:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from vitptq.bench.bits import BitSpec
-from vitptq.bench.errors import BadInput
+from vitptq.bench.errors import BadInput, invalid_fields
 
 if TYPE_CHECKING:  # torch takes seconds to import, and the board needs only what a method declares
     import torch
@@ -132,8 +132,7 @@ class Method(ABC):
         try:
             method: Method = _adapter(cls).validate_python(dict(parameters))
         except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise BadInput(f"parameters of method {cls.name}: {problems}") from None
+            raise BadInput(f"parameters of method {cls.name}: {invalid_fields(error)}") from None
         return method
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from vitptq.bench.contracts.task import ModelCard
-from vitptq.bench.errors import BadInput, Missing
+from vitptq.bench.errors import BadInput, Missing, invalid_fields
 from vitptq.bench.results.cell import Cell
 from vitptq.bench.results.claims import FOLDER, Claim
 
@@ -92,7 +92,7 @@ class Names(BaseModel):
         ]
 
     def _models(self, claim: Claim) -> list[str]:
-        return self.models.get(claim.task, {}).get(f"{claim.head} {claim.model}".strip(), [])
+        return self.models.get(claim.task, {}).get(claim.whole_model, [])
 
 
 def read(folder: Path = FOLDER) -> Names:
@@ -105,5 +105,4 @@ def read(folder: Path = FOLDER) -> Names:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} is not valid TOML: {error}") from None
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise BadInput(f"{path}: {problems}") from None
+        raise BadInput(f"{path}: {invalid_fields(error)}") from None

@@ -11,10 +11,12 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from vitptq.bench.bits import MIXED
-from vitptq.bench.errors import BadInput, Missing
+from vitptq.bench.errors import BadInput, Missing, invalid_fields
 
 FOLDER = Path("results") / "claims"
 FILE = "claims.csv"
+EDITION = "full"
+"""The only one that claims are about: an embedded score never stands beside a published one."""
 AVERAGE, MIXED_METHOD = " (MP avg)", "(mixed precision; average"
 """How sources that print an average width are marked: at the width, or in the method's name."""
 Kind = Literal["original", "reprint", "rerun", "secondary"]
@@ -76,6 +78,11 @@ class Claim(BaseModel):
         return url
 
     @property
+    def whole_model(self) -> str:
+        """Return the model with the detector or segmenter that it is in."""
+        return f"{self.head} {self.model}".strip()
+
+    @property
     def bits(self) -> str | None:
         """Return the bit spec, an average where the source says so; None where the widths are no whole numbers."""
         widths = [width.removesuffix(AVERAGE) for width in (self.w_bits, self.a_bits)]
@@ -86,10 +93,10 @@ class Claim(BaseModel):
 
     def __str__(self) -> str:
         """Say the claim in one line."""
-        where = f"{self.head} {self.model}".strip()
         bits = f"W{self.w_bits}A{self.a_bits}" + (f" softmax {self.softmax_bits}" if self.softmax_bits else "")
         source = f"{self.reported_in}, {self.table} ({self.kind})"
-        return f"{self.task} {where} {self.method} {bits} {self.metric} {self.value:.2f}  {source} {self.url}".strip()
+        what = f"{self.task} {self.whole_model} {self.method} {bits} {self.metric}"
+        return f"{what} {self.value:.2f}  {source} {self.url}".strip()
 
 
 def read(folder: Path = FOLDER) -> list[Claim]:
@@ -114,8 +121,7 @@ def _rows(path: Path) -> Iterator[Claim]:
             try:
                 yield Claim.model_validate(row)
             except ValidationError as error:
-                problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-                raise BadInput(f"{path}, line {rows.line_num}: {problems}") from None
+                raise BadInput(f"{path}, line {rows.line_num}: {invalid_fields(error)}") from None
 
 
 def repeated(claims: list[Claim]) -> list[Claim]:

@@ -12,10 +12,9 @@ from vitptq.bench.errors import VitptqError
 from vitptq.bench.results import suites
 from vitptq.bench.results.cell import Cell, canonical_json
 from vitptq.bench.results.claim_names import Names
-from vitptq.bench.results.claims import Claim
+from vitptq.bench.results.claims import EDITION, Claim
 
 SUITES = ("imagenet", "coco", "ade20k", "hybrid")
-EDITION = "full"
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,11 +59,17 @@ def load(paper: str) -> Paper:
 
 def settings(paper: str, task: str, method: str, bits: str) -> Settings:
     """Return how `paper` ran `method` on `task` at `bits`: the first block of its file that covers them."""
+    block = find(paper, task, method, bits)
+    if block is None:
+        raise BadInput(
+            f"the settings of {paper} say nothing about {method} on {task} at {bits}: leave these cells out, or add a "
+            f"block to {FOLDER / paper}.toml"
+        )
+    return block
+
+
+def find(paper: str, task: str, method: str, bits: str) -> Settings | None:
+    """Return the first block of a paper's file that covers `method` on `task` at `bits`, None where none does."""
     spec = str(BitSpec.parse(bits))
-    for block in load(paper).settings:
-        if method in block.methods and task in block.tasks and spec in (block.bits or [spec]):
-            return block
-    raise BadInput(
-        f"the settings of {paper} say nothing about {method} on {task} at {bits}: leave these cells out, or add a "
-        f"block to {FOLDER / paper}.toml"
-    )
+    blocks = load(paper).settings
+    return next((b for b in blocks if method in b.methods and task in b.tasks and spec in (b.bits or [spec])), None)

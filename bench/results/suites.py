@@ -15,7 +15,7 @@ from vitptq.bench import registry
 from vitptq.bench.bits import FLOAT, BitSpec
 from vitptq.bench.contracts.method import Method
 from vitptq.bench.contracts.task import Task
-from vitptq.bench.errors import BadInput, UnknownName, VitptqError, brief
+from vitptq.bench.errors import BadInput, UnknownName, VitptqError, brief, invalid_fields
 from vitptq.bench.results import paper_settings
 from vitptq.bench.results.cell import STANDARD, Cell, Seed, SetSize, canonical_json, sha256
 from vitptq.bench.results.paper_settings import PUBLISHED
@@ -246,8 +246,7 @@ def _read(path: Path) -> Suite:
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"suite {path} is not valid TOML: {error}") from None
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise BadInput(f"suite {path}: {problems}") from None
+        raise BadInput(f"suite {path}: {invalid_fields(error)}") from None
 
 
 def _parse_filter(text: str) -> tuple[str, set[str]]:

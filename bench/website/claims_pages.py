@@ -50,7 +50,7 @@ class ClaimBook:
         found: dict[tuple[str, str], list[Verdict]] = {}
         for verdict in self.verdicts:
             claim = verdict.claim
-            found.setdefault((claim.task, f"{claim.head} {claim.model}".strip()), []).append(verdict)
+            found.setdefault((claim.task, claim.whole_model), []).append(verdict)
         return tuple(ClaimedModel(*key, tuple(sorted(found[key], key=_reading_order))) for key in sorted(found))
 
     @cached_property

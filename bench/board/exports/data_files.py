@@ -190,9 +190,11 @@ def _listed(values: Iterable[object]) -> str:
 
 
 def _csv_cell(value: JsonValue) -> JsonValue:
+    return csv_text(value) if isinstance(value, str) else value
+
+
+def csv_text(value: str) -> str:
     """Quote text that a spreadsheet would run, also behind blanks; numbers are not text and keep their sign."""
-    if not isinstance(value, str):
-        return value
     text = value.replace("\r\n", "\n").replace("\r", "\n")
     seen = next((c for c in text if c.isprintable() and not c.isspace()), "")
     return f"'{text}" if seen in _FORMULA or text.startswith(("\t", "\n")) else text

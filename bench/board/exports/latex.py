@@ -48,7 +48,11 @@ def latex_table(table: Table) -> str:
         rf"\label{{tab:vitptq-{table.id[:12]}}}",
         rf"\begin{{tabular}}{{l{'r' * len(bits) * len(metrics)}}}" if bits else r"\begin{tabular}{lr}",
         r"\toprule",
-        *_heading(bits, metrics),
+        *(
+            heading(list(map(str, bits)), [latex_escape(metric.title) for metric in metrics])
+            if bits
+            else [r"Method & Score \\"]
+        ),
         r"\midrule",
         *(_float_line(row, metrics, max(len(bits) * len(metrics), 1)) for row in table.floats),
         *([r"\midrule"] if table.floats and bits else []),
@@ -91,16 +95,14 @@ def _caption(table: Table, metrics: Sequence[Metric]) -> str:
     return f"{what} ({latex_escape(table.edition)} edition): {how}. {' '.join(remarks)}"
 
 
-def _heading(bits: Sequence[BitSpec], metrics: Sequence[Metric]) -> list[str]:
-    """Return one line of bit specs; where there are several metrics, a second one with their titles."""
-    if not bits:
-        return [r"Method & Score \\"]
+def heading(columns: Sequence[str], metrics: Sequence[str]) -> list[str]:
+    """Return one line of columns; where each has several metrics, a second one with these. All is escaped already."""
     if len(metrics) == 1:
-        return [" & ".join(["Method", *map(str, bits)]) + r" \\"]
+        return [" & ".join(["Method", *columns]) + r" \\"]
     width = len(metrics)
-    groups = [rf"\multicolumn{{{width}}}{{c}}{{{b}}}" for b in bits]
-    rules = [rf"\cmidrule(lr){{{2 + i * width}-{1 + (i + 1) * width}}}" for i in range(len(bits))]
-    under = [latex_escape(metric.title) for metric in metrics] * len(bits)
+    groups = [rf"\multicolumn{{{width}}}{{c}}{{{column}}}" for column in columns]
+    rules = [rf"\cmidrule(lr){{{2 + i * width}-{1 + (i + 1) * width}}}" for i in range(len(columns))]
+    under = [*metrics] * len(columns)
     return [" & ".join(["", *groups]) + r" \\", "".join(rules), " & ".join(["Method", *under]) + r" \\"]
 
 

@@ -1,4 +1,4 @@
-"""Published numbers by what they were measured on, and a paper's own table with the measured values in it."""
+"""Published numbers by what they were measured on."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from vitptq.bench import registry
 from vitptq.bench.contracts.task import ModelCard
 from vitptq.bench.results.cell import Cell
 from vitptq.bench.results.claim_names import Adapter, Names
-from vitptq.bench.results.claims import Claim
+from vitptq.bench.results.claims import EDITION, Claim
 
-EDITION = "full"
-"""The only one that claims are about: an embedded score never stands beside a published one."""
 Place = tuple[str, str, str, str]
 """(task, model card, bits, metric)."""
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from vitptq.bench.board.exports.latex import latex_escape
+from vitptq.bench.board.exports.data_files import csv_text
+from vitptq.bench.board.exports.latex import heading, latex_escape
 from vitptq.bench.board.exports.markdown import markdown
 from vitptq.bench.board.exports.words import plain
 from vitptq.bench.board.paper_table.layout import PaperTable, Value
@@ -98,7 +99,7 @@ def as_latex(table: PaperTable, style: Style) -> str:
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{l{'r' * columns}}}",
         r"\toprule",
-        *_latex_heading(table),
+        *heading(list(map(latex_escape, table.models)), list(map(latex_escape, table.metrics))),
     ]
     for section in table.sections:
         lines.append(r"\midrule")
@@ -108,16 +109,6 @@ def as_latex(table: PaperTable, style: Style) -> str:
             lines.append(" & ".join([latex_escape(line.label), *values]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}%", "}", rf"\end{{{float_name}}}"]
     return "\n".join(lines) + "\n"
-
-
-def _latex_heading(table: PaperTable) -> list[str]:
-    models, metrics = [latex_escape(model) for model in table.models], [latex_escape(title) for title in table.metrics]
-    if len(metrics) == 1:
-        return [" & ".join(["Method", *models]) + r" \\"]
-    width = len(metrics)
-    groups = [rf"\multicolumn{{{width}}}{{c}}{{{model}}}" for model in models]
-    rules = "".join(rf"\cmidrule(lr){{{2 + i * width}-{1 + (i + 1) * width}}}" for i in range(len(models)))
-    return [" & ".join(["", *groups]) + r" \\", rules, " & ".join(["Method", *metrics * len(models)]) + r" \\"]
 
 
 def as_markdown(table: PaperTable, style: Style) -> str:
@@ -155,12 +146,12 @@ def as_csv(table: PaperTable, style: Style) -> str:
     for section in table.sections:
         for line in section.lines:
             values = [part for value in line.values for part in _csv_values(value, style)]
-            writer.writerow([_text_cell(section.title), _text_cell(line.label), *values])
+            writer.writerow([csv_text(plain(section.title)), csv_text(plain(line.label)), *values])
     return stream.getvalue()
 
 
 def _csv_parts(head: str, style: Style) -> Iterator[str]:
-    yield _text_cell(head)
+    yield csv_text(plain(head))
     if style.intervals:
         yield f"{head} half interval"
     if style.claims != "none":
@@ -173,11 +164,6 @@ def _csv_values(value: Value, style: Style) -> Iterator[str]:
         yield "" if value.half_width is None else f"{value.half_width:.{style.decimals}f}"
     if style.claims != "none":
         yield " ".join(f"{claim:.2f}" for claim in value.claimed)
-
-
-def _text_cell(text: str) -> str:
-    """Return text that no spreadsheet runs as a formula."""
-    return f"'{plain(text)}" if text.startswith(("=", "+", "-", "@")) else plain(text)
 
 
 def heads_of(table: PaperTable) -> list[str]:

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from vitptq.bench import registry
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.board.board import Board
-from vitptq.bench.board.paper_table.claimed import EDITION
+from vitptq.bench.board.claim_verdicts import Verdict, verdicts
 from vitptq.bench.board.paper_table.layout import Line, PaperTable, Section, Value
 from vitptq.bench.board.tables import more_bits_first
 from vitptq.bench.contracts.task import Metric
 from vitptq.bench.errors import BadInput, UnknownName
 from vitptq.bench.results.claim_names import Names
-from vitptq.bench.results.claims import Claim
+from vitptq.bench.results.claims import EDITION, Claim
 
 FLOAT_WIDTH = "32"
 
@@ -49,13 +49,13 @@ def published_table(name: str, claims: Sequence[Claim], names: Names, board: Boa
     tasks = sorted({claim.task for claim in own})
     if len(tasks) > 1:
         raise BadInput(f"{name} has numbers of {', '.join(tasks)}, which do not go into one table")
-    models = list(dict.fromkeys(_model(claim) for claim in own))
+    models = list(dict.fromkeys(claim.whole_model for claim in own))
     metrics = _metrics(own)
-    measured = _Measured(names, board)
     cells: dict[tuple[str, str], dict[tuple[str, str], Value]] = {}
-    for claim in own:
+    for verdict in verdicts(own, names, board):
+        claim = verdict.claim
         line = cells.setdefault((_width(claim), claim.method), {})
-        line[_model(claim), claim.metric] = measured.beside(claim)
+        line[claim.whole_model, claim.metric] = _value(verdict)
     columns = [(model, metric.name) for model in models for metric in metrics]
     widths = sorted({width for width, _ in cells}, key=_order)
     sections = [
@@ -74,26 +74,11 @@ def published_table(name: str, claims: Sequence[Claim], names: Names, board: Boa
     )
 
 
-class _Measured:
-    """Finds the measured row of a claim."""
-
-    def __init__(self, names: Names, board: Board | None) -> None:
-        self.names = names
-        self.tables = {(t.task, t.edition, t.model): t for t in (board.tables if board else ())}
-
-    def beside(self, claim: Claim) -> Value:
-        cards = registry.task(claim.task, EDITION).models()
-        adapter, model = self.names.adapter(claim), self.names.model(claim, cards)
-        table = self.tables.get((claim.task, EDITION, model or ""))
-        published = (claim.value,)
-        if adapter is None or table is None:
-            return Value(claimed=published)
-        metric = next((metric for metric in table.metrics if metric.name == claim.metric), None)
-        for row in table.counted:
-            if metric is not None and row.cell.bits == adapter.spec(claim) and adapter.fits(row.cell):
-                interval = row.interval_of(metric)
-                return Value(row.mean(metric), interval.half_width if interval else None, claimed=published)
-        return Value(claimed=published)
+def _value(verdict: Verdict) -> Value:
+    """Return a published number, with the score that was measured for it where there is one."""
+    interval = verdict.row.interval_of(verdict.metric) if verdict.row and verdict.metric else None
+    half = interval.half_width if interval else None
+    return Value(verdict.measured, half, claimed=(verdict.claim.value,))
 
 
 def _line(method: str, line: Mapping[tuple[str, str], Value], columns: Sequence[tuple[str, str]]) -> Line:
@@ -105,10 +90,6 @@ def _metrics(claims: Sequence[Claim]) -> list[Metric]:
     present = {claim.metric for claim in claims}
     declared = registry.task(claims[0].task, EDITION).metrics
     return [metric for metric in declared if metric.name in present]
-
-
-def _model(claim: Claim) -> str:
-    return f"{claim.head} {claim.model}".strip()
 
 
 def _width(claim: Claim) -> str:

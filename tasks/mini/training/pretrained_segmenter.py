@@ -32,12 +32,12 @@ from vitptq.tasks.mini.models import pretrained_segmenter
 from vitptq.tasks.mini.models.dinov2 import MEAN, STD
 from vitptq.tasks.mini.models.pretrained_segmenter import PRETRAINED_SEGMENTERS
 from vitptq.tasks.mini.models.scene_models import halved
-from vitptq.tasks.mini.models.shipped import WEIGHTS, facts
+from vitptq.tasks.mini.models.shipped import WEIGHTS
 from vitptq.tasks.mini.segmentation import MiniAde20k
 from vitptq.tasks.mini.training.command import choose_device, readable
 from vitptq.tasks.mini.training.files import replace_file, write_facts, write_log
-from vitptq.tasks.mini.training.loop import device_name
 from vitptq.tasks.mini.training.scene_batches import fit_batch
+from vitptq.tasks.mini.training.scene_model import score_shipped
 from vitptq.tasks.mini.training.steps import learning_rate, stream_seed, update
 
 NAME = "dinov2_vits14_linear"
@@ -120,13 +120,7 @@ def publish(head: nn.Conv2d, rows: list[Row], known: dict[str, Any], out: Path) 
 
 def measure(device: torch.device) -> dict[str, float]:
     """Score the shipped head as the benchmark does, write the scores into its facts, and return them."""
-    task = MiniAde20k()
-    task.prepare()
-    found = task.evaluate(task.load(NAME, device), NAME, device, lambda done, total: None)
-    scores = {key: round(value, 4) for key, value in task.score(found).items()}
-    known = facts(NAME) | {"scores": scores, "scored": f"as the benchmark does, on {device_name(device)}"}
-    write_facts(WEIGHTS / f"{NAME}.json", known)
-    return scores
+    return score_shipped(MiniAde20k(), NAME, device)
 
 
 def main(

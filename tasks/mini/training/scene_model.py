@@ -30,6 +30,7 @@ from vitptq.tasks.mini.models.classifiers import CLASSIFIERS
 from vitptq.tasks.mini.models.scene_models import SCENE_MODELS, SceneModel, halved, widened
 from vitptq.tasks.mini.models.shipped import WEIGHTS, facts
 from vitptq.tasks.mini.models.swin_conversion import openmmlab_swin_state
+from vitptq.tasks.mini.scene_edition import SceneTask
 from vitptq.tasks.mini.segmentation import MiniAde20k
 from vitptq.tasks.mini.training.command import choose_device, readable, train_and_publish
 from vitptq.tasks.mini.training.files import write_facts
@@ -170,8 +171,11 @@ class SceneTraining(Training[SceneRecipe, Batch]):
 
 def measure(name: str, device: torch.device) -> dict[str, float]:
     """Score the shipped weights as the benchmark does, write the scores into their facts, and return them."""
-    entry = SCENE_MODELS[name]
-    task = {"coco": MiniCoco, "ade20k": MiniAde20k}[entry.task]()
+    return score_shipped({"coco": MiniCoco, "ade20k": MiniAde20k}[SCENE_MODELS[name].task](), name, device)
+
+
+def score_shipped(task: SceneTask, name: str, device: torch.device) -> dict[str, float]:
+    """Score a shipped model of a task, write the scores into its facts, and return them."""
     task.prepare()
     found = task.evaluate(task.load(name, device), name, device, lambda done, total: None)
     scores = {key: round(value, 4) for key, value in task.score(found).items()}
