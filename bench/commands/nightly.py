@@ -65,7 +65,7 @@ def nightly(
     night = Night(results)
     try:
         with night.alone():
-            resumed = night.begin(provenance.now())
+            resumed = night.begin(provenance.next_second())  # records tell seconds
             if resumed:
                 print(f"going on with the night that began at {night.started}", flush=True)
             again = command_line("run", suite[0], methods=None, adapters=adapter)

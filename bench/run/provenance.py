@@ -8,6 +8,7 @@ import shlex
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Collection
 from datetime import UTC, datetime
 from functools import cache
@@ -38,6 +39,12 @@ ROOT = Path(__file__).resolve().parents[2]
 def now() -> str:
     """Return the current time, UTC, to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def next_second() -> str:
+    """Wait for the next whole second and return it: whatever finished before has an earlier time."""
+    time.sleep(1 - time.time() % 1)
+    return now()
 
 
 @cache

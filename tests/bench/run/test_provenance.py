@@ -86,6 +86,11 @@ def test_provenance_names_versions_device_and_times() -> None:
     assert datetime.fromisoformat(found.started) <= datetime.fromisoformat(found.finished)
 
 
+def test_next_second_is_later_than_whatever_has_finished() -> None:
+    finished = provenance.now()
+    assert provenance.next_second() > finished
+
+
 def test_code_from_outside_the_clone_makes_no_official_record(
     cells: list[Cell], monkeypatch: pytest.MonkeyPatch
 ) -> None:
