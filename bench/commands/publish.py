@@ -19,7 +19,7 @@ from vitptq.bench.errors import brief
 if TYPE_CHECKING:  # torch takes seconds to import, so commands import what they need
     from vitptq.bench.board.board import Board
     from vitptq.bench.board.paper_table.layout import PaperTable
-    from vitptq.bench.website.claims_pages import ClaimBook
+    from vitptq.bench.website.claim_book import ClaimBook
 
 
 class Format(enum.StrEnum):
@@ -231,7 +231,7 @@ def site(
 def _claim_book(board: Board) -> ClaimBook | None:
     """Return the published numbers beside the board; None outside a clone, where there are none."""
     from vitptq.bench.results import claim_names, claims
-    from vitptq.bench.website.claims_pages import ClaimBook
+    from vitptq.bench.website.claim_book import ClaimBook
 
     if not (claims.FOLDER / claims.FILE).is_file():
         return None

@@ -13,8 +13,9 @@ from vitptq.bench.board.exports.data_files import as_csv, as_json
 from vitptq.bench.errors import BadInput
 from vitptq.bench.results.cell import sha256
 from vitptq.bench.website.build_folder import build_folder, swap
-from vitptq.bench.website.claims_pages import ClaimBook
+from vitptq.bench.website.claim_book import ClaimBook
 from vitptq.bench.website.evidence_files import copy_evidence
+from vitptq.bench.website.page import Content
 from vitptq.bench.website.pages import pages
 from vitptq.bench.website.templates import environment
 
@@ -60,7 +61,7 @@ def _write(
     jinja = environment(templates)
     jinja.globals |= {"version": version, "data_hash": sha256(data.encode()), "board": board, "evidence": evidence}
     jinja.globals["has_claims"] = book is not None
-    for page in pages(board, evidence_dir, book):
+    for page in pages(Content(board, evidence_dir, book)):
         html = jinja.get_template(page.template).render(root="../" * page.path.count("/"), **page.context)
         _write_text(folder / page.path, html)
     _write_text(folder / "data.json", data)

@@ -61,3 +61,17 @@ def section(html, name):
 
 def contents(folder):
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def words(page):
+    """Return a page's text with single spaces."""
+    return " ".join(page.text.split())
+
+
+def table_named(board, model):
+    return next(t for t in board.tables if t.model == model)
+
+
+def row_named(board, **wanted):
+    """Return the first row whose cell has these fields."""
+    return next(r for r in board.rows if all(getattr(r.cell, k) == v for k, v in wanted.items()))

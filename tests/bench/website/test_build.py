@@ -10,19 +10,12 @@ import pytest
 from tests.bench.record_factory import (
     make_cards,
     make_record,
-    realistic_board,
 )
 from tests.bench.site_reader import ROOT, TEMPLATES, build_site, contents
 from vitptq.bench.board.board import Board
 from vitptq.bench.errors import BadInput
 from vitptq.bench.website import build as website
 from vitptq.bench.website.build import build
-
-
-@pytest.fixture(scope="module")
-def board():
-    return realistic_board()
-
 
 BUILD_TWICE = """
 import sys

@@ -8,7 +8,7 @@ from tests.bench.record_factory import realistic_board
 from tests.bench.site_reader import TEMPLATES, pages
 from vitptq.bench.results import claim_names, claims
 from vitptq.bench.website.build import build
-from vitptq.bench.website.claims_pages import ClaimBook
+from vitptq.bench.website.claim_book import ClaimBook
 from vitptq.bench.website.paths import claims_path
 
 CLAIMS = claims.read()

@@ -1,43 +1,19 @@
+"""What holds of every page."""
+
 import itertools
 import re
-
-import pytest
 
 from tests.bench.board_factory import board_of
 from tests.bench.record_factory import (
     make_card,
     make_cards,
-    make_cell,
     make_detection_records,
-    make_gate,
     make_record,
-    realistic_board,
 )
-from tests.bench.site_reader import TEMPLATES, build_site, pages, section
+from tests.bench.site_reader import build_site, row_named, section, table_named, words
 from vitptq.bench.board.board import Board
-from vitptq.bench.board.image_noise import NoImageNoise
-from vitptq.bench.results.cell import sha256
 from vitptq.bench.website import templates
-from vitptq.bench.website.build import build
-from vitptq.bench.website.paths import method_path, parity_path, run_path, table_path
-
-
-@pytest.fixture(scope="module")
-def folder(board, tmp_path_factory):
-    return build(board, tmp_path_factory.mktemp("site") / "site", templates=TEMPLATES, version="0.1.0").parent
-
-
-@pytest.fixture(scope="module")
-def site(folder):
-    return pages(folder)
-
-
-def table_named(board, model):
-    return next(t for t in board.tables if t.model == model)
-
-
-def row_of(board, **wanted):
-    return next(r for r in board.rows if all(getattr(r.cell, k) == v for k, v in wanted.items()))
+from vitptq.bench.website.paths import method_path, run_path, table_path
 
 
 def test_every_table_row_and_method_has_its_page(board, site):
@@ -133,127 +109,18 @@ def test_charts_have_a_title_and_a_description(site):
     assert drawn == 9
 
 
-def test_gate_failed_rows_stand_apart_from_the_main_tables(board, site):
-    html = site[table_path(table_named(board, "mobilevit_mini"))].html
-    refused = row_of(board, model="mobilevit_mini", method="ema", bits="W6A6")
-    details, apart = (section(html, name) for name in ("details", "apart"))
-
-    assert run_path(refused) not in details
-    assert run_path(refused) in apart
-    assert "9.90 points from the reference" in apart
-    assert f"{refused.apart[0].scores['top1']:.2f}" not in section(html, "scores")
-
-
-def test_failed_cells_are_rows_with_their_reason(site):
-    text = site["missing.html"].text
-
-    assert "unsupported on purpose" in text
-    assert "ValueError: on purpose" in text
-    assert "out of memory" in text
-
-
-def test_a_hole_is_listed_as_not_run(tmp_path):
-    records = [make_record(make_cell(bits="W8A8")), make_record(), make_record(make_cell(method="omse"))]
-    site = build_site(Board.from_records(records, make_cards()), tmp_path / "out")
-
-    assert "OMSE" in section(site["missing.html"].html, "holes")
-    assert "not run" in site[table_path(Board.from_records(records, {}).tables[0])].text
-
-
 def test_a_missing_seed_is_said_wherever_the_mean_is_shown(board, site):
-    row = row_of(board, model="swin_mini", method="psaq", bits="W3A3")
+    row = row_named(board, model="swin_mini", method="psaq", bits="W3A3")
 
     assert "2 of 3 seeds" in site[table_path(table_named(board, "swin_mini"))].text
     assert "2 of 3 seeds" in site[method_path("psaq")].text
     assert "mean of seeds 0, 2 only; without a counted score: seed 1" in site[run_path(row)].text
 
 
-def test_a_run_page_tells_everything_about_its_run(board, site):
-    row = row_of(board, model="vit_mini", method="repq_vit", bits="W4A4")
-    text = site[run_path(row)].text
-
-    for record in row.records:
-        assert f"{record.scores['top1']:.2f}" in text
-        assert record.id in text
-        assert record.evidence.sha256 in text
-    for part in ("blocks.3.attn.mix", "15 of 16", "LogSqrt2", row.records[0].provenance.commit, "torch 2.11.0"):
-        assert part in text
-    assert row.records[0].details.repetition.command in text
-    assert f"{row.interval.low:.2f} to {row.interval.high:.2f}" in text
-
-
-def test_a_run_page_tells_run_time_settings_and_details_by_their_names(tmp_path):
-    details = {
-        "task": {"batch_size": 27},
-        "repetition": {"calibration_images": "c0ffee"},
-        "method": {"figures": {"generation_s": 1.75}, "images": {"drawn": {"file": "f", "sha256": "5ad", "bytes": 1}}},
-    }
-    record = make_record(make_cell(run_time={"memory_mb": 4097}), details=details)
-    board = Board.from_records([record], make_cards())
-    text = build_site(board, tmp_path / "site")[run_path(board.tables[0].rows[0])].text
-    for part in (
-        "memory_mb4097 (a run-time setting)",
-        "batch_size27",
-        "hashc0ffee",
-        "generation_s1.75",
-        "drawnf, sha256 5ad",
-    ):
-        assert part in text
-
-
-def test_operands_that_stayed_float_are_named(board, site):
-    text = site[run_path(row_of(board, method="ema", bits="W4A4"))].text
-
-    assert "Left in float: head.input, head.weight" in " ".join(text.split())
-
-
-def test_a_method_page_tells_its_fidelity_and_its_paper(site):
-    page = site[method_path("omse")]
-
-    assert "inferred" in page.text
-    assert "the number of candidate ranges" in page.text
-    assert sha256(b"omse") in page.text
-    assert {"https://arxiv.org/abs/2212.08254"} <= set(page.values("href"))
-
-
-def test_a_method_page_has_its_papers_entry_and_the_boards_at_the_version_and_year_of_the_records(board, site):
-    text = site[method_path("omse")].text
-
-    year = max(record.provenance.finished for row in board.rows for record in row.records)[:4]
-    assert "@inproceedings{arxiv-2212.08254," in text
-    assert "note = {Version 0.1.0}" in text
-    assert f"year = {{{year}}}" in site["index.html"].text
-
-
-def test_a_method_page_has_a_command_that_measures_it_again_for_each_task(tmp_path):
-    records = [make_record(make_cell(task=task)) for task in ("imagenet", "coco")]
-    site = build_site(Board.from_records(records, make_cards()), tmp_path / "out")
-
-    html = section(site[method_path("minmax")].html, "run")
-    assert html.count("<code>vitptq run mini --only method=minmax --only bits=") == 2
-    assert "coco, mini" in html
-
-
-def test_a_method_page_links_the_test_that_compares_it_with_official_code(tmp_path):
-    card = make_card("repq-vit", parity={"form": "released"}, parity_test="tests/parity/test_repq_vit.py")
-    cards = make_cards() | {"repq-vit": card}
-    site = build_site(Board.from_records([make_record(make_cell(method="repq-vit"))], cards), tmp_path / "out")
-
-    assert f"../{parity_path('repq-vit')}" in site[method_path("repq-vit")].values("href")
-    page = site[parity_path("repq-vit")]
-    assert "reparameterised layer norm and its reader are the official ones" in page.text
-    assert any(address.startswith("https://github.com/zkkli/RepQ-ViT/tree/") for address in page.values("href"))
-
-
-@pytest.fixture(scope="module")
-def board():
-    return realistic_board()
-
-
 def test_secondary_scores_are_on_every_page_with_a_score(tmp_path):
     board = Board.from_records([*make_detection_records(), make_record()], make_cards())
     site = build_site(board, tmp_path / "out")
-    row = row_of(board, task="coco", bits="W4A4")
+    row = row_named(board, task="coco", bits="W4A4")
     table = table_named(board, "mask_rcnn")
 
     index = " ".join(site["index.html"].text.split())
@@ -273,42 +140,6 @@ def test_details_of_scores_are_on_the_pages_of_models_and_runs_alone(tmp_path):
     assert detailed == {table_path(board.tables[0]), *(run_path(row) for row in board.rows)}
 
 
-def test_a_score_apart_shows_its_secondary_scores_too(tmp_path):
-    records = [r.model_copy(update={"gate": make_gate(passed=False)}) for r in make_detection_records()[1:]]
-    board = Board.from_records(records, make_cards())
-    html = section(build_site(board, tmp_path / "out")[table_path(board.tables[0])].html, "apart")
-
-    assert "42.00" in html and "38.00" in html
-
-
-def words(page):
-    return " ".join(page.text.split())
-
-
-def test_the_overview_names_every_method_that_is_not_shown_to_be_worse(tmp_path):
-    scores = {"omse": 90.0, "ema": 89.9, "minmax": 80.0}
-    board = board_of(*(make_record(make_cell(method=name), score=score) for name, score in scores.items()))
-    overview = words(build_site(board, tmp_path / "out")["index.html"])
-
-    assert "90.00−4.10 · OMSE and EMA tie" in overview
-
-
-def test_the_overview_claims_no_winner_without_evidence(tmp_path):
-    board = board_of(make_record(), make_record(make_cell(method="omse"), score=70.0), noises=NoImageNoise())
-
-    assert "· MinMax, not compared" in words(build_site(board, tmp_path / "out")["index.html"])
-
-
-def test_the_overview_tells_what_was_not_run_from_what_does_not_count(tmp_path):
-    other = {"model": "swin_mini"}
-    records = [make_record(), make_record(make_cell(bits="W8A8"), failure="raised"), make_record(make_cell(**other))]
-    site = build_site(board_of(*records, make_record(make_cell(bits="W8A8", method="omse", **other))), tmp_path / "out")
-    first, second = (re.search(rf"{name}.*?</tr>", site["index.html"].html, re.DOTALL)[0] for name in ("vit_", "swin_"))
-
-    assert "none counts" in first and "not run" not in first.split("</td>", 1)[1]
-    assert "none counts" not in second
-
-
 def test_a_detectors_bits_never_stand_without_their_share_of_macs(tmp_path):
     records = make_detection_records()
     audit = records[1].audit.model_copy(update={"quantised_macs": round(0.174 * records[1].audit.macs)})
@@ -316,25 +147,13 @@ def test_a_detectors_bits_never_stand_without_their_share_of_macs(tmp_path):
     board = board_of(*(r.model_copy(update={"audit": a}) for r, a in zip(records, (whole, audit), strict=True)))
     site = build_site(board, tmp_path / "out")
     (table,) = board.tables
-    quantised, reference = row_of(board, method="minmax"), row_of(board, method="float")
+    quantised, reference = row_named(board, method="minmax"), row_named(board, method="float")
 
     for path in ("index.html", table_path(table), run_path(quantised), method_path("minmax")):
         assert "on 17.4 % of MACs" in words(site[path]), path
     assert "not quantised" in words(site[table_path(table)])
     assert "100.0" not in site[table_path(table)].text
     assert "of the multiply-accumulates" not in words(site[run_path(reference)])
-
-
-def test_ranks_are_intervals_with_their_group_and_say_what_they_rest_on(tmp_path):
-    scores = {"omse": 90.0, "ema": 89.9, "minmax": 80.0}
-    board = board_of(*(make_record(make_cell(method=name), score=score) for name, score in scores.items()))
-    site = build_site(board, tmp_path / "out")
-    (table,) = board.tables
-
-    details = " ".join(section(site[table_path(table)].html, "details").split())
-    assert details.count("1–2") == 2 and '<td class="n" data-value="3">3</td> <td>B</td>' in details
-    assert "With one calibration draw: McNemar" in details
-    assert "1–2 of 3, group A" in words(site[run_path(row_of(board, method="ema"))])
 
 
 def test_an_adapter_from_a_paper_that_left_something_open_says_so(tmp_path):

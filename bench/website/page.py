@@ -1,0 +1,56 @@
+"""A page of the leaderboard, and what pages are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from vitptq.bench.board.board import Board
+from vitptq.bench.website import charts
+from vitptq.bench.website.answers import Answer, answers
+from vitptq.bench.website.claim_book import ClaimBook
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One file of the site: where it goes, its template and what the template is given."""
+
+    path: str
+    template: str
+    context: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the pages are made from."""
+
+    board: Board
+    evidence_dir: Path | None = None
+    book: ClaimBook | None = None
+    """The published numbers beside the board; without it they have no pages."""
+
+    @cached_property
+    def style(self) -> dict[str, charts.Style]:
+        """Return how each method is drawn, everywhere on the site."""
+        return charts.styles([name for name, card in self.board.cards.items() if card.category != "float"])
+
+    @cached_property
+    def answers(self) -> tuple[Answer, ...]:
+        """Return the methods that nothing is shown to beat, by model and bit width."""
+        return tuple(answers(self.board.tables))
+
+    @cached_property
+    def year(self) -> int | None:
+        """Return the year of the newest record: never that of the build, or the same records would give other bytes."""
+        finished = (record.provenance.finished for row in self.board.rows for record in row.records)
+        return max((int(time[:4]) for time in finished), default=None)
+
+
+class PagesOf(Protocol):
+    """What the registry (`pages.PAGES`) holds: a function that yields the pages of one kind."""
+
+    def __call__(self, content: Content, /) -> Iterator[Page]:
+        """Yield the pages."""
