@@ -21,7 +21,8 @@ INFERRED = (
     '(residual="exact" is its closed form)',
     "parameters that are not in factors are not trained, and no label is used: the published scores above the dense "
     "model's suggest that the authors do train",
-    "the compensation of whole blocks is not implemented",
+    'compensation="block" trains the residuals of a block together for its output, by the same normalised error, 500 '
+    "steps of 32 images, the factors fixed; whether the authors compensate by layers or blocks is not known",
 )
 
 

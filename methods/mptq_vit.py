@@ -6,30 +6,26 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vitptq import (
     BadInput,
     BitSpec,
     Calibration,
-    Linear,
     Method,
-    PreparedModel,
     RunningMinMax,
-    fold_into_layer_norm,
     observe_activations,
     observe_weights,
     prepare,
 )
 from vitptq.bench.bits import Role
+from vitptq.methods.core.model.full_with_shifts import prepare_in_full_to_fold
 from vitptq.methods.core.quantizers.two_scale import Regions
-from vitptq.methods.core.ranges.channel_ranges import channel_ranges
-from vitptq.methods.core.search.bit_allocation import AllotBy, allot_bits
+from vitptq.methods.core.ranges.smoothing import smooth_behind_layer_norms
+from vitptq.methods.core.search.bit_allocation import AllotBy
+from vitptq.methods.core.search.stored_widths import allot_operand_bits
 from vitptq.methods.core.search.two_scale_search import TwoScaleSearch, narrowing
 from vitptq.methods.core.search.uniform_search import refuse_float_sides
-
-FLOOR = 1e-5
-"""Least range of a channel and of a weight's column; what is constant would otherwise divide by 0."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +40,9 @@ class MPTQViT(Method):
 
     Where the bit spec is an average (W4A4+mixed), widths are allotted behind the fold: greedily, by what the
     predictions lose with one operand at few bits, per bit that is saved.
+
+    `scope`: "operands" is the operand map of the standard track; "full" quantises what is stored between layers, too,
+    the input of LayerNorm and softmax among it (ViT, DeiT and Swin of timm).
     """
 
     name = "mptq-vit"
@@ -58,11 +57,15 @@ class MPTQViT(Method):
         "weights symmetric per output channel, activations asymmetric per tensor, starting at the extreme values",
         "mixed precision: the divergence of the predictions stands for the accuracy that the paper scores by; operands "
         "one by one with all others in float, `reach` bits around the average, from the widest down",
-        "the form that quantises LayerNorm and softmax, too, is not offered",
+        'scope="full": what lies between layers has the nominal width and grids at its extreme values; scores have 8 '
+        "bits, LayerNorm and softmax compute in float on quantised values",
+        "with both, an average counts the operands of products; queries, keys and values are stored in as many bits "
+        "as the widest of them has",
     )
     paper = "Tai and Wu, MPTQ-ViT, 2024, arXiv 2401.14895"
     trial: ClassVar = {"candidates": 5}
 
+    scope: Literal["operands", "full"] = "operands"
     alpha: float = 0.5
     """How much of the difficulty moves into the weights; 0 equalises the weights, 1 the activations."""
     smooth: bool = True
@@ -89,32 +92,20 @@ class MPTQViT(Method):
     @torch.no_grad()
     def quantize(self, model: nn.Module, calibration: Calibration, bits: BitSpec) -> nn.Module:
         """Return the smoothed, quantised model."""
-        net = prepare(model, bits)
+        net = (prepare if self.scope == "operands" else prepare_in_full_to_fold)(model, bits)
         refuse_float_sides(net, self.title)
-        self.fold(net, calibration)
+        smooth_behind_layer_norms(net, calibration, self.alpha, smooth=self.smooth, centre=self.centre)
         if bits.mixed:
-            allot_bits(net, calibration, self.allot_by, reach=self.reach)
+            allot_operand_bits(net, calibration, self.allot_by, reach=self.reach)
         observe_weights(net, symmetric=True)
         observe_activations(net, calibration, RunningMinMax)
         self.search().run(net, calibration)
         return net.switch(True)
 
-    def fold(self, net: PreparedModel, calibration: Calibration) -> None:
-        """Fold b and s of every LayerNorm into it and its readers (SQ-b)."""
-        pairs = net.norm_readers()
-        ranges = channel_ranges(net, calibration, [readers[0].input_operand for _, readers in pairs]) if pairs else {}
-        for norm, readers in pairs:
-            low, high = ranges[readers[0].input_operand]
-            middle = (low + high) / 2 if self.centre else torch.zeros_like(low)
-            factors = self.factors((high - middle).maximum(middle - low), readers)
-            fold_into_layer_norm(norm, readers, scale=factors, shift=-middle)
-
-    def factors(self, largest: Tensor, readers: tuple[Linear, ...]) -> Tensor:
-        """Return s_j = max|X_j|^alpha / max|W_j|^(1 - alpha) per input channel, (in,)."""
-        if not self.smooth:
-            return torch.ones_like(largest)
-        weights = torch.cat([reader.weight for reader in readers]).abs().amax(dim=0)  # (out, in) to (in,)
-        return largest.clamp_min(FLOOR).pow(self.alpha) / weights.clamp_min(FLOOR).pow(1 - self.alpha)
+    def notes(self) -> list[str]:
+        """Return what is quantised besides the operands of products."""
+        more = "embeddings, residual sums, outputs of attention and MLP and logits, scores at 8 bits"
+        return [f"fully quantised: besides the operands of products also {more}"] if self.scope == "full" else []
 
     def search(self) -> TwoScaleSearch:
         """Return the search over the grids of each operator (OPT-m)."""

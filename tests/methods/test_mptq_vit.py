@@ -1,4 +1,4 @@
-"""MPTQ-ViT: folding shift and scale leaves the float function, centres the channels and equalises their widths."""
+"""MPTQ-ViT: the grids behind GELU, and the fully quantised mode."""
 
 from __future__ import annotations
 
@@ -9,45 +9,13 @@ import torch
 
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.run.adapter_check import RandomImages, two_block_models
-from vitptq.methods.core.model.prepare import prepare
-from vitptq.methods.core.ranges.channel_ranges import channel_ranges
+from vitptq.bench.run.audit import audit
+from vitptq.methods.core.model.full_model import Point
+from vitptq.methods.core.quantizers.uniform import Uniform
 from vitptq.methods.mptq_vit import MPTQViT
 
 W4A4 = BitSpec(4, 4)
-
-
-@pytest.mark.parametrize("name", ["ViT", "Swin"])
-def test_the_fold_leaves_the_float_function(name: str) -> None:
-    model, images = two_block_models()[name], RandomImages()
-    net = prepare(model, W4A4)
-    (batch,) = images.batches()
-    with torch.no_grad():
-        expected = model(batch)
-        MPTQViT().fold(net, images)
-        torch.testing.assert_close(net.model(batch), expected, rtol=1e-5, atol=1e-5)
-
-
-def test_channels_are_centred_and_as_wide_as_alpha_says() -> None:
-    net, images = prepare(two_block_models()["ViT"], W4A4), RandomImages()
-    MPTQViT(alpha=1.0).fold(net, images)
-    slot = net.operands["blocks.1.mlp.fc1.input_operand"]
-    low, high = channel_ranges(net, images, [slot])[slot]
-    torch.testing.assert_close(high, torch.ones_like(high), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(low, -high, rtol=1e-4, atol=1e-4)
-
-
-def test_the_factors_by_hand() -> None:
-    layer = prepare(two_block_models()["ViT"], W4A4).model.get_submodule("blocks.0.attn.qkv")
-    layer.weight.fill_(-4.0)  # type: ignore[operator, union-attr]
-    factors = MPTQViT(alpha=0.5).factors(torch.full((32,), 9.0), (layer,))  # type: ignore[arg-type]
-    torch.testing.assert_close(factors, torch.full((32,), 1.5))
-
-
-def test_without_smoothing_and_centring_nothing_is_folded() -> None:
-    net, images = prepare(two_block_models()["ViT"], W4A4), RandomImages()
-    before = net.model.get_parameter("blocks.0.norm1.weight").clone()
-    replace(MPTQViT(), smooth=False, centre=False).fold(net, images)
-    assert torch.equal(net.model.get_parameter("blocks.0.norm1.weight"), before)
+FAST_FULL = MPTQViT(scope="full", candidates=4, rounds=1, shifts=3)
 
 
 def test_the_grid_behind_gelu_is_the_one_asked_for() -> None:
@@ -58,3 +26,33 @@ def test_the_grid_behind_gelu_is_the_one_asked_for() -> None:
         net = method.quantize(two_block_models()["ViT"], images, W4A4)
         found[gelu] = type(net.get_submodule("blocks.0.mlp.fc2.input_operand.quantizer")).__name__
     assert found == {"sign": "TwoScale", "one": "Uniform"}
+
+
+@pytest.mark.parametrize("name", ["ViT", "Swin"])
+def test_fully_quantised_what_lies_between_layers_has_grids_behind_the_fold(name: str) -> None:
+    images = RandomImages()
+    net = FAST_FULL.quantize(two_block_models()[name], images, W4A4)
+    points = [module for module in net.modules() if isinstance(module, Point)]
+    assert points and all(point.on and isinstance(point.quantizer, Uniform) for point in points)
+    (batch,) = images.batches()
+    assert audit(net, W4A4, batch[:1], images.forward).clean
+
+
+def test_fully_quantised_the_error_falls_with_the_width() -> None:
+    model, images = two_block_models()["ViT"], RandomImages()
+    (batch,) = images.batches()
+    with torch.no_grad():
+        nets = [FAST_FULL.quantize(model, images, BitSpec(width, width)) for width in (8, 4)]
+        fine, coarse = ((net(batch) - model(batch)).square().mean() for net in nets)
+    assert fine < coarse / 4
+
+
+def test_fully_quantised_in_mixed_precision_keeps_the_averages_of_the_operands() -> None:
+    bits, images = BitSpec(4, 4, mixed=True), RandomImages()
+    net = replace(FAST_FULL, reach=1).quantize(two_block_models()["ViT"], images, bits)
+    (batch,) = images.batches()
+    assert audit(net, bits, batch[:1], images.forward).clean
+
+
+def test_the_note_says_what_else_is_quantised() -> None:
+    assert FAST_FULL.notes() and not MPTQViT().notes()

@@ -46,6 +46,10 @@ class LowRankMethod(Method):
         """Return a layer's factors: `rank` of its components, and `residual_rank` more."""
         return found.factors(rank)
 
+    def compensated(self, net: PreparedModel, twin: PreparedModel, calibration: Calibration) -> PreparedModel:
+        """Return the model in factors with what makes up for their error; `twin` is the float model."""
+        return net
+
     @property
     def residual_rank(self) -> int:
         """Return how many ranks of each layer are not components, but a residual's."""
@@ -61,7 +65,8 @@ class LowRankMethod(Method):
         found = self.components(net, calibration, names)
         layers = {name: _candidate(as_linear(net.model, name), each) for name, each in found.items()}
         ranks = self._ranks(layers, _budget(model, net, names, bits))
-        net = self._in_factors(net, calibration, found, layers, ranks)
+        twin = net.twin()
+        net = self.compensated(self._in_factors(net, twin, calibration, found, layers, ranks), twin, calibration)
         if bits.weights != FLOAT_BITS:
             observe_weights(net, estimate=least_error_range)
         if bits.activations != FLOAT_BITS:
@@ -79,13 +84,13 @@ class LowRankMethod(Method):
     def _in_factors(
         self,
         net: PreparedModel,
+        twin: PreparedModel,
         calibration: Calibration,
         found: Mapping[str, Components],
         layers: Mapping[str, Candidate],
         ranks: Mapping[str, int],
     ) -> PreparedModel:
         """Put the layers into factors one after the other, but for those that would not be smaller."""
-        twin = net.twin()
         rows = []
         for done, (name, candidate) in enumerate(layers.items()):
             report("layers in factors", done, len(layers))
