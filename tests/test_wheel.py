@@ -18,14 +18,14 @@ FIND_EVERYTHING = """
 import json
 import torch
 from vitptq.bench import registry
-from vitptq.bench.commands import publish
 from vitptq.bench.results import suites
+from vitptq.bench.website import templates
 found = {
     "methods": len(registry.methods()),
     "suites": len(list(suites.FOLDER.glob("*.toml"))),
     "lists": [len(task.calibration_names(8, 0)) for task in registry.tasks().values()],
     "weights": registry.task("imagenet", "mini").load("mini_vit", torch.device("cpu")).num_classes,
-    "templates": (publish._templates() / "base.html").is_file(),
+    "templates": (templates.shipped() / "base.html").is_file(),
     "place": registry.__file__,
 }
 print(json.dumps(found))

@@ -1,29 +1,36 @@
-"""Commands that compare two states of the results: the nightly run, and two results folders."""
+"""Commands that compare two states of the results: the nightly run, and two folders or commits."""
 
 from __future__ import annotations
 
 import enum
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import track
 
 from vitptq.bench.commands.app import command
 from vitptq.bench.commands.options import DEFAULT_RESULTS, Adapters, Only, Results
 from vitptq.bench.commands.selected_cells import cells_of, command_line, load_adapters
-from vitptq.bench.errors import brief
+from vitptq.bench.errors import BadInput, brief
 
 if TYPE_CHECKING:  # torch takes seconds to import, so commands import what they need
     from vitptq.bench.nightly.night import Night
+    from vitptq.bench.nightly.report import Report
     from vitptq.bench.results.cell import Cell
-    from vitptq.bench.results.record import Record
+    from vitptq.bench.results.history import History
 
 REGRESSED, BUSY = 1, 3
+MANY_FILES = 1000
+"""From here on reading takes seconds, and is shown."""
 
 
 class ReportFormat(enum.StrEnum):
@@ -50,17 +57,23 @@ def nightly(
     limit: Annotated[float, typer.Option(min=0.01, help="Minutes after which a cell counts as hung.")] = 240,
     notify: Annotated[
         str,
-        typer.Option("--notify", metavar="COMMAND", help="Run afterwards, with VITPTQ_REPORT and VITPTQ_REGRESSIONS."),
+        typer.Option(
+            "--notify",
+            metavar="COMMAND",
+            help="Run afterwards, with VITPTQ_REPORT, VITPTQ_FIRST_LINE and VITPTQ_REGRESSIONS.",
+        ),
     ] = "",
 ) -> None:
     """Measure what is new or stale within a budget and report what moved; status 1: worse, 3: another night runs."""
     from vitptq.bench.nightly.night import AlreadyRunning, Night
     from vitptq.bench.nightly.order import parse_budget
-    from vitptq.bench.nightly.report import lines
+    from vitptq.bench.nightly.report_text import as_lines
+    from vitptq.bench.results.history import History, thing
     from vitptq.bench.run import provenance
 
     seconds = parse_budget(budget)
     until = time.monotonic() + seconds
+    hook = _hook(notify)
     cells = list({cell.id: cell for name in suite for cell in cells_of(name, only, None, adapter)}.values())
     night = Night(results)
     try:
@@ -69,43 +82,66 @@ def nightly(
             if resumed:
                 print(f"going on with the night that began at {night.started}", flush=True)
             again = command_line("run", suite[0], methods=None, adapters=adapter)
-            notes = _measure_night(night, cells, seconds, until, device, workers, limit, again)
-            report = night.report(f"Night of {night.started}", notes)
+            history = History.read(results, _shown)
+            notes = _measure_night(night, cells, history, seconds, until, device, workers, limit, again)
+            things = {thing(cell) for cell in cells}
+            report = night.report(f"Night of {night.started}", history.refreshed(), things, notes)
             path = night.finish(report)
+            path.with_suffix(".html").write_text(_page(report), encoding="utf-8")
     except AlreadyRunning as error:
         print(f"vitptq: {error}", file=sys.stderr)
         raise typer.Exit(BUSY) from None
-    print(*lines(report.changes), report.headline, *report.notes, f"report: {path}", sep="\n")
-    if notify:
-        told = {"VITPTQ_REPORT": str(path.resolve()), "VITPTQ_REGRESSIONS": str(len(report.regressions))}
-        done = subprocess.run(shlex.split(notify), env=os.environ | told, check=False)
-        if done.returncode:
-            print(f"vitptq: the command of --notify ended with status {done.returncode}", file=sys.stderr)
-    if report.regressions or any(note.startswith("verification") for note in report.notes):
+    print(*as_lines(report), f"report: {path}", sep="\n", flush=True)
+    if hook:
+        _notify(hook, report, path)
+    if report.regressed:
         raise typer.Exit(REGRESSED)
 
 
+def _hook(notify: str) -> list[str]:
+    """Return the words of the command to run afterwards; one that cannot run is told before the night, not after."""
+    try:
+        words = shlex.split(notify)
+    except ValueError as error:
+        raise BadInput(f'--notify "{brief(notify)}" cannot be read ({error}); quote it as a shell would') from None
+    if words and shutil.which(words[0]) is None:
+        raise BadInput(f'--notify "{brief(words[0])}" is no command here; name a program on the PATH, or its file')
+    return words
+
+
+def _notify(hook: list[str], report: Report, path: Path) -> None:
+    told = {
+        "VITPTQ_REPORT": str(path.resolve()),
+        "VITPTQ_FIRST_LINE": report.first_line,
+        "VITPTQ_REGRESSIONS": str(len(report.regressions)),
+    }
+    done = subprocess.run(hook, env=os.environ | told, check=False)
+    if done.returncode:
+        print(f"vitptq: the command of --notify ended with status {done.returncode}", file=sys.stderr)
+
+
 def _measure_night(
-    night: Night, cells: list[Cell], budget_s: float, until: float, device: str, workers: int | None, limit: float,
-    again: str,
+    night: Night, cells: list[Cell], history: History, budget_s: float, until: float, device: str,
+    workers: int | None, limit: float, again: str,
 ) -> list[str]:  # fmt: skip
     """Measure what is due and fits into the budget; return what the report has to say about it."""
     from vitptq.bench import catalogue, registry
     from vitptq.bench.nightly import order
+    from vitptq.bench.nightly.whole_records import WholeRecords
+    from vitptq.bench.results.history import newest
     from vitptq.bench.run import provenance
     from vitptq.bench.run.progress import RunProgress
     from vitptq.bench.run.schedule import Plan, choose_devices, run_cells
     from vitptq.bench.run.time_estimate import Estimates
 
-    records = night.store.readable()
-    estimates = Estimates(records, catalogue.families())
+    estimates = Estimates(WholeRecords().read(history, newest(history.measured)), catalogue.families())
     seconds = {cell.id: found.seconds for cell in cells if (found := estimates.of(cell)) is not None}
     devices = choose_devices(device)
     environment = provenance.environment(devices[0])
-    all_due = order.due(cells, records, environment, seconds)
+    current = history.current
+    all_due = order.due(cells, current, history.by_thing.keys(), environment, seconds)
     taken = order.within(all_due, budget_s, workers or len(devices))
-    ids = {each.cell.id for each in taken}
-    night.retire([record for record in records if record.id in ids])
+    night.retire([current[each.cell.id] for each in taken if each.cell.id in current])
     counts = {why: sum(each.why == why for each in taken) for why in order.ORDER}
     print(", ".join(f"{count} {why}" for why, count in counts.items()) + f" of {len(all_due)} due", flush=True)
     if taken:
@@ -122,51 +158,50 @@ def _measure_night(
 
 @command
 def diff(
-    old: Annotated[Path, typer.Argument(metavar="OLD", help="A results folder.")],
-    new: Annotated[Path, typer.Argument(metavar="NEW", help="Another one, or the same with --commits.")],
-    commits: Annotated[
-        str, typer.Option("--commits", metavar="OLD..NEW", help="Compare what these two commits measured.")
-    ] = "",
+    old: Annotated[str, typer.Argument(metavar="OLD", help="A results folder, or a commit.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Another one.")],
+    results: Results = DEFAULT_RESULTS,
     format: Annotated[ReportFormat, typer.Option("--format", help="How to print it.")] = ReportFormat.TEXT,
     adapter: Adapters = None,
 ) -> None:
-    """Compare two results folders, or two commits, cell by cell; status 1 where something became worse."""
-    from vitptq.bench.board.stored_noise import StoredNoise
-    from vitptq.bench.nightly.changes import changes, thing
-    from vitptq.bench.nightly.night import EveryNoise
-    from vitptq.bench.nightly.report import Report, as_html, as_markdown, lines
-    from vitptq.bench.results.store import Store
+    """Compare two results folders, or what --results knew at two commits; status 1 where something became worse."""
+    from vitptq.bench.nightly.changes import changes
+    from vitptq.bench.nightly.failing import failing
+    from vitptq.bench.nightly.report import Report, failing_lines, lines_of
+    from vitptq.bench.nightly.report_text import as_lines, as_markdown
+    from vitptq.bench.nightly.states import state_of
+    from vitptq.bench.nightly.whole_records import WholeRecords
 
     load_adapters(adapter)
-    stores = Store(old), Store(new)
-    for store in stores:
-        store.require()
-    before, after = (store.readable() for store in stores)
-    if commits:
-        before, after = _of_commits(before, after, commits)
-    found = changes(before, after, EveryNoise(StoredNoise(store) for store in stores), [*before, *after])
-    things = {thing(record.cell) for record in (*before, *after)}
-    title = f"{brief(str(old))} to {brief(str(new))}" + (f", {commits}" if commits else "")
-    report = Report(title, tuple(found), len(things) - len(found))
+    before, after = (state_of(name, results, _shown) for name in (old, new))
+    whole = WholeRecords()
+    found = changes(
+        whole.read(before.history, before.newest), whole.read(after.history, after.newest), whole, before.known
+    )
+    things = {each.thing for each in (*before.known, *after.known)}
+    report = Report(
+        title=f"{before.name} to {after.name}",
+        lines=lines_of(found),
+        unchanged=len(things) - len(found),
+        failing=failing_lines(failing(after.known)),
+        notes=(*before.history.problems, *after.history.problems, *whole.problems),
+    )
     if format is ReportFormat.TEXT:
-        print(*lines(report.changes), report.headline, sep="\n")
+        print(*as_lines(report), sep="\n")
     else:
-        print(as_html(report) if format is ReportFormat.HTML else as_markdown(report), end="")
-    if report.regressions:
+        print(_page(report) if format is ReportFormat.HTML else as_markdown(report), end="")
+    if report.regressed:
         raise typer.Exit(REGRESSED)
 
 
-def _of_commits(before: list[Record], after: list[Record], commits: str) -> tuple[list[Record], list[Record]]:
-    from vitptq.bench.errors import BadInput, UnknownName
+def _page(report: Report) -> str:
+    from vitptq.bench.website.nights import page_alone
+    from vitptq.bench.website.templates import shipped
 
-    old, separator, new = commits.partition("..")
-    if not separator or not old or not new:
-        raise BadInput(f'"{brief(commits)}" is not OLD..NEW, for example 5643d0b..f7efe4d')
-    chosen = []
-    for name, records in ((old, before), (new, after)):
-        kept = [record for record in records if record.provenance.commit.startswith(name)]
-        if not kept:
-            known = sorted({record.provenance.commit[:7] for record in records})
-            raise UnknownName("commit in these results", name, known)
-        chosen.append(kept)
-    return chosen[0], chosen[1]
+    return page_alone(report, shipped())
+
+
+def _shown(files: Sequence[Path]) -> Iterable[Path]:
+    """Show the progress through many files."""
+    console = Console(stderr=True)
+    return track(files, "reading records", console=console, disable=not console.is_terminal or len(files) < MANY_FILES)

@@ -214,15 +214,24 @@ def site(
     adapter: Adapters = None,
 ) -> None:
     """Build the static leaderboard and print the path of its first page."""
+    from vitptq.bench.results.history import History
     from vitptq.bench.run import provenance
     from vitptq.bench.website.build import build
+    from vitptq.bench.website.nights import read_nights
+    from vitptq.bench.website.past import Past
+    from vitptq.bench.website.templates import shipped
 
     load_adapters(adapter)
     head, dirty = provenance.commit()
     version = head[:12] + ("+changes" if dirty else "")
     board, noises, left_out = stored_board(results)
-    book = _claim_book(board)
-    index = build(board, out, templates=_templates(), version=version, evidence_dir=results / "evidence", book=book)
+    nights, unread = read_nights(results)
+    say_left_out(unread)
+    past = Past(nights, History.read(results).by_thing)
+    index = build(
+        board, out, templates=shipped(), version=version, evidence_dir=results / "evidence", book=_claim_book(board),
+        past=past,
+    )  # fmt: skip
     print(f"leaderboard: {index.resolve()}")
     say_not_compared(noises)
     leave(left_out)
@@ -236,9 +245,3 @@ def _claim_book(board: Board) -> ClaimBook | None:
     if not (claims.FOLDER / claims.FILE).is_file():
         return None
     return ClaimBook.of(claims.read(), claim_names.read(), board)
-
-
-def _templates() -> Path:
-    """Return the folder of the templates: in a clone at the top, in an installed package beside this file."""
-    root = Path(__file__).resolve().parents[2]
-    return root / "site" if (root / "site" / "base.html").is_file() else root / "_site"

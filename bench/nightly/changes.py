@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from vitptq.bench.board.image_noise import ImageNoises
 from vitptq.bench.board.paired_difference import Difference, Draw, difference
 from vitptq.bench.contracts.task import Metric, ranking
-from vitptq.bench.results.cell import Cell, canonical_json
+from vitptq.bench.results.cell import Cell
+from vitptq.bench.results.history import Measured, thing
 from vitptq.bench.results.record import Record
 
 Kind = Literal["failed", "score", "time", "memory", "mended", "new", "gone", "same"]
@@ -21,6 +22,8 @@ FEW_TIMES = 4
 UNKNOWN_NOISE = 1.5
 LEAST_NOISE = 1.25
 """Times of one machine differ by a quarter from day to day."""
+RECENT = 20
+"""How many of the last times of a machine tell what is usual there: what was mended long ago counts no more."""
 LEAST_SECONDS = 1.0
 MEMORY_NOISE = 1.1
 LEAST_MIB = 64.0
@@ -45,6 +48,11 @@ class Change:
         return (self.new or self.old)[0].cell
 
     @property
+    def thing(self) -> str:
+        """Return what was asked for."""
+        return thing(self.cell)
+
+    @property
     def worse(self) -> bool:
         """Tell whether this is a regression: a failure, a lower score, more time or memory beyond what varies."""
         lower = "score" in self.kinds and self.score is not None and self.score.points < 0
@@ -54,28 +62,20 @@ class Change:
 
 
 def changes(
-    old: Iterable[Record], new: Iterable[Record], noises: ImageNoises, history: Iterable[Record] = ()
+    old: Iterable[Record], new: Iterable[Record], noises: ImageNoises, history: Iterable[Measured] = ()
 ) -> list[Change]:
     """Return what differs between two states, regressions first; what stayed the same is left out.
 
-    `history` are all records that are known, for how much times on one machine vary; `old` is part of it.
+    `history` is all that was measured, in the order of time, for how much times on one machine vary.
     """
-    before, after, earlier = _by_thing(old), _by_thing(new), _all_by_thing([*history, *old])
+    before, after = _by_thing(old), _by_thing(new)
+    earlier = _times_by_thing(history, {_attempt(record) for seeds in after.values() for record in seeds.values()})
     found = []
     for key in sorted(before.keys() | after.keys()):
-        change = _change(before.get(key, {}), after.get(key, {}), earlier.get(key, []), noises)
+        change = _change(before.get(key, {}), after.get(key, {}), earlier.get(key, {}), noises)
         if change.kinds != ("same",):
             found.append(change)
     return sorted(found, key=lambda c: (not c.worse, KINDS.index(c.kinds[0]), _size(c), c.cell.label()))
-
-
-def thing(cell: Cell) -> str:
-    """Return what stays the same when code, data or checkpoint change, and is no matter of the seed."""
-    asked = cell.model_dump(
-        mode="json",
-        include={"task", "edition", "model", "method", "parameters", "bits", "track", "calibration_size", "precision"},
-    )
-    return canonical_json(asked)
 
 
 def _size(change: Change) -> float:
@@ -90,15 +90,26 @@ def _by_thing(records: Iterable[Record]) -> dict[str, dict[int, Record]]:
     return found
 
 
-def _all_by_thing(records: Iterable[Record]) -> dict[str, list[Record]]:
-    found: dict[str, list[Record]] = {}
-    for record in records:
-        found.setdefault(thing(record.cell), []).append(record)
+Machine = tuple[str, str, int]
+
+
+def _attempt(record: Record) -> tuple[str, str]:
+    return record.id, record.provenance.started
+
+
+def _times_by_thing(
+    history: Iterable[Measured], new: Collection[tuple[str, str]]
+) -> dict[str, dict[Machine, list[float]]]:
+    """Return what quantising each thing took on each machine, oldest first, the new records left out."""
+    found: dict[str, dict[Machine, list[float]]] = {}
+    for each in history:
+        if each.quantise_s is not None and (each.id, each.started) not in new:
+            found.setdefault(each.thing, {}).setdefault(each.machine, []).append(each.quantise_s)
     return found
 
 
 def _change(
-    old: Mapping[int, Record], new: Mapping[int, Record], earlier: Sequence[Record], noises: ImageNoises
+    old: Mapping[int, Record], new: Mapping[int, Record], times: Mapping[Machine, list[float]], noises: ImageNoises
 ) -> Change:
     before, after = _in_order(old), _in_order(new)
     if not before or not after:
@@ -112,8 +123,9 @@ def _change(
     metric, score = _score(old, new, noises)
     if score is not None and score.verdict != "not separated":
         kinds.append("score")
+    earlier = _recent(after, times)
     seconds, mib = _seconds(after, earlier), _mib(before, after)
-    if seconds is not None and _moved(seconds, _time_noise(after, earlier), LEAST_SECONDS):
+    if seconds is not None and _moved(seconds, _time_noise(earlier), LEAST_SECONDS):
         kinds.append("time")
     if mib is not None and _moved(mib, MEMORY_NOISE, LEAST_MIB):
         kinds.append("memory")
@@ -144,30 +156,28 @@ def _draws(records: Mapping[int, Record], metric: Metric, noises: ImageNoises) -
     return found
 
 
-def _machine(record: Record) -> tuple[str, str, int]:
+def _machine(record: Record) -> Machine:
     return record.provenance.host, record.provenance.device, record.provenance.threads
 
 
-def _times_before(after: Sequence[Record], earlier: Sequence[Record]) -> list[float]:
-    """Return what quantising took earlier on the machine of the new records."""
-    here, known = {_machine(record) for record in after}, {id(record) for record in after}
-    same = {(r.id, r.provenance.started): r for r in earlier if _machine(r) in here and id(r) not in known}
-    return [record.costs.quantise_s for record in same.values() if record.costs is not None]
+def _recent(after: Sequence[Record], times: Mapping[Machine, list[float]]) -> list[float]:
+    """Return what quantising took lately on the machine of the new records."""
+    return [
+        seconds for machine in {_machine(record) for record in after} for seconds in times.get(machine, [])[-RECENT:]
+    ]
 
 
-def _seconds(after: Sequence[Record], earlier: Sequence[Record]) -> tuple[float, float] | None:
+def _seconds(after: Sequence[Record], earlier: Sequence[float]) -> tuple[float, float] | None:
     now = [record.costs.quantise_s for record in after if record.costs is not None]
-    before = _times_before(after, earlier)
-    return (statistics.median(before), statistics.median(now)) if before and now else None
+    return (statistics.median(earlier), statistics.median(now)) if earlier and now else None
 
 
-def _time_noise(after: Sequence[Record], earlier: Sequence[Record]) -> float:
+def _time_noise(earlier: Sequence[float]) -> float:
     """Return the factor by which a time may differ from the earlier ones without meaning anything."""
-    before = _times_before(after, earlier)
-    if len(before) < FEW_TIMES:
+    if len(earlier) < FEW_TIMES:
         return UNKNOWN_NOISE
-    middle = statistics.median(before)
-    return max(LEAST_NOISE, 1.1 * max(before) / middle) if middle > 0 else UNKNOWN_NOISE
+    middle = statistics.median(earlier)
+    return max(LEAST_NOISE, 1.1 * max(earlier) / middle) if middle > 0 else UNKNOWN_NOISE
 
 
 def _mib(before: Sequence[Record], after: Sequence[Record]) -> tuple[float, float] | None:

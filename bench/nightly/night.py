@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from vitptq.bench.board.image_noise import ImageNoise, ImageNoises
-from vitptq.bench.board.stored_noise import StoredNoise
 from vitptq.bench.errors import BadInput
 from vitptq.bench.files import write_atomically
-from vitptq.bench.nightly.changes import changes, thing
-from vitptq.bench.nightly.report import Report, as_html, as_markdown
+from vitptq.bench.nightly.changes import changes
+from vitptq.bench.nightly.failing import failing
+from vitptq.bench.nightly.report import Report, failing_lines, lines_of
+from vitptq.bench.nightly.report_text import as_markdown
+from vitptq.bench.nightly.whole_records import WholeRecords
+from vitptq.bench.results.history import EARLIER, History, Measured, newest
 from vitptq.bench.results.record import Record
+from vitptq.bench.results.record_file import read_record
 from vitptq.bench.results.store import Store
 from vitptq.bench.results.verify import verify
 
-STATE, REPORTS, EARLIER = ".nightly", "nights", "earlier"
+STATE, REPORTS = ".nightly", "nights"
 
 
 class AlreadyRunning(BadInput):
@@ -60,63 +63,73 @@ class Night:
         write_atomically(path, json.dumps({"started": now}).encode())
         return False
 
-    def records(self) -> list[Record]:
-        """Return every readable record, those of earlier environments included."""
-        return [record for store in self._stores() for record in store.readable()]
-
-    def retire(self, records: Iterable[Record]) -> None:
+    def retire(self, measured: Iterable[Measured]) -> None:
         """Put records of another environment aside, so that their cells are measured again; nothing is lost."""
-        for record in records:
-            folder = self.store.root / EARLIER / record.provenance.environment
+        for each in measured:
+            name = f"{each.id}.json"
+            folder = self._free_folder(each.environment, name)
             for part in ("records", "evidence"):
                 (folder / part).mkdir(parents=True, exist_ok=True)
-            if record.evidence is not None:
-                evidence = self.store.evidence_dir / record.evidence.file
-                if evidence.is_file():
-                    shutil.copy2(evidence, folder / "evidence" / record.evidence.file)
-            name = f"{record.id}.json"
+            for evidence in self._evidence(self.store.records_dir / name):
+                shutil.copy2(evidence, folder / "evidence" / evidence.name)
             (self.store.records_dir / name).replace(folder / "records" / name)
 
-    def report(self, title: str, notes: Sequence[str] = ()) -> Report:
-        """Compare what this night measured with what was known before."""
-        known = self.records()
-        new = [r for r in known if r.provenance.finished >= self.started]
-        touched = {thing(record.cell) for record in new}
-        old = [r for r in known if r.provenance.finished < self.started and thing(r.cell) in touched]
-        found = changes(old, new, EveryNoise(map(StoredNoise, self._stores())), known)
-        problems = self._problems([r for r in new if r.status == "ok"])
-        return Report(title, tuple(found), len(touched) - len(found), (*notes, *problems))
+    def report(self, title: str, history: History, things: Collection[str] = (), notes: Sequence[str] = ()) -> Report:
+        """Compare what this night measured with what was known before.
+
+        `things` are those whose failures are told, with those that were measured.
+        """
+        new = newest(each for each in history.measured if each.finished >= self.started)
+        touched = {each.thing for each in new}
+        before = newest(each for each in history.measured if each.finished < self.started and each.thing in touched)
+        whole = WholeRecords()
+        old_records, new_records = whole.read(history, before), whole.read(history, new)
+        found = changes(old_records, new_records, whole, history.measured)
+        asked = touched | set(things)
+        return Report(
+            title=title,
+            lines=lines_of(found),
+            unchanged=len(touched) - len(found),
+            failing=failing_lines(failing(each for each in history.measured if each.thing in asked)),
+            notes=(*notes, *history.problems, *whole.problems),
+            problems=tuple(self._problems(new_records, history)),
+        )
 
     def finish(self, report: Report) -> Path:
-        """Write the report, forget the night and return the Markdown file."""
+        """Write the report as Markdown and as data, forget the night and return the Markdown file."""
         folder = self.store.root / REPORTS
-        folder.mkdir(parents=True, exist_ok=True)
         name = datetime.fromisoformat(self.started.replace("Z", "+00:00")).astimezone(UTC).strftime("%Y-%m-%d-%H%M%S")
-        write_atomically(folder / f"{name}.html", as_html(report).encode())
+        write_atomically(folder / f"{name}.json", (report.model_dump_json(indent=1) + "\n").encode())
         path = folder / f"{name}.md"
         write_atomically(path, as_markdown(report).encode())
         (self._state / "current.json").unlink(missing_ok=True)
         return path
 
-    def _stores(self) -> list[Store]:
-        return [self.store, *map(Store, sorted((self.store.root / EARLIER).glob("*")))]
+    def _free_folder(self, environment: str, name: str) -> Path:
+        """Return where a record is kept: an environment that comes back twice has a second folder."""
+        folder, number = self.store.root / EARLIER / environment, 1
+        while (folder / "records" / name).exists():
+            number += 1
+            folder = folder.with_name(f"{environment}-{number}")
+        return folder
 
-    def _problems(self, new: Sequence[Record]) -> Iterator[str]:
+    def _evidence(self, path: Path) -> list[Path]:
+        """Return the files that belong to a record."""
+        try:
+            record = read_record(path)
+        except BadInput:
+            return []
+        gate = record.gate.evidence if record.gate else None
+        refs = [record.evidence, gate, *record.details.method.images.values()]
+        files = [self.store.evidence_dir / ref.file for ref in refs if ref is not None]
+        return [file for file in files if file.is_file()]
+
+    def _problems(self, new: Sequence[Record], history: History) -> Iterator[str]:
         """Yield what verification finds in the new records."""
-        own = {record.id for record in new}
-        floats = {record.gate.float_cell for record in new if record.gate is not None}
-        needed = [record for record in self.store.readable() if record.id in own | floats]
-        for verdict in verify(self.store, needed):
+        own = {record.id for record in new if record.status == "ok"}
+        floats = {record.gate.float_cell for record in new if record.gate is not None} - own
+        current = history.current
+        references = WholeRecords().read(history, [current[cell] for cell in floats if cell in current])
+        for verdict in verify(self.store, [*new, *references]):
             if verdict.record.id in own:
                 yield from (f"verification: {verdict.record.cell.label()}: {problem}" for problem in verdict.problems)
-
-
-class EveryNoise:
-    """Image noise of records that lie in several folders."""
-
-    def __init__(self, noises: Iterable[ImageNoises]) -> None:
-        self._noises = tuple(noises)
-
-    def of(self, record: Record) -> Mapping[str, ImageNoise]:
-        """Return the noise of each score from the first of the folders that has the record's evidence."""
-        return next((found for noises in self._noises if (found := noises.of(record))), {})

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from vitptq.bench.errors import BadInput, brief
-from vitptq.bench.nightly.changes import thing
 from vitptq.bench.results.cell import Cell
-from vitptq.bench.results.record import Record
+from vitptq.bench.results.history import Measured, thing
 
 Why = Literal["missing", "stale", "another draw"]
 ORDER: tuple[Why, ...] = ("missing", "stale", "another draw")
@@ -28,24 +27,28 @@ class Due:
     """What it is expected to take."""
 
 
-def due(cells: Sequence[Cell], records: Iterable[Record], environment: str, seconds: Mapping[str, float]) -> list[Due]:
+def due(
+    cells: Sequence[Cell],
+    current: Mapping[str, Measured],
+    known: Collection[str],
+    environment: str,
+    seconds: Mapping[str, float],
+) -> list[Due]:
     """Return the cells without a record of this code and environment, in the order of their value.
 
-    `environment` is that of this machine (`provenance.environment`); a record of the same cell from another version of
-    torch or timm is stale.
+    `current` has the records by the id of their cell, `known` the things that were ever measured. `environment` is that
+    of this machine (`provenance.environment`): a record of the same cell from another version of torch is stale.
     """
-    known = {record.id: record for record in records}
-    measured = {thing(record.cell) for record in known.values()}
     first: dict[str, int] = {}
-    for cell in cells:
-        first[thing(cell)] = min(cell.seed, first.get(thing(cell), cell.seed))
+    things = [thing(cell) for cell in cells]
+    for cell, asked in zip(cells, things, strict=True):
+        first[asked] = min(cell.seed, first.get(asked, cell.seed))
     found = []
-    for cell in cells:
-        record = known.get(cell.id)
-        if record is not None and record.provenance.environment == environment:
+    for cell, asked in zip(cells, things, strict=True):
+        measured = current.get(cell.id)
+        if measured is not None and measured.environment == environment:
             continue
-        stale = thing(cell) in measured
-        why: Why = "stale" if stale else "missing" if cell.seed == first[thing(cell)] else "another draw"
+        why: Why = "stale" if asked in known else "missing" if cell.seed == first[asked] else "another draw"
         found.append(Due(cell, why, seconds.get(cell.id)))
     return sorted(found, key=lambda each: (ORDER.index(each.why), each.seconds or 0.0, each.cell.id))
 

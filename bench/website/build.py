@@ -17,6 +17,7 @@ from vitptq.bench.website.claim_book import ClaimBook
 from vitptq.bench.website.evidence_files import copy_evidence
 from vitptq.bench.website.page import Content
 from vitptq.bench.website.pages import pages
+from vitptq.bench.website.past import NO_PAST, Past
 from vitptq.bench.website.templates import environment
 
 MARKER = ".vitptq-site"
@@ -31,17 +32,18 @@ def build(
     version: str,
     evidence_dir: Path | None = None,
     book: ClaimBook | None = None,
+    past: Past = NO_PAST,
 ) -> Path:
     """Write the site to the folder `out`, replacing an earlier build, and return the path of its index page.
 
     With `book`, published numbers have pages of their own. With `evidence_dir`, the evidence files are checked against
-    their records and copied beside the pages.
+    their records and copied beside the pages. With `past`, nights have pages, and rows their history.
     """
     target = out.resolve()  # a link stays a link, and "." gets a name to build beside
     _refuse_to_overwrite(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     with build_folder(target) as building:
-        _write(board, building, templates, version, evidence_dir, book)
+        _write(Content(board, evidence_dir, book, past), building, templates, version)
         swap(building, target)
     return out / "index.html"
 
@@ -53,15 +55,14 @@ def _refuse_to_overwrite(out: Path) -> None:
         raise BadInput(f"{out} is a file; name an empty or a new folder")
 
 
-def _write(
-    board: Board, folder: Path, templates: Path, version: str, evidence_dir: Path | None, book: ClaimBook | None
-) -> None:
+def _write(content: Content, folder: Path, templates: Path, version: str) -> None:
+    board, evidence_dir = content.board, content.evidence_dir
     data = as_json(board)
     evidence = copy_evidence(board, evidence_dir, folder) if evidence_dir else {}
     jinja = environment(templates)
     jinja.globals |= {"version": version, "data_hash": sha256(data.encode()), "board": board, "evidence": evidence}
-    jinja.globals["has_claims"] = book is not None
-    for page in pages(Content(board, evidence_dir, book)):
+    jinja.globals |= {"has_claims": content.book is not None, "has_nights": bool(content.past.nights)}
+    for page in pages(content):
         html = jinja.get_template(page.template).render(root="../" * page.path.count("/"), **page.context)
         _write_text(folder / page.path, html)
     _write_text(folder / "data.json", data)

@@ -25,6 +25,7 @@ def pages(content: Content) -> Iterator[Page]:
             "commands": _commands(rows),
             "bar_matrices": bar_matrices(rows),
             "parameter_charts": tuple(_parameter_charts(content, rows)),
+            "histories": [(row, found) for row in rows if (found := content.past.of(row))],
         }
         yield Page(method_path(card.name), "method.html", context)
         if test:

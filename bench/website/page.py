@@ -12,6 +12,7 @@ from vitptq.bench.board.board import Board
 from vitptq.bench.website import charts
 from vitptq.bench.website.answers import Answer, answers
 from vitptq.bench.website.claim_book import ClaimBook
+from vitptq.bench.website.past import NO_PAST, Past
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class Content:
     evidence_dir: Path | None = None
     book: ClaimBook | None = None
     """The published numbers beside the board; without it they have no pages."""
+    past: Past = NO_PAST
+    """What was measured before, and the reports of nights."""
 
     @cached_property
     def style(self) -> dict[str, charts.Style]:

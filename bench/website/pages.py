@@ -9,6 +9,7 @@ from vitptq.bench.website import (
     method_pages,
     missing_page,
     model_pages,
+    night_pages,
     overview_page,
     run_pages,
     which_page,
@@ -23,6 +24,7 @@ PAGES: tuple[PagesOf, ...] = (
     run_pages.pages,
     method_pages.pages,
     claims_pages.pages,
+    night_pages.pages,
 )
 
 

@@ -16,4 +16,5 @@ def pages(content: Content) -> Iterator[Page]:
         for row in table.rows:
             seen = pictures.views(row, table.floats, content.evidence_dir)
             made = contact_sheets(row, content.evidence_dir)
-            yield Page(run_path(row), "run.html", {"table": table, "row": row, "views": seen, "contact_sheets": made})
+            told = {"views": seen, "contact_sheets": made, "history": content.past.of(row)}
+            yield Page(run_path(row), "run.html", {"table": table, "row": row, **told})

@@ -19,6 +19,12 @@ from vitptq.bench.website import formatting, operand_tables, paths
 from vitptq.bench.website.method_tables import method_tables
 
 SCRIPTS = ("script.js", "tables.js")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def shipped() -> Path:
+    """Return the folder of the project's templates: in a clone at the top, in an installed package beside this room."""
+    return ROOT / "site" if (ROOT / "site" / "base.html").is_file() else ROOT / "_site"
 
 
 def environment(templates: Path) -> Environment:

@@ -11,6 +11,7 @@ from vitptq.bench.board.board import Board
 from vitptq.bench.board.method_card import MethodCard
 from vitptq.bench.contracts.task import Metric
 from vitptq.bench.results.cell import Cell, sha256
+from vitptq.bench.results.history import Measured, line_of
 from vitptq.bench.results.record import (
     Audit,
     Costs,
@@ -117,6 +118,12 @@ def make_detection_records(environment: str = "", method: str = "minmax", seeds:
             for cell in quantised
         ),
     ]
+
+
+def measured(records: Iterable[Record]) -> list[Measured]:
+    """Return the records' lines in a history, in the order of time."""
+    lines = [line_of(record.model_dump(mode="json"), "", record.id, 0, 0) for record in records]
+    return sorted(lines, key=lambda line: (line.finished, line.id))
 
 
 def make_provenance(**changes: Any) -> Provenance:

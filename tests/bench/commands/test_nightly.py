@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from tests.bench.commands.command_line import TINY, vitptq
+from tests.bench.record_factory import make_cell, make_provenance, make_record
+from vitptq.bench.results.cell import sha256
+from vitptq.bench.results.store import Store
 
 SUITE = """
 title = "tiny nights"
@@ -22,6 +26,9 @@ WORSE = """
         time.sleep(2.5)
         for parameter in quantised.parameters():
             parameter.data.neg_()
+"""
+FAILS = """
+        raise RuntimeError("planted failure")
 """
 
 
@@ -43,26 +50,85 @@ def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ["nightly", *folders, "--budget", "5m"]
 
 
-def test_nights_measure_what_is_due_and_name_a_planted_regression_first(night: list[str], tmp_path: Path) -> None:
+def test_nights_measure_what_is_due_and_name_what_became_worse_first(night: list[str], tmp_path: Path) -> None:
     first = vitptq(*night, *planted(tmp_path))
     assert "3 missing, 0 stale, 0 another draw of 3 due" in first  # the float model is one
-    again = vitptq(*night, *planted(tmp_path))
+    again = vitptq(*night, *planted(tmp_path), "--notify", hook(tmp_path))
     assert "0 missing, 0 stale, 0 another draw of 0 due" in again
     assert "0 regressions, 0 changes, 0 unchanged" in again
-    worse = vitptq(*night, *planted(tmp_path, WORSE), "--notify", "true", code=1)
+    assert (tmp_path / "told").read_text().startswith("Nothing became worse|0|")
+    worse = vitptq(*night, *planted(tmp_path, WORSE), code=1)
     assert "0 missing, 1 stale, 0 another draw of 1 due" in worse
-    report = sorted((tmp_path / "results" / "nights").glob("*.md"))[-1].read_text(encoding="utf-8")
-    assert "1 regression" in report
-    rows = [line for line in report.splitlines() if line.startswith("| ")]
-    assert "score moved" in rows[1]
-    assert "time moved" in rows[1]
-    assert "planted" in rows[1]
+    assert newest_report(tmp_path).splitlines()[0].startswith("# WORSE score moved, time moved: tiny/test vit planted")
+    failed = vitptq(*night, *planted(tmp_path, FAILS), "--notify", hook(tmp_path), code=1)
+    assert "WORSE fails now: tiny/test vit planted W8A8 32 images seed 0 (failed (raised): RuntimeError" in failed
+    assert re.search(r"^FAILS since \w+( with changes)? \(\d{4}-\d\d-\d\d, worked at ", failed, re.MULTILINE)
+    first_line, count, report = (tmp_path / "told").read_text().strip().split("|")
+    assert (first_line[:16], count) == ("WORSE fails now:", "1")
+    assert Path(report).read_text() == newest_report(tmp_path)
+    assert "<!DOCTYPE html>" in Path(report).with_suffix(".html").read_text()
+    still = vitptq(*night, *planted(tmp_path, FAILS))
+    assert "0 regressions, 0 changes, 0 unchanged, 1 failing" in still
+
+
+def newest_report(folder: Path) -> str:
+    return sorted((folder / "results" / "nights").glob("*.md"))[-1].read_text(encoding="utf-8")
+
+
+def hook(folder: Path) -> str:
+    """Return a command that writes down what it is told."""
+    told = '"$VITPTQ_FIRST_LINE|$VITPTQ_REGRESSIONS|$VITPTQ_REPORT"'
+    script = folder / "hook.sh"
+    script.write_text(f"#!/bin/sh\necho {told} > '{folder}/told'\n")
+    return f"sh {script}"
+
+
+@pytest.mark.parametrize(
+    ("command", "words"), [("no-such-program x", "is no command here"), ("'open", "quote it as a shell would")]
+)
+def test_hook_that_cannot_run_is_told_before_the_night(night: list[str], tmp_path: Path, command, words) -> None:
+    assert words in vitptq(*night, "--notify", command, *TINY, code=2)
+    assert not (tmp_path / "results").exists()
 
 
 def test_folders_are_compared(night: list[str], tmp_path: Path) -> None:
     vitptq(*night, "--only", "method=minmax", *planted(tmp_path))
     text = vitptq("diff", str(tmp_path / "results"), str(tmp_path / "results"), *TINY)
     assert text == "0 regressions, 0 changes, 2 unchanged\n"
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("{results}", "nowhere"), "is neither a results folder nor a commit"),
+        (("nowhere", "{results}"), "is neither a results folder nor a commit"),
+        (("{results}", "{results}/records"), "holds no record"),
+        (("{results}", "{results}/records/0.json"), "is no folder"),
+    ],
+)
+def test_state_that_is_neither_folder_nor_commit_is_one_sentence(tmp_path: Path, names, words: str) -> None:
+    results = tmp_path / "results"
+    Store(results).add(make_record())
+    (results / "records" / "0.json").write_text("{")
+    named = [name.format(results=results) for name in names]
+    text = vitptq("diff", *named, "--results", str(results), code=2)
+    assert words in text
+    assert "Traceback" not in text
+
+
+def test_commit_without_records_to_look_in_is_one_sentence(tmp_path: Path) -> None:
+    assert "name two folders" in vitptq("diff", "abcdef0", "1234567", "--results", str(tmp_path / "none"), code=2)
+
+
+def test_commits_of_one_folder_are_compared(tmp_path: Path) -> None:
+    for day, commit, changes in ((1, "a" * 40, {}), (2, "b" * 40, {"source": sha256(b"changed")})):
+        moment = f"2026-12-0{day}T00:00:00Z"
+        origin = make_provenance(commit=commit, started=moment, finished=moment)
+        failure = {"failure": "raised"} if day == 2 else {}
+        Store(tmp_path).add(make_record(make_cell(**changes), provenance=origin, **failure))
+    text = vitptq("diff", "aaaa", "bbbb", "--results", str(tmp_path), code=1)
+    assert text.startswith("WORSE fails now: classification/mini vit_mini minmax W4A4 32 images seed 0")
+    assert "aaaaaaa to bbbbbbb" in text
 
 
 @pytest.mark.parametrize(("budget", "words"), [("soon", "write for example 6h"), ("", "write for example 6h")])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tests.bench.noise_factory import PlantedNoise
-from tests.bench.record_factory import make_cell, make_costs, make_provenance, make_record
-from vitptq.bench.nightly.changes import changes
+from tests.bench.record_factory import make_cell, make_costs, make_provenance, make_record, measured
+from vitptq.bench.nightly.changes import RECENT, changes
 from vitptq.bench.results.cell import sha256
 from vitptq.bench.results.record import Record
 
@@ -20,7 +20,7 @@ def record(cell=CELL, seconds=10.0, day=1, **changes) -> Record:
 
 
 def only(old, new, history=()):
-    found = changes(old, new, PlantedNoise(), history)
+    found = changes(old, new, PlantedNoise(), measured([*history, *old, *new]))
     return found[0] if found else None
 
 
@@ -52,6 +52,23 @@ def test_time_within_the_machines_own_noise_is_no_change():
     history = [record(seconds=value, day=day) for day, value in enumerate((10.0, 11.0, 10.0, 16.0, 10.0), start=1)]
     assert only(history[-1:], [record(CHANGED, day=9, seconds=15.0)], history) is None
     assert only(history[-1:], [record(CHANGED, day=9, seconds=19.0)], history) is not None
+
+
+def test_time_that_was_mended_long_ago_hides_nothing():
+    slow = [record(seconds=100.0, day=1)]
+    history = [record(seconds=10.0, day=2 + number % 20) for number in range(RECENT)]
+    assert only(history[-1:], [record(CHANGED, day=29, seconds=40.0)], slow + history).worse
+
+
+def test_planted_loss_of_1_94_points_and_tenfold_time_comes_first():
+    other = [make_cell(method="omse"), make_cell(method="omse", source=sha256(b"changed"))]
+    old = [record(score=80.0, seconds=2.0), record(other[0], score=70.0)]
+    new = [record(CHANGED, day=2, score=78.06, seconds=20.0), record(other[1], day=2, score=75.0)]
+    first, second = changes(old, new, PlantedNoise(), measured(old))
+    assert first.kinds == ("score", "time")
+    assert round(first.score.points, 2) == -1.93  # whole images of 3,000
+    assert first.worse
+    assert not second.worse
 
 
 def test_times_of_other_machines_are_not_compared():

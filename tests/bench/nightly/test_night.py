@@ -6,6 +6,7 @@ import pytest
 
 from vitptq.bench.nightly.night import AlreadyRunning, Night
 from vitptq.bench.results.cell import Cell
+from vitptq.bench.results.history import History
 from vitptq.bench.run.cell_run import Run, run_cell
 
 
@@ -27,7 +28,19 @@ def test_killed_night_is_gone_on_with(tmp_path):
 def test_record_of_another_environment_is_kept_beside(run: Run, cells: list[Cell]):
     record = run_cell(cells[0], run)
     night = Night(run.store.root)
-    night.retire([record])
+    night.retire(History.read(night.store.root).measured)
     assert run.store.record(cells[0]) is None
-    assert [kept.id for kept in night.records()] == [record.id]
-    assert night.store.readable() == []
+    found = History.read(night.store.root)
+    assert [kept.id for kept in found.measured] == [record.id]
+    assert found.current == {}
+
+
+def test_environment_that_comes_back_replaces_nothing_that_was_put_aside(run: Run, cells: list[Cell]):
+    night = Night(run.store.root)
+    for _ in range(2):
+        run_cell(cells[0], run)
+        night.retire(History.read(night.store.root).current.values())
+    kept = History.read(night.store.root).measured
+    assert len({each.folder for each in kept}) == 2
+    assert {each.environment for each in kept} == {kept[0].environment}
+    assert all((night.store.root / "earlier" / each.folder / "evidence" / f"{each.id}.npz").is_file() for each in kept)
