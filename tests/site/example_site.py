@@ -1,0 +1,55 @@
+"""A small leaderboard that has every kind of page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.bench.noise_factory import PlantedNoise
+from tests.bench.record_factory import (
+    make_card,
+    make_cards,
+    make_cell,
+    make_detection_records,
+    make_record,
+    realistic_records,
+)
+from tests.bench.site_reader import TEMPLATES
+from vitptq.bench.board.board import Board
+from vitptq.bench.results import claim_names, claims
+from vitptq.bench.results.cell import sha256
+from vitptq.bench.results.record import Record
+from vitptq.bench.website.build import build
+from vitptq.bench.website.claim_book import ClaimBook
+
+COMPARED = "repq_vit"
+"""A method that has a test against official code."""
+CLAIMED = "swin_tiny_patch4_window7_224"
+"""A model with published numbers of more than one task."""
+
+
+def build_example(folder: Path) -> None:
+    """Write the leaderboard to a folder that is not there yet."""
+    cards = make_cards() | {
+        "adaround": make_card("adaround", title="adaround"),  # in lower case among capitals
+        COMPARED: make_card(COMPARED, parity_test="tests/parity/test_repq_vit.py"),
+    }
+    board = Board.from_records(_records(), cards, noises=PlantedNoise())
+    printed = [claim for claim in claims.read() if claim.model == CLAIMED]
+    book = ClaimBook.of(printed, claim_names.read(claims.FOLDER), board)
+    build(board, folder, templates=TEMPLATES, version="0.1.0", book=book)
+
+
+def kinds(folder: Path) -> list[str]:
+    """Return the path of one page of each kind: every page at the top, and the largest of each folder."""
+    below = [sorted(inner.glob("*.html")) for inner in sorted(folder.iterdir()) if inner.is_dir()]
+    largest = [max(pages, key=lambda page: page.stat().st_size) for pages in below if pages]
+    return [page.relative_to(folder).as_posix() for page in (*sorted(folder.glob("*.html")), *largest)]
+
+
+def _records() -> list[Record]:
+    found = [record for record in realistic_records() if record.cell.model != "mobilevit_mini"]
+    found += make_detection_records(seeds=2)
+    for bits in ("W8A8", "W4A4"):
+        cell = make_cell(method="adaround", source=sha256(b"adaround"), bits=bits)
+        found.append(make_record(cell, score=88.0))
+    return found
