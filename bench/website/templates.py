@@ -18,7 +18,7 @@ from vitptq.bench.board.tables import Table, more_bits_first
 from vitptq.bench.website import formatting, operand_tables, paths
 from vitptq.bench.website.method_tables import method_tables
 
-SCRIPTS = ("script.js", "tables.js")
+SCRIPTS = ("fragment.js", "script.js", "tables.js", "table_tools.js")
 ROOT = Path(__file__).resolve().parents[2]
 
 
