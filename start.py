@@ -24,7 +24,7 @@ usage: python3 start.py COMMAND [-- ARGUMENTS]
   python3 start.py gpu          set everything up, try it on a GPU: about 10 minutes; -- --device cpu without one
   python3 start.py pretrained   as quick, with a real pretrained ViT instead of the small models
 
-Other commands are the environments of tox.ini: style, typing, benchmark, update-lock.
+Other commands are the environments of tox.ini: style, typing, benchmark, screenshots, update-lock.
 Arguments after -- go to the command, for example: python3 start.py tests -- -k store
 """
 
