@@ -6,7 +6,7 @@ records ──> newest per cell ──> rows (a cell but for its seed) ──> t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from vitptq.bench.board.image_noise import ImageNoises
@@ -17,6 +17,7 @@ from vitptq.bench.board.tables import Table, reading_order
 from vitptq.bench.contracts.task import Metric
 from vitptq.bench.errors import UnknownName
 from vitptq.bench.results.cell import FP32, STANDARD, Cell, canonical_json, told_apart
+from vitptq.bench.results.folders import Origin
 from vitptq.bench.results.record import Record
 
 Records = Sequence[Record]
@@ -31,6 +32,8 @@ class Sources:
     noises: ImageNoises
     metric: str = ""
     """The metric to rank by; empty: each task's own."""
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+    """In which of several results folders the records lie, by id."""
 
 
 def tables(records: Records, sources: Sources) -> tuple[Table, ...]:
@@ -91,6 +94,7 @@ def _row(newest_first: Records, table: _TableView, sources: Sources) -> Row:
         gate_metric=table.gate_metric,
         float_records=table.floats,
         noises=sources.noises,
+        origins=sources.origins,
     )
 
 

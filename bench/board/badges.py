@@ -49,9 +49,21 @@ def _coverage(row: Row) -> Iterator[Badge]:
     if reasons:
         meaning = f"the code that measured it cannot be had again: {'; '.join(reasons)}"
         yield Badge("not official", meaning, "warn", "provenance")
+    if row.stale:
+        meaning = "its adapter has changed since it was measured; running its suite again replaces it"
+        yield Badge("stale", meaning, "warn", "cell")
+    yield from _origin(row)
     if not row.current:
         meaning = "measured on other data or another checkpoint than the newest of this table"
         yield Badge("older data", meaning, "warn", "cell")
+
+
+def _origin(row: Row) -> Iterator[Badge]:
+    here = sum(row.origins.get(record.id) == "here" for record in row.records)
+    if here:
+        every = here == len(row.records)
+        meaning = "measured here, and not among the committed results"
+        yield Badge("here" if every else f"{here} of {len(row.records)} here", meaning, "info", "provenance")
 
 
 def _method(row: Row) -> Iterator[Badge]:

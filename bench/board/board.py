@@ -12,6 +12,7 @@ from vitptq.bench.board.metrics import Declared
 from vitptq.bench.board.rows import Row
 from vitptq.bench.board.tables import Table
 from vitptq.bench.board.task_comparison import TaskComparison, task_comparisons
+from vitptq.bench.results.folders import NO_ORIGINS, Origins
 from vitptq.bench.results.record import Record
 
 
@@ -24,6 +25,8 @@ class Board:
     """The methods that have records, by name."""
     records: int
     """How many distinct records it was made from, superseded ones included."""
+    origins: Origins = NO_ORIGINS
+    """In which of several results folders they lie."""
 
     @classmethod
     def from_records(
@@ -33,17 +36,19 @@ class Board:
         declared: Declared | None = None,
         noises: ImageNoises | None = None,
         metric: str = "",
+        origins: Origins = NO_ORIGINS,
     ) -> Board:
         """Aggregate records; `methods` tells about the adapters that are installed here.
 
         `declared` holds what the installed tasks say of their scores, for records that do not hold it themselves.
         `noises` finds how scores vary with the images: without it no two rows are compared. `metric` ranks instead of
-        each task's own, and leaves out the tables that do not have it.
+        each task's own, and leaves out the tables that do not have it. `origins` tells where the records of
+        several results folders lie.
         """
         unique = sorted({r.id: r for r in records}.values(), key=lambda r: r.id)
         cards = method_cards(unique, methods)
-        sources = aggregation.Sources(cards, declared or {}, noises or NoImageNoise(), metric)
-        return cls(aggregation.tables(unique, sources), cards, len(unique))
+        sources = aggregation.Sources(cards, declared or {}, noises or NoImageNoise(), metric, origins.of)
+        return cls(aggregation.tables(unique, sources), cards, len(unique), origins)
 
     @property
     def rows(self) -> tuple[Row, ...]:

@@ -23,6 +23,7 @@ from vitptq.bench.board.paired_difference import Draw
 from vitptq.bench.board.statistics import Interval
 from vitptq.bench.contracts.task import Metric
 from vitptq.bench.results.cell import FP32, STANDARD, Cell, canonical_json, sha256
+from vitptq.bench.results.folders import Origin
 from vitptq.bench.results.record import Costs, Record
 
 NEARLY_ALL = 99.0
@@ -54,6 +55,8 @@ class Row:
     """The float records of its table, by id."""
     noises: ImageNoises = field(compare=False)
     """How its scores vary with the images."""
+    origins: Mapping[str, Origin] = field(default_factory=dict, compare=False)
+    """In which of several results folders the records lie, by id."""
 
     @cached_property
     def id(self) -> str:
@@ -189,6 +192,11 @@ class Row:
     def dynamic(self) -> bool:
         """Tell whether the method says that it finds its ranges while the model runs."""
         return any(r.audit.dynamic for r in self.counted if r.audit)
+
+    @property
+    def stale(self) -> bool:
+        """Tell whether the adapter that is installed is another than the one that was measured."""
+        return self.card.known and bool(self.card.source_hash) and self.cell.source != self.card.source_hash
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -27,11 +27,29 @@ from vitptq.bench.board import image_noise
 from vitptq.bench.board.image_noise import RESAMPLES, ImageNoise
 from vitptq.bench.errors import BadInput, VitptqError, brief
 from vitptq.bench.files import write_atomically
+from vitptq.bench.results.folders import Folders
 from vitptq.bench.results.record import EvidenceRef, Record
 from vitptq.bench.results.store import Store
 
 PACKED, RESAMPLED, MADE_BY = "right:", "resampled:", "made_by"
 EVALUATORS = ("numpy", "pycocotools")
+
+
+class PlacedNoise:
+    """The image noise of records that lie in several folders."""
+
+    def __init__(self, folders: Folders) -> None:
+        self._folders = folders
+        self._noises = {store.root: StoredNoise(store) for store in folders.stores}
+
+    @property
+    def left_out(self) -> list[str]:
+        """Return one sentence for each record asked for so far whose evidence cannot be used."""
+        return [sentence for noise in self._noises.values() for sentence in noise.left_out]
+
+    def of(self, record: Record) -> Mapping[str, ImageNoise]:
+        """Return the noise of each score, from the folder that the record lies in."""
+        return self._noises[self._folders.store_of(record).root].of(record)
 
 
 class StoredNoise:

@@ -10,6 +10,10 @@ import typer
 from vitptq.bench import completion
 
 Results = Annotated[Path, typer.Option("--results", help="Results folder; any number of runs may share one.")]
+ResultsFolders = Annotated[
+    list[Path] | None,
+    typer.Option("--results", help="Results folder; several are shown together, the newest record of each cell."),
+]
 SuiteName = Annotated[
     str,
     typer.Argument(metavar="SUITE", help="A suite's name, or a path to a TOML file.", autocompletion=completion.suite),
@@ -24,6 +28,13 @@ Only = Annotated[
     ),
 ]
 DEFAULT_RESULTS = Path("results")
+
+
+def results_folders(named: list[Path] | None) -> list[Path]:
+    """Return the results folders that a command shows."""
+    return named or [DEFAULT_RESULTS]
+
+
 Methods = Annotated[
     list[str] | None,
     typer.Option(

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from vitptq.bench.commands.app import command
-from vitptq.bench.commands.options import DEFAULT_RESULTS, Adapters, Only, Results
+from vitptq.bench.commands.options import DEFAULT_RESULTS, Adapters, Only, Results, ResultsFolders, results_folders
 from vitptq.bench.commands.selected_cells import load_adapters
 from vitptq.bench.commands.stored_board import leave, say_left_out, say_not_compared, stored_board
 from vitptq.bench.errors import brief
@@ -59,7 +59,7 @@ def verify(results: Results = DEFAULT_RESULTS, adapter: Adapters = None) -> None
 
 @command
 def board(
-    results: Results = DEFAULT_RESULTS,
+    results: ResultsFolders = None,
     format: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.TABLE,
     only: Only = None,
     metric: Annotated[
@@ -71,10 +71,10 @@ def board(
     from vitptq.bench.board.exports.formats import render
 
     load_adapters(adapter)
-    board, noises, left_out = stored_board(results, only, metric)
-    print(render(board, format.value), end="")
-    say_not_compared(noises)
-    leave(left_out)
+    found = stored_board(results_folders(results), only, metric)
+    print(render(found.board, format.value), end="")
+    say_not_compared(found.noises)
+    leave(found.left_out)
 
 
 class TableFormat(enum.StrEnum):
@@ -96,7 +96,7 @@ class PublishedNumbers(enum.StrEnum):
 
 @command
 def table(
-    results: Results = DEFAULT_RESULTS,
+    results: ResultsFolders = None,
     only: Only = None,
     methods: Annotated[
         str, typer.Option("--methods", metavar="NAME[:KEY=VALUE],...", help="Rows, in this order; separate with ;.")
@@ -128,11 +128,12 @@ def table(
     from vitptq.bench.board.paper_table.formats import Style, render
 
     load_adapters(adapter)
+    folders = results_folders(results)
     if paper:
-        made, left_out = _table_of_paper(paper, results), 0
+        made, left_out = _table_of_paper(paper, folders), 0
         published = PublishedNumbers.BESIDE if published is PublishedNumbers.NONE else published
     else:
-        made, left_out = _chosen_table(results, only, methods, models, bits, metrics, floats, published)
+        made, left_out = _chosen_table(folders, only, methods, models, bits, metrics, floats, published)
     style = Style(decimals, intervals, published.value, caption, label, wide, tuple(footnote or ()))
     print(render(made, format.value, style), end="")
     if bib is not None:
@@ -141,7 +142,7 @@ def table(
 
 
 def _chosen_table(
-    results: Path, only: list[str] | None, methods: str, models: str, bits: str, metrics: str, floats: bool,
+    results: list[Path], only: list[str] | None, methods: str, models: str, bits: str, metrics: str, floats: bool,
     published: PublishedNumbers,
 ) -> tuple[PaperTable, int]:  # fmt: skip
     from vitptq.bench.bits import BitSpec
@@ -150,24 +151,25 @@ def _chosen_table(
     from vitptq.bench.board.paper_table.layout import Choice, paper_table
     from vitptq.bench.results import claim_names, claims
 
-    found, noises, left_out = stored_board(results, only)
+    found = stored_board(results, only)
     choice = Choice(
         tuple(Reference.parse(text) for text in _parts(methods, ";" if ";" in methods or ":" in methods else ",")),
         tuple(_parts(models)), tuple(BitSpec.parse(text) for text in _parts(bits)), tuple(_parts(metrics)), floats,
     )  # fmt: skip
     wanted = published is not PublishedNumbers.NONE
     claimed = Claimed.among(claims.read(), claim_names.read()) if wanted else None
-    made = paper_table(found, choice, claimed)
-    say_not_compared(noises)
-    return made, left_out
+    made = paper_table(found.board, choice, claimed)
+    say_not_compared(found.noises)
+    return made, found.left_out
 
 
-def _table_of_paper(name: str, results: Path) -> PaperTable:
-    """Return a paper's own table; the measured numbers are those of the results folder, if it is there."""
+def _table_of_paper(name: str, results: list[Path]) -> PaperTable:
+    """Return a paper's own table; the measured numbers are those of the results folders that are there."""
     from vitptq.bench.board.paper_table.published import published_table
     from vitptq.bench.results import claim_names, claims
 
-    measured = stored_board(results)[0] if (results / "records").is_dir() else None
+    there = [folder for folder in results if (folder / "records").is_dir()]
+    measured = stored_board(there).board if there else None
     return published_table(name, claims.read(), claim_names.read(), measured)
 
 
@@ -194,47 +196,45 @@ def compare(
         str,
         typer.Argument(metavar="METHOD[:KEY=VALUE,...]", help="The method (with these parameters) to compare with."),
     ],
-    results: Results = DEFAULT_RESULTS,
+    results: ResultsFolders = None,
     adapter: Adapters = None,
 ) -> None:
     """Print every method's difference to one of them, on the same images and calibration draws."""
     from vitptq.bench.board.paired_comparison import Reference, as_markdown
 
     load_adapters(adapter)
-    board, noises, left_out = stored_board(results)
-    print(as_markdown(board, Reference.parse(reference)), end="")
-    say_left_out(noises.left_out)
-    leave(left_out + len(noises.left_out))
+    found = stored_board(results_folders(results))
+    print(as_markdown(found.board, Reference.parse(reference)), end="")
+    say_left_out(found.noises.left_out)
+    leave(found.left_out + len(found.noises.left_out))
 
 
 @command
 def site(
     out: Annotated[Path, typer.Option("--out", help="Folder to build; replaced when it is a site already.")],
-    results: Results = DEFAULT_RESULTS,
+    results: ResultsFolders = None,
     adapter: Adapters = None,
 ) -> None:
     """Build the static leaderboard and print the path of its first page."""
-    from vitptq.bench.results.history import History
     from vitptq.bench.run import provenance
     from vitptq.bench.website.build import build
-    from vitptq.bench.website.nights import read_nights
-    from vitptq.bench.website.past import Past
+    from vitptq.bench.website.past import read_past
     from vitptq.bench.website.templates import shipped
 
     load_adapters(adapter)
     head, dirty = provenance.commit()
     version = head[:12] + ("+changes" if dirty else "")
-    board, noises, left_out = stored_board(results)
-    nights, unread = read_nights(results)
+    folders = results_folders(results)
+    found = stored_board(folders)
+    past, unread = read_past(folders)
     say_left_out(unread)
-    past = Past(nights, History.read(results).by_thing)
     index = build(
-        board, out, templates=shipped(), version=version, evidence_dir=results / "evidence", book=_claim_book(board),
+        found.board, out, templates=shipped(), version=version, folders=found.folders, book=_claim_book(found.board),
         past=past,
     )  # fmt: skip
     print(f"leaderboard: {index.resolve()}")
-    say_not_compared(noises)
-    leave(left_out)
+    say_not_compared(found.noises)
+    leave(found.left_out)
 
 
 def _claim_book(board: Board) -> ClaimBook | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,32 +14,46 @@ from vitptq.bench.errors import BadInput
 
 if TYPE_CHECKING:  # torch takes seconds to import, so commands import what they need
     from vitptq.bench.board.board import Board
-    from vitptq.bench.board.stored_noise import StoredNoise
+    from vitptq.bench.board.stored_noise import PlacedNoise
+    from vitptq.bench.results.folders import Folders
 
 
-def stored_board(results: Path, only: list[str] | None = None, metric: str = "") -> tuple[Board, StoredNoise, int]:
-    """Return the board, its evidence, and how many records are not on it because they cannot be read."""
+@dataclass(frozen=True)
+class StoredBoard:
+    """The board of one or several results folders, with what it was made from."""
+
+    board: Board
+    noises: PlacedNoise
+    folders: Folders
+    left_out: int
+    """How many records are not on it because they cannot be read."""
+
+
+def stored_board(results: Sequence[Path], only: list[str] | None = None, metric: str = "") -> StoredBoard:
+    """Read the board of these folders, and say which records are not on it because they cannot be read."""
     from vitptq.bench import catalogue
     from vitptq.bench.board.board import Board
     from vitptq.bench.board.metrics import needs_tasks
-    from vitptq.bench.board.stored_noise import StoredNoise
+    from vitptq.bench.board.stored_noise import PlacedNoise
     from vitptq.bench.results import suites
-    from vitptq.bench.results.store import Store
+    from vitptq.bench.results.folders import Folders
 
-    store = Store(results)
-    store.require()
-    records, problems = store.all()
+    folders = Folders(results)
+    folders.require()
+    records, problems = folders.all()
     say_left_out(problems)
     if not records:
-        raise BadInput(f"none of the {len(problems)} records in {results} can be read, so there is no board")
+        named = ", ".join(map(str, results))
+        raise BadInput(f"none of the {len(problems)} records in {named} can be read, so there is no board")
     if only:
         kept = {cell.id for cell in suites.select([record.cell for record in records], only, "these results")}
         records = [record for record in records if record.id in kept]
-    metrics, noises = catalogue.metrics() if needs_tasks(records) else {}, StoredNoise(store)
-    return Board.from_records(records, catalogue.method_cards(), metrics, noises, metric), noises, len(problems)
+    metrics, noises = catalogue.metrics() if needs_tasks(records) else {}, PlacedNoise(folders)
+    board = Board.from_records(records, catalogue.method_cards(), metrics, noises, metric, folders.origins)
+    return StoredBoard(board, noises, folders, len(problems))
 
 
-def say_not_compared(noises: StoredNoise) -> None:
+def say_not_compared(noises: PlacedNoise) -> None:
     """Say how many records have a score and no comparison; the tables say whose."""
     if noises.left_out:
         print(

@@ -94,6 +94,10 @@ class Store:
                 problems.append(str(error))
         return records, problems
 
+    def filled(self) -> bool:
+        """Tell whether there is any record."""
+        return bool(self._paths())
+
     def require(self) -> None:
         """Raise where this is no results folder with at least one record in it, so that nothing is said of nothing."""
         if not _is_folder(self.root):

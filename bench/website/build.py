@@ -12,6 +12,7 @@ from vitptq.bench.board.board import Board
 from vitptq.bench.board.exports.data_files import as_csv, as_json
 from vitptq.bench.errors import BadInput
 from vitptq.bench.results.cell import sha256
+from vitptq.bench.results.folders import Folders
 from vitptq.bench.website.build_folder import build_folder, swap
 from vitptq.bench.website.claim_book import ClaimBook
 from vitptq.bench.website.evidence_files import copy_evidence
@@ -30,20 +31,20 @@ def build(
     *,
     templates: Path,
     version: str,
-    evidence_dir: Path | None = None,
+    folders: Folders | None = None,
     book: ClaimBook | None = None,
     past: Past = NO_PAST,
 ) -> Path:
     """Write the site to the folder `out`, replacing an earlier build, and return the path of its index page.
 
-    With `book`, published numbers have pages of their own. With `evidence_dir`, the evidence files are checked against
+    With `book`, published numbers have pages of their own. With `folders`, the evidence files are checked against
     their records and copied beside the pages. With `past`, nights have pages, and rows their history.
     """
     target = out.resolve()  # a link stays a link, and "." gets a name to build beside
     _refuse_to_overwrite(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     with build_folder(target) as building:
-        _write(Content(board, evidence_dir, book, past), building, templates, version)
+        _write(Content(board, folders, book, past), building, templates, version)
         swap(building, target)
     return out / "index.html"
 
@@ -56,9 +57,9 @@ def _refuse_to_overwrite(out: Path) -> None:
 
 
 def _write(content: Content, folder: Path, templates: Path, version: str) -> None:
-    board, evidence_dir = content.board, content.evidence_dir
+    board = content.board
     data = as_json(board)
-    evidence = copy_evidence(board, evidence_dir, folder) if evidence_dir else {}
+    evidence = copy_evidence(board, content.folders, folder) if content.folders else {}
     jinja = environment(templates)
     jinja.globals |= {"version": version, "data_hash": sha256(data.encode()), "board": board, "evidence": evidence}
     jinja.globals |= {"has_claims": content.book is not None, "has_nights": bool(content.past.nights)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from PIL import Image
 
 from vitptq.bench.board.rows import Row
 from vitptq.bench.errors import VitptqError
+from vitptq.bench.results.folders import Folders
 from vitptq.bench.results.record import EvidenceRef
 from vitptq.bench.results.store import Store
 
@@ -38,12 +38,13 @@ class ContactSheet:
     height: int
 
 
-def contact_sheets(row: Row, evidence_dir: Path | None) -> tuple[ContactSheet, ...]:
+def contact_sheets(row: Row, folders: Folders | None) -> tuple[ContactSheet, ...]:
     """Return the sheets of the row's first counted seed; none where no images were kept or their files are not here."""
-    if evidence_dir is None or not row.counted:
+    if folders is None or not row.counted:
         return ()
-    store = Store(evidence_dir.parent)
-    found = (_contact_sheet(name, ref, store) for name, ref in sorted(row.counted[0].details.method.images.items()))
+    record = row.counted[0]
+    images = sorted(record.details.method.images.items())
+    found = (_contact_sheet(name, ref, folders.store_of(record)) for name, ref in images)
     return tuple(sheet for sheet in found if sheet is not None)
 
 

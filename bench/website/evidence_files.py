@@ -10,16 +10,17 @@ from vitptq.bench.errors import BadInput
 from vitptq.bench.files import regular_bytes
 from vitptq.bench.results.cell import sha256
 from vitptq.bench.results.evidence_file import LARGEST_FILE
+from vitptq.bench.results.folders import Folders
 from vitptq.bench.results.record import Record
 
 
-def copy_evidence(board: Board, source: Path, folder: Path) -> dict[str, str]:
+def copy_evidence(board: Board, folders: Folders, folder: Path) -> dict[str, str]:
     """Copy the evidence files that match their records; return by record id what a page says of the file."""
     verdicts = {}
     for row in board.rows:
         for record in row.records:
             if record.evidence is not None:
-                verdicts[record.id] = _copy_one(record, source, folder / "evidence")
+                verdicts[record.id] = _copy_one(record, folders.store_of(record).evidence_dir, folder / "evidence")
     return verdicts
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Protocol
 
 from vitptq.bench.board.board import Board
+from vitptq.bench.results.folders import Folders
 from vitptq.bench.website import charts
 from vitptq.bench.website.answers import Answer, answers
 from vitptq.bench.website.claim_book import ClaimBook
@@ -29,7 +29,8 @@ class Content:
     """What the pages are made from."""
 
     board: Board
-    evidence_dir: Path | None = None
+    folders: Folders | None = None
+    """Where the records and their evidence lie; without it no evidence is shown."""
     book: ClaimBook | None = None
     """The published numbers beside the board; without it they have no pages."""
     past: Past = NO_PAST

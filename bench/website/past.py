@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from vitptq.bench.board.rows import Row
-from vitptq.bench.results.history import Measured, thing
+from vitptq.bench.results.history import History, Measured, thing
 from vitptq.bench.website.history import RowHistory, row_history
-from vitptq.bench.website.nights import NightPage
+from vitptq.bench.website.nights import NightPage, read_nights
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +25,19 @@ class Past:
 
 
 NO_PAST = Past()
+
+
+def read_past(folders: Iterable[Path]) -> tuple[Past, list[str]]:
+    """Return what results folders tell of earlier states, and a sentence for each report that cannot be read."""
+    nights: dict[str, NightPage] = {}
+    measured: dict[tuple[str, str], Measured] = {}
+    problems: list[str] = []
+    for folder in folders:
+        found, unread = read_nights(folder)
+        nights = {night.name: night for night in found} | nights
+        measured = {(each.id, each.finished): each for each in History.read(folder).measured} | measured
+        problems += unread
+    by_thing: dict[str, list[Measured]] = {}
+    for each in sorted(measured.values(), key=lambda each: (each.finished, each.id)):
+        by_thing.setdefault(each.thing, []).append(each)
+    return Past(tuple(nights[name] for name in sorted(nights, reverse=True)), by_thing), problems

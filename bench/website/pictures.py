@@ -11,7 +11,6 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +19,8 @@ from PIL import Image
 from vitptq.bench import registry
 from vitptq.bench.board.rows import Row
 from vitptq.bench.contracts.task import Drawing, Scene
+from vitptq.bench.results.folders import Folders
 from vitptq.bench.results.record import Record
-from vitptq.bench.results.store import Store
 
 JPEG_QUALITY = 85
 OPACITY = 120
@@ -61,24 +60,23 @@ class View:
     panels: tuple[Panel, ...]
 
 
-def views(row: Row, floats: Sequence[Row], evidence_dir: Path | None) -> tuple[View, ...]:
+def views(row: Row, floats: Sequence[Row], folders: Folders | None) -> tuple[View, ...]:
     """Return the scenes of a row's first counted seed beside those of the float model; none where there are none."""
-    if evidence_dir is None or not row.counted:
+    if folders is None or not row.counted:
         return ()
-    store = Store(evidence_dir.parent)
-    found = scenes(row.counted[0], store)
-    reference = scenes(floats[0].counted[0], store) if floats and floats[0].counted and not row.is_float else ()
+    found = scenes(row.counted[0], folders)
+    reference = scenes(floats[0].counted[0], folders) if floats and floats[0].counted and not row.is_float else ()
     name = "Float model" if row.is_float else f"{row.label}, {row.cell.bits}"
     beside = {scene.title: scene for scene in reference}
     return tuple(_view(scene, beside.get(scene.title), name) for scene in found)
 
 
-def scenes(record: Record, store: Store) -> Sequence[Scene]:
+def scenes(record: Record, folders: Folders) -> Sequence[Scene]:
     """Return what the task draws from a record's evidence; nothing where evidence, images or task are not here."""
     if record.evidence is None:
         return ()
     try:
-        return registry.task(record.cell.task, record.cell.edition).scenes(store.evidence(record.evidence))
+        return registry.task(record.cell.task, record.cell.edition).scenes(folders.evidence(record, record.evidence))
     except Exception:  # noqa: BLE001  a task's own code on evidence of any origin; a page without pictures still tells all
         return ()
 

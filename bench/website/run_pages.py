@@ -14,7 +14,7 @@ def pages(content: Content) -> Iterator[Page]:
     """Yield the page of every row."""
     for table in content.board.tables:
         for row in table.rows:
-            seen = pictures.views(row, table.floats, content.evidence_dir)
-            made = contact_sheets(row, content.evidence_dir)
+            seen = pictures.views(row, table.floats, content.folders)
+            made = contact_sheets(row, content.folders)
             told = {"views": seen, "contact_sheets": made, "history": content.past.of(row)}
             yield Page(run_path(row), "run.html", {"table": table, "row": row, **told})

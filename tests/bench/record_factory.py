@@ -47,7 +47,7 @@ def make_cell(**changes: Any) -> Cell:
         "model": "vit_mini",
         "checkpoint": sha256(b"vit_mini"),
         "method": "minmax",
-        "source": sha256(b"minmax"),
+        "source": sha256(str(changes.get("method", "minmax")).encode()),
         "parameters": {},
         "bits": "W4A4",
         "track": "standard",

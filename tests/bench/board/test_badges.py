@@ -1,7 +1,9 @@
-from tests.bench.board_factory import only_row, row_of
+from tests.bench.board_factory import finished, only_row, row_of, seeds
 from tests.bench.record_factory import make_card, make_cards, make_cell, make_provenance, make_record
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.board.board import Board
+from vitptq.bench.results.cell import sha256
+from vitptq.bench.results.folders import Origins
 
 
 def test_an_audit_violation_is_a_badge_and_keeps_the_row_from_the_highest():
@@ -37,3 +39,22 @@ def test_row_whose_code_cannot_be_had_again_is_not_official():
 
     assert badge.text == "not official"
     assert badge.meaning.endswith("the clone had uncommitted changes")
+
+
+def test_row_of_a_changed_adapter_is_stale():
+    record = make_record(make_cell(source=sha256(b"before")))
+    assert "stale" in [badge.text for badge in only_row([record]).badges]
+    assert "stale" not in [badge.text for badge in only_row([make_record()]).badges]
+
+
+def test_stale_record_is_replaced_by_the_one_of_the_changed_adapter():
+    before = make_record(make_cell(source=sha256(b"before")), provenance=finished(1))
+    row = only_row([before, make_record(provenance=finished(2))])
+    assert "stale" not in [badge.text for badge in row.badges]
+    assert row.superseded == 1
+
+
+def test_records_measured_here_are_marked_among_committed_ones():
+    one, two = seeds(80.0, 81.0)
+    board = Board.from_records([one, two], make_cards(), origins=Origins({one.id: "committed", two.id: "here"}))
+    assert "1 of 2 here" in [badge.text for badge in board.rows[0].badges]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.bench.board_factory import finished
 from tests.bench.record_factory import TOP1, make_cards, make_cell, make_record
 from vitptq.bench.board.board import Board
 from vitptq.bench.board.paired_comparison import Reference, as_markdown
@@ -26,7 +27,10 @@ def store_of(tmp_path: Path, rows: list[tuple[dict[str, object], list[int]]]) ->
             cell = make_cell(task="imagenet", seed=seed, **fields)
             predictions = (np.arange(3000) < count).astype(np.int16)
             evidence = store.add_evidence(cell.id, {"labels": LABELS, "predictions": predictions})
-            store.add(make_record(cell, score=100 * (1 - count / 3000), images=3000, evidence=evidence))
+            when = finished(1 if "data" in fields else 2)
+            store.add(
+                make_record(cell, score=100 * (1 - count / 3000), images=3000, evidence=evidence, provenance=when)
+            )
     return store
 
 

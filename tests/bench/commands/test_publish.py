@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.bench.commands.command_line import TINY, vitptq
 from vitptq.bench.results.cell import Cell
+from vitptq.bench.results.store import Store
 from vitptq.bench.run.cell_run import Run, run_cell
 
 
@@ -75,3 +77,13 @@ def test_table_holds_the_chosen_bits(run: Run, cells: list[Cell]) -> None:
     text = vitptq("table", "--results", str(run.store.root), "--bits", "W4A4", "--format", "markdown", *TINY)
     assert "W4A4" in text
     assert "W8A8" not in text
+
+
+def test_site_of_two_folders_marks_what_was_measured_here(run: Run, cells: list[Cell], tmp_path: Path) -> None:
+    for root, cell in ((run.store.root, cells[1]), (tmp_path / "local", cells[2])):
+        run_cell(cell, replace(run, store=Store(root)))
+    folders = ["--results", str(run.store.root), "--results", str(tmp_path / "local")]
+    vitptq("site", *folders, "--out", str(tmp_path / "site"), *TINY)
+    pages = [page.read_text() for page in (tmp_path / "site" / "runs").iterdir()]
+    assert len(pages) == 2
+    assert all("here: not among the committed results" in page for page in pages)

@@ -4,6 +4,7 @@ from tests.bench.record_factory import make_cards, make_cell, make_record
 from tests.bench.site_reader import build_site
 from vitptq.bench.board.board import Board
 from vitptq.bench.results.cell import sha256
+from vitptq.bench.results.folders import Folders
 from vitptq.bench.results.record import EvidenceRef
 from vitptq.bench.website.paths import run_path
 
@@ -17,7 +18,7 @@ def test_evidence_that_matches_its_record_is_published_beside_the_pages(tmp_path
     (tmp_path / "evidence").mkdir()
     (tmp_path / "evidence" / "a.npz").write_bytes(b"right")
     board = Board.from_records([evidence_record(b"right")], make_cards())
-    site = build_site(board, tmp_path / "out", evidence_dir=tmp_path / "evidence")
+    site = build_site(board, tmp_path / "out", folders=Folders([tmp_path]))
 
     assert (tmp_path / "out" / "evidence" / "a.npz").read_bytes() == b"right"
     assert "../evidence/a.npz" in site[run_path(board.rows[0])].values("href")
@@ -31,7 +32,7 @@ def test_evidence_that_does_not_match_is_said_and_not_published(file, said, tmp_
     (tmp_path / "evidence" / "a.npz").write_bytes(b"wrong")
     (tmp_path / "secret").write_bytes(b"right")
     board = Board.from_records([evidence_record(b"right", file=file)], make_cards())
-    site = build_site(board, tmp_path / "out", evidence_dir=tmp_path / "evidence")
+    site = build_site(board, tmp_path / "out", folders=Folders([tmp_path]))
 
     assert said in site[run_path(board.rows[0])].text
     assert not (tmp_path / "out" / "evidence").exists()

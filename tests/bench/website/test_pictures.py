@@ -15,6 +15,7 @@ from vitptq.bench import registry
 from vitptq.bench.board.board import Board
 from vitptq.bench.contracts.task import Drawing, Scene
 from vitptq.bench.errors import BadInput
+from vitptq.bench.results.folders import Folders
 from vitptq.bench.results.record import Record
 from vitptq.bench.results.store import Store
 from vitptq.bench.website import pictures
@@ -54,7 +55,7 @@ def decoded(address: str) -> Image.Image:
 
 def test_truth_float_and_quantised_stand_side_by_side(results):
     row, floats = row_with_evidence(results)
-    (view,) = pictures.views(row, floats, results.evidence_dir)
+    (view,) = pictures.views(row, floats, Folders([results.root]))
     assert [panel.caption for panel in view.panels] == ["Ground truth", "Float model", f"{row.label}, W4A4"]
     truth, reference, found = view.panels
     assert truth.boxes == (pictures.Box(1, 2, 3, 4, "7"),)
@@ -64,7 +65,7 @@ def test_truth_float_and_quantised_stand_side_by_side(results):
 
 def test_class_nought_is_clear_and_the_others_let_the_image_through(results):
     row, floats = row_with_evidence(results)
-    (view,) = pictures.views(row, floats, results.evidence_dir)
+    (view,) = pictures.views(row, floats, Folders([results.root]))
     alpha = [decoded(panel.classes).convert("RGBA").getpixel((0, 0))[3] for panel in view.panels]
     assert alpha == [0, pictures.OPACITY, pictures.OPACITY]
 
@@ -72,14 +73,14 @@ def test_class_nought_is_clear_and_the_others_let_the_image_through(results):
 @pytest.mark.parametrize("arrays", [{"other": np.zeros(2)}])
 def test_evidence_without_predictions_leaves_the_page_without_pictures(results, arrays):
     row, floats = row_with_evidence(results, **arrays)
-    assert pictures.views(row, floats, results.evidence_dir) == ()
+    assert pictures.views(row, floats, Folders([results.root])) == ()
 
 
 def test_missing_evidence_leaves_the_page_without_pictures(results):
     row, floats = row_with_evidence(results)
     for path in results.evidence_dir.iterdir():
         path.unlink()
-    assert pictures.views(row, floats, results.evidence_dir) == ()
+    assert pictures.views(row, floats, Folders([results.root])) == ()
     assert pictures.views(row, floats, None) == ()
 
 
