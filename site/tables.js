@@ -314,7 +314,7 @@
   vitptq.views = [];
   document.addEventListener("DOMContentLoaded", () => {
     const seen = {};
-    for (const table of document.querySelectorAll("table")) {
+    for (const table of document.querySelectorAll("table:not([data-plain])")) {
       const section = table.closest("section[aria-labelledby]");
       const name = table.dataset.view || (section ? section.getAttribute("aria-labelledby") : "table");
       seen[name] = (seen[name] || 0) + 1;

@@ -49,6 +49,19 @@ class TieGroups:
         worse = sum((row, other) in self._better for other in self.rows)
         return RankInterval(1 + better, len(self.rows) - worse)
 
+    def tied(self, one: str, two: str) -> bool:
+        """Tell whether two rows were compared and not separated."""
+        compared = (one, two) in self.differences or (two, one) in self.differences
+        return compared and not {(one, two), (two, one)} & self._better
+
+    def verdict(self, one: str, two: str) -> str:
+        """Say whether a row is shown to be better or worse than another; empty where they were not compared."""
+        if self.tied(one, two):
+            return "not separated"
+        if (one, two) in self._better:
+            return "better"
+        return "worse" if (two, one) in self._better else ""
+
     @cached_property
     def letters(self) -> dict[str, str]:
         """Return the letter of each row's group."""

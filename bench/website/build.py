@@ -64,7 +64,8 @@ def _write(content: Content, folder: Path, templates: Path, version: str) -> Non
     jinja.globals |= {"version": version, "data_hash": sha256(data.encode()), "board": board, "evidence": evidence}
     jinja.globals |= {"has_claims": content.book is not None, "has_nights": bool(content.past.nights)}
     for page in pages(content):
-        html = jinja.get_template(page.template).render(root="../" * page.path.count("/"), **page.context)
+        where = {"root": "../" * page.path.count("/"), "path": page.path}
+        html = jinja.get_template(page.template).render(**where, **page.context)
         _write_text(folder / page.path, html)
     _write_text(folder / "data.json", data)
     _write_text(folder / "data.csv", as_csv(board))

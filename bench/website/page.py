@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
 from vitptq.bench.board.board import Board
+from vitptq.bench.board.tables import Table
 from vitptq.bench.results.folders import Folders
 from vitptq.bench.website import charts
 from vitptq.bench.website.answers import Answer, answers
@@ -42,6 +43,11 @@ class Content:
         return charts.styles([name for name, card in self.board.cards.items() if card.category != "float"])
 
     @cached_property
+    def groups(self) -> tuple[tuple[str, str, tuple[Table, ...]], ...]:
+        """Return the tables by task and edition: full editions first, then those with most rows."""
+        return tuple(sorted(self.board.groups(), key=lambda group: (group[1] != "full", -_rows(group[2]), group[:2])))
+
+    @cached_property
     def answers(self) -> tuple[Answer, ...]:
         """Return the methods that nothing is shown to beat, by model and bit width."""
         return tuple(answers(self.board.tables))
@@ -51,6 +57,10 @@ class Content:
         """Return the year of the newest record: never that of the build, or the same records would give other bytes."""
         finished = (record.provenance.finished for row in self.board.rows for record in row.records)
         return max((int(time[:4]) for time in finished), default=None)
+
+
+def _rows(tables: Sequence[Table]) -> int:
+    return sum(len(table.counted) for table in tables)
 
 
 class PagesOf(Protocol):

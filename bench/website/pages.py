@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vitptq.bench.website import (
+    board_pages,
     claims_pages,
+    data_page,
     method_pages,
+    methods_page,
     missing_page,
     model_pages,
     night_pages,
@@ -18,13 +21,16 @@ from vitptq.bench.website.page import Content, Page, PagesOf
 
 PAGES: tuple[PagesOf, ...] = (
     overview_page.pages,
+    board_pages.pages,
     which_page.pages,
     missing_page.pages,
     model_pages.pages,
     run_pages.pages,
+    methods_page.pages,
     method_pages.pages,
     claims_pages.pages,
     night_pages.pages,
+    data_page.pages,
 )
 
 

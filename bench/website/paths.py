@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import re
 
+from vitptq.bench.bits import BitSpec
 from vitptq.bench.board.rows import Row
 from vitptq.bench.board.tables import Table
-from vitptq.bench.results.cell import sha256
+from vitptq.bench.results.cell import canonical_json, sha256
 
 
 def table_path(table: Table) -> str:
     """Return the file of a task and model's page."""
     return f"tables/{_file_name(table.id, table.task, table.edition, table.model)}"
+
+
+def board_path(task: str, edition: str) -> str:
+    """Return the file of the full table of a task's edition."""
+    return f"boards/{_file_name(sha256(canonical_json([task, edition]).encode()), task, edition)}"
+
+
+def answer_id(table: Table, bits: BitSpec) -> str:
+    """Return the anchor of a bit width of a model on the page of answers."""
+    return f"a-{table.id[:10]}-{re.sub(r'[^a-z0-9]+', '-', str(bits).lower())}"
 
 
 def run_path(row: Row) -> str:

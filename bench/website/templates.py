@@ -15,10 +15,11 @@ from vitptq.bench.board.bibliography import bibliography, board_entry
 from vitptq.bench.board.exports.latex import latex_table
 from vitptq.bench.board.rows import share_of, why_apart
 from vitptq.bench.board.tables import Table, more_bits_first
-from vitptq.bench.website import formatting, operand_tables, paths
+from vitptq.bench.website import formatting, operand_tables, paths, question
 from vitptq.bench.website.method_tables import method_tables
 
-SCRIPTS = ("fragment.js", "script.js", "tables.js", "table_tools.js")
+STYLES = ("style.css", "pages.css")
+SCRIPTS = ("fragment.js", "script.js", "tables.js", "table_tools.js", "question.js")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -47,6 +48,8 @@ def environment(templates: Path) -> Environment:
         "paragraphs": formatting.paragraphs,
     }
     jinja.globals |= _assets(templates) | {
+        "board_path": paths.board_path,
+        "answer_id": paths.answer_id,
         "table_path": paths.table_path,
         "run_path": paths.run_path,
         "method_path": paths.method_path,
@@ -65,19 +68,28 @@ def environment(templates: Path) -> Environment:
         "bibliography": bibliography,
         "board_entry": board_entry,
         "overview_bits": overview_bits,
+        "about": question.about,
+        "reply_cells": question.cells,
     }
     return jinja
 
 
 def _assets(templates: Path) -> dict[str, Any]:
-    """Return the style and the script, to be inlined, and the policy that allows these two and nothing else."""
-    style = (templates / "style.css").read_text(encoding="utf-8")
-    script = "".join((templates / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    """Return the styles and the scripts, to be inlined, and the policy that allows these two and nothing else."""
+    style, script = (
+        "".join((templates / name).read_text(encoding="utf-8") for name in names) for names in (STYLES, SCRIPTS)
+    )
     policy = (
         f"default-src 'none'; style-src {_source(style)}; script-src {_source(script)}; "
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
-    return {"style": Markup(style), "script": Markup(script), "policy": policy}
+    return {"style": Markup(style), "script": Markup(script), "policy": policy, "icon": _icon(templates)}
+
+
+def _icon(templates: Path) -> str:
+    """Return the address of the icon, which holds the icon itself."""
+    drawing = (templates / "icon.svg").read_bytes().strip()
+    return f"data:image/svg+xml;base64,{base64.b64encode(drawing).decode()}"
 
 
 def _source(text: str) -> str:

@@ -56,7 +56,7 @@ def build_site(board, folder, **options):
 
 
 def section(html, name):
-    return re.search(rf'<section aria-labelledby="{name}">.*?</section>', html, re.DOTALL)[0]
+    return re.search(rf'<section aria-labelledby="{name}"[^>]*>.*?</section>', html, re.DOTALL)[0]
 
 
 def contents(folder):

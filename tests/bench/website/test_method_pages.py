@@ -27,7 +27,7 @@ def test_a_method_page_has_its_papers_entry_and_the_boards_at_the_version_and_ye
     year = max(record.provenance.finished for row in board.rows for record in row.records)[:4]
     assert "@inproceedings{arxiv-2212.08254," in text
     assert "note = {Version 0.1.0}" in text
-    assert f"year = {{{year}}}" in site["index.html"].text
+    assert f"year = {{{year}}}" in site["data.html"].text
 
 
 def test_a_method_page_has_a_command_that_measures_it_again_for_each_task(tmp_path):

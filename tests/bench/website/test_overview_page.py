@@ -1,14 +1,21 @@
 """The first page."""
 
+import itertools
 import re
 
 from tests.bench.board_factory import board_of
+from tests.bench.noise_factory import PlantedNoise
 from tests.bench.record_factory import (
+    make_card,
     make_cell,
     make_record,
 )
-from tests.bench.site_reader import build_site, words
+from tests.bench.site_reader import TEMPLATES, build_site, section, words
+from vitptq.bench.board.board import Board
 from vitptq.bench.board.image_noise import NoImageNoise
+from vitptq.bench.website import overview_page
+from vitptq.bench.website.page import Content
+from vitptq.bench.website.templates import environment
 
 
 def test_the_overview_names_every_method_that_is_not_shown_to_be_worse(tmp_path):
@@ -29,7 +36,64 @@ def test_the_overview_tells_what_was_not_run_from_what_does_not_count(tmp_path):
     other = {"model": "swin_mini"}
     records = [make_record(), make_record(make_cell(bits="W8A8"), failure="raised"), make_record(make_cell(**other))]
     site = build_site(board_of(*records, make_record(make_cell(bits="W8A8", method="omse", **other))), tmp_path / "out")
-    first, second = (re.search(rf"{name}.*?</tr>", site["index.html"].html, re.DOTALL)[0] for name in ("vit_", "swin_"))
+    table = section(site["index.html"].html, "task-1")
+    first, second = (re.search(rf"{name}.*?</tr>", table, re.DOTALL)[0] for name in ("vit_", "swin_"))
 
     assert "none counts" in first and "not run" not in first.split("</td>", 1)[1]
     assert "none counts" not in second
+
+
+def many_records():
+    """Yield records of 24 models x 10 methods x 6 bit widths, over six tasks."""
+    for model, method, bits in itertools.product(
+        range(24), range(10), ("W8A8", "W6A6", "W4A8", "W4A4", "W3A3", "W2A2")
+    ):
+        task = ("imagenet", "coco", "ade20k")[model % 3]
+        edition = ("mini", "full")[model // 12]
+        cell = make_cell(
+            task=task, edition=edition, model=f"vit_small_patch16_224.{model}", method=f"m{method}", bits=bits
+        )
+        record = make_record(cell, score=80 - method / 10)
+        yield record.model_copy(update={"audit": record.audit.model_copy(update={"operands": ()})})
+
+
+def test_the_overview_stays_small_however_many_records_there_are():
+    cards = {name: make_card(name) for name in (f"m{i}" for i in range(10))}
+    content = Content(Board.from_records(many_records(), cards, noises=PlantedNoise()))
+    (page,) = overview_page.pages(content)
+    jinja = environment(TEMPLATES)
+    jinja.globals |= {"version": "1", "data_hash": "0", "board": content.board, "has_claims": True, "has_nights": True}
+    html = jinja.get_template(page.template).render(root="", path=page.path, **page.context)
+
+    assert len(html.encode()) < 150_000
+    assert html.count('class="task"') == 6
+
+
+def test_full_editions_come_first_and_say_how_many_models_stand_on_their_board(monkeypatch):
+    monkeypatch.setattr(overview_page, "MOST_TABLES", 2)
+    records = [make_record(make_cell(edition="full", model=name)) for name in ("a", "b", "c")]
+    (found, mini) = overview_page.groups(Content(board_of(*records, make_record())))
+
+    assert (found.edition, len(found.tables), found.more_models) == ("full", 2, 1)
+    assert mini.edition == "mini"
+
+
+def test_what_won_is_in_the_first_group_of_most_models():
+    scores = {
+        ("omse", "vit_mini"): 90.0,
+        ("ema", "vit_mini"): 80.0,
+        ("omse", "swin_mini"): 90.0,
+        ("ema", "swin_mini"): 89.95,
+    }
+    board = board_of(*(make_record(make_cell(method=m, model=model), score=s) for (m, model), s in scores.items()))
+
+    assert overview_page.leaders(board.tables) == "OMSE at W4A4: in the first tie group of 2 of 2 models"
+    assert overview_page.leaders(board_of(make_record()).tables) == ""
+
+
+def test_counts_of_trust_are_over_rows_that_have_a_score(board):
+    trust = overview_page.trust(board)
+
+    assert trust.scored - trust.behind_gate == 1
+    assert trust.rows - trust.clean == 1
+    assert trust.methods == 6

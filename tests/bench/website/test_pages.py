@@ -13,11 +13,12 @@ from tests.bench.record_factory import (
 from tests.bench.site_reader import build_site, row_named, section, table_named, words
 from vitptq.bench.board.board import Board
 from vitptq.bench.website import templates
-from vitptq.bench.website.paths import method_path, run_path, table_path
+from vitptq.bench.website.paths import board_path, method_path, run_path, table_path
 
 
 def test_every_table_row_and_method_has_its_page(board, site):
-    expected = {"index.html", "which.html", "missing.html"}
+    expected = {"index.html", "board.html", "which.html", "missing.html", "methods.html", "data.html"}
+    expected |= {board_path(task, edition) for task, edition, _ in board.groups()}
     expected |= {table_path(t) for t in board.tables} | {run_path(r) for r in board.rows}
     expected |= {method_path(name) for name in board.cards}
 
@@ -31,7 +32,7 @@ def test_an_empty_board_says_what_to_do(tmp_path):
 def test_pages_load_nothing_and_link_only_to_https_or_to_each_other(folder, site):
     for path, page in site.items():
         assert page.values("src") == [], path
-        assert [a["href"] for a in page.all("link")] == ["data:,"], path
+        assert [a["href"][:19] for a in page.all("link")] == ["data:image/svg+xml;"], path
         assert "@import" not in page.html, path
         assert "url(" not in page.html, path
         for href in (a["href"] for a in page.all("a")):
@@ -106,7 +107,7 @@ def test_charts_have_a_title_and_a_description(site):
                 assert set(attrs["aria-labelledby"].split()) <= set(page.values("id")), path
             else:
                 assert attrs["aria-hidden"] == "true", path
-    assert drawn == 9
+    assert drawn == 12
 
 
 def test_a_missing_seed_is_said_wherever_the_mean_is_shown(board, site):
@@ -125,7 +126,7 @@ def test_secondary_scores_are_on_every_page_with_a_score(tmp_path):
 
     index = " ".join(site["index.html"].text.split())
     assert "Mask AP 38.00 (−3.60)" in index  # the overview
-    assert "Mask AP −3.60" in section(site["index.html"].html, "side-by-side-1")
+    assert "Mask AP −3.60" in section(site["board.html"].html, "side-by-side-1")
     for name in ("scores", "details", "every-score"):
         assert "Mask AP" in section(site[table_path(table)].html, name), name
     assert "38.00 % −3.60 against float" in " ".join(site[run_path(row)].text.split())
@@ -160,5 +161,5 @@ def test_an_adapter_from_a_paper_that_left_something_open_says_so(tmp_path):
     cards = {"minmax": make_card("minmax", inferred=("the grid",))}
     site = build_site(board_of(make_record(), cards=cards), tmp_path / "out")
 
-    assert "paper, 1 part inferred" in words(site["index.html"])
+    assert "paper, 1 part inferred" in words(site["methods.html"])
     assert "1 part inferred" in words(site[table_path(board_of(make_record(), cards=cards).tables[0])])
