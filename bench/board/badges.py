@@ -38,6 +38,13 @@ def _audit(row: Row) -> Iterator[Badge]:
     if row.dynamic:
         meaning = "its ranges are found anew for what the model is given; most methods fix them before the evaluation"
         yield Badge("dynamic ranges", meaning, "info", "audit")
+    if row.kept_in_float:
+        smallest = min(side.group // side.float_values for side in row.kept_in_float)
+        meaning = (
+            f"of {_count(len(row.kept_in_float), 'operand')} one value in {smallest} or more stays in float, beside "
+            "the 2^bits of its grid; what is multiplied by it counts as float"
+        )
+        yield Badge("float maxima", meaning, "info", "audit")
 
 
 def _coverage(row: Row) -> Iterator[Badge]:

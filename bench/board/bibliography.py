@@ -11,7 +11,7 @@ from vitptq.bench.board.method_card import MethodCard
 
 FILE = Path(__file__).with_name("references.bib")
 DATA_SETS = {"imagenet": "arxiv-1409.0575", "coco": "arxiv-1405.0312", "ade20k": "arxiv-1608.05442"}
-WITHOUT_NUMBER = {"GLF-Q": "glf-q"}
+WITHOUT_NUMBER = {"GLF-Q": "glf-q", "UQ-ViT": "uq-vit"}
 """Papers that arXiv does not have, by a word of the adapter's `paper`."""
 
 

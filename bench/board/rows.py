@@ -24,7 +24,7 @@ from vitptq.bench.board.statistics import Interval
 from vitptq.bench.contracts.task import Metric
 from vitptq.bench.results.cell import FP32, STANDARD, Cell, canonical_json, sha256
 from vitptq.bench.results.folders import Origin
-from vitptq.bench.results.record import Costs, Record
+from vitptq.bench.results.record import Costs, OperandAudit, Record
 
 NEARLY_ALL = 99.0
 """Percent of the multiply-accumulates. From here on the share that is quantised need not be said beside the bits."""
@@ -197,6 +197,12 @@ class Row:
     def stale(self) -> bool:
         """Tell whether the adapter that is installed is another than the one that was measured."""
         return self.card.known and bool(self.card.source_hash) and self.cell.source != self.card.source_hash
+
+    @property
+    def kept_in_float(self) -> tuple[OperandAudit, ...]:
+        """Return the operands whose quantizer keeps values of each group in float, of the first counted seed."""
+        audited = next((r.audit for r in self.counted if r.audit), None)
+        return tuple(side for side in audited.operands if side.float_values) if audited else ()
 
     @property
     def notes(self) -> tuple[str, ...]:

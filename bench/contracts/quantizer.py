@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -17,6 +18,8 @@ class Quantizer(nn.Module, ABC):
     """
 
     bits: int
+    float_values: ClassVar[int] = 0
+    """How many values of each group stay in float; they are in `grid` beside the 2^bits. The audit allows one."""
 
     def __init__(self, bits: int) -> None:
         super().__init__()

@@ -12,6 +12,8 @@ BODY = "body"
 """What of a model is neither neck nor heads."""
 FACTORS_OF_A_WEIGHT = 2
 LINEAR = "linear"
+MOST_FLOAT_VALUES = 1
+"""Of each group of an operand, such as the largest probability of a row."""
 MORE_MACS = 1.01
 """Two products of few bits can make one of many, so a model must not do much more than the float one."""
 
@@ -31,7 +33,9 @@ def operand_violations(side: OperandAudit, bits: BitSpec) -> list[str]:
     found = []
     if side.bits > bits.most(role):
         found.append(f"{where} has {side.bits} bits, {bits} allows {bits.most(role)}")
-    if side.grid > 2**side.bits:
+    if side.float_values > MOST_FLOAT_VALUES:
+        found.append(f"{where} keeps {side.float_values} values of each group in float, allowed is {MOST_FLOAT_VALUES}")
+    if side.grid > 2**side.bits + side.float_values:
         found.append(f"{where} has a grid of {side.grid} values, {side.bits} bits allow {2**side.bits}")
     if side.off_grid:
         found.append(f"{where} has values off the grid of its quantizer")
@@ -163,17 +167,34 @@ def _listed(products: Sequence[OperandAudit]) -> str:
 def quantised_macs(operands: Sequence[OperandAudit], bits: BitSpec) -> int:
     """Return the multiply-accumulates whose two operands were quantised as nominal.
 
-    A part that is left in float by convention was not.
+    A part that is left in float by convention was not, nor were those that read a value which its quantizer kept.
     """
-    return sum(pair[0].macs for pair in pairs(operands) if _quantised(pair, bits))
+    return sum(pair[0].macs - float_macs(pair) for pair in pairs(operands) if _quantised(pair, bits))
+
+
+def float_macs(pair: Sequence[OperandAudit]) -> int:
+    """Return the multiply-accumulates of a product that read values which a quantizer kept in float."""
+    return min(pair[0].macs, sum(_share(side, side.macs) for side in pair))
+
+
+def _share(side: OperandAudit, of: int) -> int:
+    """Return the part of a number that falls to the values of an operand that stay in float."""
+    return of * side.float_values // side.group if side.group else 0
 
 
 def bit_operations(audited: Audit) -> int:
     """Return the sum over products of MACs x bits x bits, for one image; what was not seen counts at 32 bits."""
     products = list(pairs(audited.operands))
     seen = sum(left.macs for left, _ in products)
-    total = sum(left.macs * (left.bits or FLOAT_BITS) * (right.bits or FLOAT_BITS) for left, right in products)
-    return total + (audited.macs - seen) * FLOAT_BITS**2
+    return sum(_bit_operations(*pair) for pair in products) + (audited.macs - seen) * FLOAT_BITS**2
+
+
+def _bit_operations(left: OperandAudit, right: OperandAudit) -> int:
+    """Return MACs x bits x bits of a product; those that read a value kept in float count at 32 bits on that side."""
+    macs, first, second = left.macs, left.bits or FLOAT_BITS, right.bits or FLOAT_BITS
+    more_of_first = _share(left, macs) * (FLOAT_BITS - first) * second
+    more_of_second = _share(right, macs) * (FLOAT_BITS - second) * first
+    return macs * first * second + more_of_first + more_of_second
 
 
 def _quantised(pair: tuple[OperandAudit, OperandAudit], bits: BitSpec) -> bool:

@@ -65,6 +65,10 @@ class OperandAudit(_Part):
     """Largest number of distinct values seen within one group."""
     grid: Count = 0
     """Values that the quantizer can represent in one group; more than 2^bits is flagged."""
+    float_values: Count = 0
+    """Values of each group that stay in float; they count in `levels` and `grid`."""
+    group: Count = 0
+    """Values of a group: told only where some of them stay in float."""
     off_grid: bool = False
     """Some value was not on the declared grid."""
     macs: Count = 0

@@ -186,6 +186,10 @@ def _malformed(audited: Audit) -> Iterator[str]:
         if side.bits is not None and side.levels > side.grid:
             yield f"{brief(side.module)}: {brief(side.role)} takes {side.levels} of {side.grid} values"
             return
+        if side.float_values > side.group:
+            kept = f"keeps {side.float_values} of {side.group} values of a group in float"
+            yield f"{brief(side.module)}: {brief(side.role)} {kept}"
+            return
 
 
 def _stem_problems(audited: Audit, float_record: Record | None) -> Iterator[str]:

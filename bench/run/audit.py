@@ -114,7 +114,7 @@ class Inspector:
         return where.model_copy(
             update={
                 "bits": quantizer.bits, "granularity": quantizer.granularity, "quantizer": type(quantizer).__name__,
-                "levels": found.used, "grid": found.available, "off_grid": off_grid,
+                "levels": found.used, "grid": found.available, "off_grid": off_grid, **_kept_in_float(side.output),
             }
         )  # fmt: skip
 
@@ -127,3 +127,11 @@ class Inspector:
             self._seen[tensor] = (tensor._version, found)
         levels: on_grid.Levels = found
         return levels
+
+
+def _kept_in_float(output: Output) -> dict[str, int]:
+    """Return how many values of each group a quantizer leaves in float, and how many a group has."""
+    kept = output.quantizer.float_values
+    if not kept:
+        return {}
+    return {"float_values": kept, "group": output.quantizer.groups(output.tensor).shape[-1]}

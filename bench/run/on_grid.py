@@ -140,5 +140,8 @@ def _evenly(values: Tensor, grid: Tensor, steps: Tensor) -> Tensor:
 
 
 def _searched(values: Tensor, grid: Tensor) -> Tensor:
-    middles = (grid[:, 1:] + grid[:, :-1]) / 2
-    return torch.searchsorted(middles, values.contiguous())  # (groups, n)
+    """Return the place of the nearest grid value by its distance: the middle of two neighbours may round to either."""
+    above = torch.searchsorted(grid, values.contiguous()).clamp_max_(grid.shape[1] - 1)  # (groups, n)
+    below = (above - 1).clamp_min_(0)
+    nearer_below = (values - grid.gather(1, below)).abs() < (values - grid.gather(1, above)).abs()
+    return torch.where(nearer_below, below, above)

@@ -58,3 +58,14 @@ def test_records_measured_here_are_marked_among_committed_ones():
     one, two = seeds(80.0, 81.0)
     board = Board.from_records([one, two], make_cards(), origins=Origins({one.id: "committed", two.id: "here"}))
     assert "1 of 2 here" in [badge.text for badge in board.rows[0].badges]
+
+
+def test_values_that_stay_in_float_beside_a_grid_are_a_badge():
+    record = make_record()
+    first, *rest = record.audit.operands
+    kept = first.model_copy(update={"float_values": 1, "group": 197})
+    audit = record.audit.model_copy(update={"operands": (kept, *rest)})
+    (badge,) = only_row([record.model_copy(update={"audit": audit})]).badges
+
+    assert badge.text == "float maxima"
+    assert badge.meaning.startswith("of 1 operand one value in 197 or more stays in float")

@@ -8,9 +8,11 @@ from vitptq.bench.bits import BitSpec
 from vitptq.bench.results.audit_rules import (
     average_violations,
     balance,
+    bit_operations,
     operand_violations,
     other_products,
     product_differences,
+    quantised_macs,
     too_many_parameters,
 )
 from vitptq.bench.results.record import Audit, OperandAudit
@@ -138,3 +140,23 @@ def test_parameters_of_parts_that_stay_as_they_are_do_not_count() -> None:
     assert too_many_parameters({"body": 40, "heads": 50}, whole, LOW_RANK) == []
     with_heads = BitSpec(32, 32, ("heads",), removed=60)
     assert too_many_parameters({"body": 40, "heads": 50}, whole, with_heads)
+
+
+def with_float_maxima(macs: int, group: int) -> list[OperandAudit]:
+    left, right = product(macs)
+    return [left.model_copy(update={"grid": 17, "float_values": 1, "group": group}), right]
+
+
+def test_one_float_value_of_a_group_may_stand_beside_the_grid() -> None:
+    left, _ = with_float_maxima(10, 5)
+    assert operand_violations(left, W4A4) == []
+    assert operand_violations(left.model_copy(update={"grid": 18}), W4A4) != []
+    more = left.model_copy(update={"grid": 18, "float_values": 2})
+    assert operand_violations(more, W4A4) == ["fc: input of linear keeps 2 values of each group in float, allowed is 1"]
+
+
+def test_what_is_multiplied_by_a_value_in_float_counts_as_float() -> None:
+    operands = [*with_float_maxima(1000, 20), *product(500)]
+    assert quantised_macs(operands, W4A4) == 950 + 500
+    audited = Audit(operands=tuple(operands), macs=1500, quantised_macs=1450, float_operands=(), violations=())
+    assert bit_operations(audited) == 950 * 16 + 50 * 32 * 4 + 500 * 16

@@ -63,7 +63,7 @@ def test_wrong_names_are_found(names: Names) -> None:
     ("old", "new", "why"),
     [
         ("RepQ-ViT,", "RepQ-ViT,", ""),
-        ("RepQ-ViT,", "UQ-ViT,", "method UQ-ViT: no adapter"),
+        ("RepQ-ViT,", "PD-Quant,", "method PD-Quant: no adapter"),
         ("deit_tiny_patch16_224", "mobile_former_26m", "model mobile_former_26m: no checkpoint in timm"),
         (",4,4,", ",4.7,5.9,", "bits 4.7/5.9: mixed precision, no whole average"),
         (",4,4,", ",2,32,", "bits W2A32 of repq-vit (activations in float): no suite has it"),
@@ -89,11 +89,11 @@ def test_other_parameters_are_another_claim(tmp_path: Path, cells: list[Cell], n
 
 def test_report_gives_shares_and_reasons(tmp_path: Path, cells: list[Cell], names: Names) -> None:
     rows = claims.read(
-        written(tmp_path, ROW, ROW.replace("RepQ-ViT", "UQ-ViT", 1), ROW.replace("RepQ-ViT", "PD-Quant", 1))
+        written(tmp_path, ROW, ROW.replace("RepQ-ViT", "IGQ-ViT", 1), ROW.replace("RepQ-ViT", "PD-Quant", 1))
     )
     lines = coverage.report(coverage.coverage(rows, names, cells))
     assert lines[1].split() == ["imagenet", "3", "1", "(33.3", "%)", "1", "(100.0", "%)"]
-    assert "    1  imagenet  method UQ-ViT: no adapter" in lines
+    assert "    1  imagenet  method IGQ-ViT: no adapter" in lines
 
 
 def test_every_paper_suite_belongs_to_a_full_suite() -> None:

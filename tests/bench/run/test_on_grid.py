@@ -11,6 +11,7 @@ from torch import Tensor
 from tests.bench.planted import RangePerToken
 from vitptq.bench.run.on_grid import Levels, covers, levels
 from vitptq.methods.core.quantizers.log import LogSqrt2
+from vitptq.methods.core.quantizers.row_maximum import RowMaximum
 from vitptq.methods.core.quantizers.token_uniform import TokenUniform
 from vitptq.methods.core.quantizers.uniform import Uniform
 
@@ -101,3 +102,11 @@ def test_only_what_was_put_out_covers_what_is_read(read: object, covered: bool) 
     both: Tensor = torch.randn(2, 4, 8)
     assert callable(read)
     assert covers(both[0], read(both)) == covered
+
+
+def test_neighbours_a_last_place_apart_are_told_apart() -> None:
+    second = torch.linspace(0.4, 0.45, 64)
+    top = second.nextafter(torch.tensor(1.0))  # the middle of both rounds to either
+    quantizer = RowMaximum(4)
+    output = quantizer(torch.stack([second, top, second / 3], dim=1).reshape(2, 4, 8, 3))
+    assert not levels(output, quantizer, quantizer.grid(), dynamic=True).off_grid
