@@ -105,7 +105,8 @@ def main(arguments: Sequence[str]) -> int:
     sys.path.insert(0, str(ROOT))
     from vitptq.bench.errors import VitptqError
     from vitptq.bench.run import arithmetic
-    from vitptq.bench.run.schedule import WORKER_ENVIRONMENT, choose_devices
+    from vitptq.bench.run.devices import choose_devices
+    from vitptq.bench.run.executors.local import WORKER_ENVIRONMENT
 
     for name, value in WORKER_ENVIRONMENT.items():
         os.environ.setdefault(name, value)

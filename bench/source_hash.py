@@ -16,6 +16,7 @@ import vitptq
 from vitptq.bench.contracts.method import Method
 
 METHODS = f"{vitptq.__name__}.methods"
+ROOMS = ("bench", "methods", "tasks")
 WITHOUT_EFFECT = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
 """Fields of the syntax tree that follow from others, or that nothing reads when the program runs."""
 
@@ -26,6 +27,16 @@ def source_hash(cls: type[Method]) -> str:
     digest = hashlib.sha256()
     for name, source in sorted(sources(cls).items()):
         digest.update(f"{name}\0{program_hash(source)}\0".encode())
+    return digest.hexdigest()
+
+
+@cache
+def code_hash() -> str:
+    """Hash every Python file of the project: two machines with the same one run the same code."""
+    top = Path(vitptq.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(path for room in ROOMS for path in (top / room).rglob("*.py")):
+        digest.update(f"{path.relative_to(top)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\0".encode())
     return digest.hexdigest()
 
 

@@ -11,8 +11,8 @@ from vitptq.bench.contracts.task import Lack
 from vitptq.bench.errors import VitptqError
 from vitptq.bench.results.cell import Cell
 from vitptq.bench.results.record import Record
+from vitptq.bench.run.devices import choose_devices
 from vitptq.bench.run.disk_estimate import DiskEstimates, ImageRoom, free_at, size
-from vitptq.bench.run.schedule import choose_devices
 from vitptq.bench.run.time_estimate import Estimates, clock
 
 

@@ -97,7 +97,7 @@ def check(
     """Try an adapter against the contract, on small random models; takes well under a minute."""
     from vitptq.bench import registry
     from vitptq.bench.run import adapter_check
-    from vitptq.bench.run.schedule import choose_devices
+    from vitptq.bench.run.devices import choose_devices
 
     failures = 0
     for finding in adapter_check.check(registry.method(method), choose_devices(device)[0]):

@@ -30,6 +30,13 @@ class Retry(enum.StrEnum):
     FAILED = "failed"
 
 
+class ExecutorChoice(enum.StrEnum):
+    """Where cells run."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 class Precision(enum.StrEnum):
     """How products are computed in an evaluation."""
 
@@ -97,6 +104,10 @@ def run(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; default: one per GPU, or one on the CPU.")
     ] = None,
+    executor: Annotated[
+        ExecutorChoice, typer.Option(help="Processes of this machine, or the nodes of a Ray cluster.")
+    ] = ExecutorChoice.LOCAL,
+    address: Annotated[str, typer.Option(metavar="HOST:PORT", help="The Ray cluster; auto: the one here.")] = "auto",
     retry: Annotated[Retry | None, typer.Option(help="Measure failed cells again.")] = None,
     past_gate: Annotated[
         bool,
@@ -128,8 +139,9 @@ def run(
     from vitptq.bench.results.store import Store
     from vitptq.bench.run import provenance
     from vitptq.bench.run.cell_run import wanted
+    from vitptq.bench.run.plan import Plan
     from vitptq.bench.run.progress import RunProgress
-    from vitptq.bench.run.schedule import Plan, run_cells
+    from vitptq.bench.run.schedule import run_cells
     from vitptq.bench.run.time_estimate import Estimates
 
     cells = cells_of(suite, only, method, adapter, precision.value)
@@ -158,8 +170,9 @@ def run(
             print(f"vitptq: {problem}", file=sys.stderr)
     with RunProgress(len(todo), catalogue.ranking_metrics(), seconds=seconds) as progress:
         plan = Plan(
-            results, device, workers, limit * 60, retry is not None, past_gate, registry.added_files(), again, compiled
-        )
+            results, device, workers, limit * 60, retry is not None, past_gate, registry.added_files(), again, compiled,
+            executor=executor.value, address=address,
+        )  # fmt: skip
         if todo:
             run_cells(todo, plan, progress.finished, progress.steps)
     options = [*(f"--only={text}" for text in only or []), f"--results={results}"]
@@ -183,8 +196,9 @@ def reproduce(
     from vitptq.bench import catalogue, registry
     from vitptq.bench.results.store import Store
     from vitptq.bench.run import reproduction
+    from vitptq.bench.run.plan import Plan
     from vitptq.bench.run.progress import RunProgress
-    from vitptq.bench.run.schedule import Plan, run_cells
+    from vitptq.bench.run.schedule import run_cells
 
     load_adapters(adapter)
     old = reproduction.find_record(record, Store(results))

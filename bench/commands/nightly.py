@@ -130,8 +130,10 @@ def _measure_night(
     from vitptq.bench.nightly.whole_records import WholeRecords
     from vitptq.bench.results.history import newest
     from vitptq.bench.run import provenance
+    from vitptq.bench.run.devices import choose_devices
+    from vitptq.bench.run.plan import Plan
     from vitptq.bench.run.progress import RunProgress
-    from vitptq.bench.run.schedule import Plan, choose_devices, run_cells
+    from vitptq.bench.run.schedule import run_cells
     from vitptq.bench.run.time_estimate import Estimates
 
     estimates = Estimates(WholeRecords().read(history, newest(history.measured)), catalogue.families())

@@ -15,7 +15,6 @@ import pytest
 from pydantic import JsonValue
 
 from vitptq.bench.results.store import Store
-from vitptq.bench.run import schedule
 
 HERE = Path(__file__).parents[1]
 ROOT = HERE.parent.parent
@@ -165,17 +164,6 @@ def test_records_tell_how_to_repeat_their_cell(undisturbed: Path) -> None:
     assert repeat.startswith("vitptq run ")
     assert f"--only id={record.id[:16]}" in repeat
     assert "vitptq.bench.cli" in record.provenance.command or "cli.py" in record.provenance.command
-
-
-@pytest.mark.parametrize(
-    ("asked", "workers", "threads"), [("", 2, 4), ("1", 2, 1), ("16", 2, 4), ("x", 16, 1), ("0", 1, 8)]
-)
-def test_a_worker_takes_its_share_of_the_cores_or_what_is_asked_for(
-    monkeypatch: pytest.MonkeyPatch, asked: str, workers: int, threads: int
-) -> None:
-    monkeypatch.setattr(schedule, "_cores", lambda: 8)
-    monkeypatch.setenv("OMP_NUM_THREADS", asked)
-    assert schedule._threads(workers) == threads
 
 
 LEAVES_TRACES = """
