@@ -1,19 +1,53 @@
-"""Processes that an adapter started and left behind: they end with its cell, so that the next one has the machine."""
+"""What a cell or a killed run leaves behind, and its end: processes of an adapter, folders of temporary files."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
+from pathlib import Path
 
 import psutil
+from filelock import FileLock, Timeout
 
 PR_SET_CHILD_SUBREAPER = 36
 PATIENCE_S = 5.0
+PREFIX = "vitptq-"
+HELD = ".held"
+"""Name of the lock in a temporary folder: the operating system releases it with the process that holds it."""
+YOUNG_S = 60
+"""Age up to which a folder may be about to be locked."""
+
+
+class TemporaryFolder:
+    """A folder for temporary files; of a process that was killed, the next one on the machine takes it away."""
+
+    def __init__(self) -> None:
+        """Make the folder, after taking away those that nobody holds."""
+        _sweep(Path(tempfile.gettempdir()))
+        self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
+        self._lock = FileLock(self.path / HELD)
+        self._lock.acquire()
+
+    def remove(self) -> None:
+        """Take the folder away."""
+        self._lock.release()
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _sweep(place: Path) -> None:
+    for held in place.glob(f"{PREFIX}*/{HELD}"):
+        with suppress(OSError, Timeout):
+            if time.time() - held.stat().st_mtime > YOUNG_S:
+                with FileLock(held, timeout=0):
+                    shutil.rmtree(held.parent, ignore_errors=True)
 
 
 def lead_a_group() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, TimeoutError, wait
@@ -46,8 +45,8 @@ class LocalProcesses:
             refuse_without_compiler(devices[0])
         workers = min(plan.workers or len(devices), most)
         self._plan = plan
-        self._temporary = tempfile.TemporaryDirectory(prefix="vitptq-")
-        self._folder = Path(self._temporary.name)
+        self._temporary = leftovers.TemporaryFolder()
+        self._folder = self._temporary.path
         orders = Orders(
             plan.results, self._folder, tuple(devices[i % len(devices)] for i in range(workers)), threads(workers),
             plan.adapters, plan.retry_failed, plan.past_gate, plan.again, provenance.command(), os.getpid(),
@@ -70,7 +69,7 @@ class LocalProcesses:
         """End the workers, whatever they are at."""
         self._pool.stop()  # type: ignore[no-untyped-call]
         self._pool.join()
-        self._temporary.cleanup()
+        self._temporary.remove()
 
     def run_wave(self, cells: Sequence[Cell], on_record: OnRecord, on_steps: OnSteps) -> list[Cell]:
         """Run cells that do not wait for each other; return those that another process is working on."""

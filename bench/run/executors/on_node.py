@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import socket
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from vitptq.bench.results.cell import Cell, sha256
 from vitptq.bench.results.record import Record
 from vitptq.bench.results.store import Store
 from vitptq.bench.run.executors.local import LocalProcesses
+from vitptq.bench.run.leftovers import TemporaryFolder
 from vitptq.bench.run.plan import Plan
 from vitptq.bench.source_hash import code_hash
 
@@ -59,7 +59,7 @@ class Desk:
     """A process of a node: its worker, and where it keeps what the results folder, out of sight, is to get."""
 
     def __init__(self) -> None:
-        self._own = tempfile.TemporaryDirectory(prefix="vitptq-node-")
+        self._own = TemporaryFolder()
         self._workers: LocalProcesses | None = None
         self._held: tuple[Plan, str] | None = None
 
@@ -69,14 +69,14 @@ class Desk:
             return _problem("other code of vitptq than the machine that started the run; install the same on both")
         os.environ.update(errand.environment)
         shared = (errand.plan.results / errand.mark).is_file()
-        results = errand.plan.results if shared else Path(self._own.name)
+        results = errand.plan.results if shared else self._own.path
         plan = replace(errand.plan, results=results, workers=1, adapters=self._adapters(errand.adapters))
         if not shared:
             _put_down(errand.known, Store(results))
         try:
             busy = self._workers_for(plan).run_wave([errand.cell], lambda cell, record: None, lambda steps: None)
         except VitptqError as error:
-            self.close()
+            self._end_worker()
             return _problem(f"this problem: {error}")
         return Answer(not busy) if shared else _taken(errand.known, Store(results))
 
@@ -84,7 +84,7 @@ class Desk:
         """Return the worker of before, or a new one where it was told something else, or has another GPU."""
         held = (plan, os.environ.get(GPUS_SEEN, ""))
         if self._workers is None or held != self._held:
-            self.close()
+            self._end_worker()
             self._workers, self._held = LocalProcesses(plan, 1), held
         return self._workers
 
@@ -94,16 +94,20 @@ class Desk:
         for name, content in files.items():
             place = Path(name)
             if not place.is_file() or place.read_bytes() != content:
-                place = Path(self._own.name, "adapters", sha256(content)[:12], place.name)
+                place = self._own.path / "adapters" / sha256(content)[:12] / place.name
                 write_atomically(place, content)
             places.append(place)
         return tuple(places)
 
-    def close(self) -> None:
-        """End the worker."""
+    def _end_worker(self) -> None:
         if self._workers is not None:
             self._workers.stop()
         self._workers = None
+
+    def close(self) -> None:
+        """End the worker and clear up."""
+        self._end_worker()
+        self._own.remove()
 
 
 _desk: Desk | None = None

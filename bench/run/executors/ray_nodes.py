@@ -93,7 +93,8 @@ class RayNodes:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._ray.shutdown()
+        if kind is not None:  # else nothing runs there, and the next group of cells finds the same processes
+            self._ray.shutdown()
         remove(self._plan.results / self._mark)
 
     def run_wave(self, cells: Sequence[Cell], on_record: OnRecord, on_steps: OnSteps) -> list[Cell]:
@@ -199,6 +200,8 @@ def _connected(address: str) -> Any:
         import ray
     except ImportError:
         raise Missing('Ray is not installed; pip install "vitptq[ray]", or use --executor local') from None
+    if ray.is_initialized():
+        return ray
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     except (ConnectionError, ValueError, RuntimeError) as error:

@@ -77,3 +77,21 @@ def test_group_of_a_killed_leader_is_ended() -> None:
 def test_own_group_is_never_ended() -> None:
     leftovers.end_group(os.getpgrp())
     leftovers.end_group(None)
+
+
+def test_a_folder_that_nobody_holds_any_more_is_taken_away_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    held = leftovers.TemporaryFolder()
+    killed, young = tmp_path / "vitptq-killed", tmp_path / "vitptq-young"
+    for folder in (killed, young):
+        folder.mkdir()
+        (folder / leftovers.HELD).touch()
+    for path in (killed / leftovers.HELD, held.path / leftovers.HELD):
+        os.utime(path, (0, 0))
+    another = leftovers.TemporaryFolder()
+    assert set(tmp_path.iterdir()) == {held.path, another.path, young}
+    held.remove()
+    another.remove()
+    assert list(tmp_path.iterdir()) == [young]

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import sys
 
-from ray.cluster_utils import Cluster
-
 STORE_BYTES = 100 * 2**20
 
 
 def main(nodes: int) -> None:
     """Start nodes of one core each beside a head without any, and obey."""
+    from ray.cluster_utils import Cluster
+
     head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE_BYTES}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     running = [cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES) for _ in range(nodes)]

@@ -76,7 +76,7 @@ def test_a_node_that_sees_the_results_writes_there(desk: Desk, errand: Errand, s
     assert record.result() == next(r for r in sent.records if r.id == errand.cell.id).result()
 
 
-def test_a_node_with_other_code_measures_nothing(errand: Errand) -> None:
-    answer = Desk().run(replace(errand, code="other"))
+def test_a_node_with_other_code_measures_nothing(desk: Desk, errand: Errand) -> None:
+    answer = desk.run(replace(errand, code="other"))
     assert not answer.measured
     assert "other code of vitptq" in answer.problem
