@@ -50,7 +50,7 @@ Features = dict[str, Tensor]
 class HeadRecipe:
     """What decides the weights of a head."""
 
-    images: int = 5500
+    images: int = 40000
     decays: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)
     """Factors of the weights' squared norm, beside the mean loss of an image; the best one is kept."""
     seed: int = 0
