@@ -12,6 +12,10 @@ from tests.site.conftest import Visit
 METHOD = "Method"
 SHOWN = """rows => rows.filter(row => row.checkVisibility())
     .map(row => Array.from(row.cells, cell => cell.innerText.trim()))"""
+IN_ORDER = """() => {
+    const names = Array.from(document.querySelectorAll("tbody tr th"), name => name.innerText.toLowerCase());
+    return names.every((name, i) => !i || names[i - 1] <= name);
+}"""
 
 
 @pytest.fixture
@@ -152,3 +156,63 @@ def test_arrow_keys_scroll_a_cut_table(visit: Visit, table: str) -> None:
     page.wait_for_function("region => region.scrollLeft > 0", arg=region.element_handle())
     first = region.locator("tbody tr:not(.group) th").first
     assert first.bounding_box()["x"] >= region.bounding_box()["x"]
+
+
+def menu(page: Page, name: str, title: str) -> Locator:
+    """Return what unfolds above a section's table below a title, unfolded."""
+    folded = section(page, name).locator("details.menu", has=page.get_by_text(title, exact=True))
+    folded.locator("summary").click()
+    return folded
+
+
+def column(page: Page, name: str, title: str) -> list[str]:
+    """Return the texts of a column that are shown, groups in their order."""
+    heads = [text.strip() for text in section(page, name).locator("thead th").all_inner_texts()]
+    return [row[heads.index(title)] for row in rows(page, name)]
+
+
+def test_rows_with_chosen_words_in_a_column_are_left(visit: Visit, table: str) -> None:
+    page = visit(table)
+    before = column(page, "details", "Group")
+    menu(page, "details", "Filter").get_by_role("group", name="Group").get_by_label("B", exact=True).check()
+    assert column(page, "details", "Group") == [group for group in before if group == "B"] != []
+    page.reload()
+    assert set(column(page, "details", "Group")) == {"B"}
+
+
+def test_rows_with_numbers_between_two_ends_are_left(visit: Visit, table: str) -> None:
+    page = visit(table)
+    panel = menu(page, "details", "Filter")
+    panel.get_by_label("Score, from").fill("80")
+    panel.get_by_label("Score, to").fill("90")
+    page.keyboard.press("Enter")
+    scores = [float(score) for score in column(page, "details", "Score")]
+    assert scores and all(80 <= score <= 90 for score in scores)
+
+
+def test_a_column_is_taken_away_and_the_address_says_so(visit: Visit, table: str) -> None:
+    page = visit(table)
+    heads = section(page, "details").locator("thead th")
+    panel = menu(page, "details", "Columns")
+    expect(panel.get_by_label(METHOD, exact=True)).to_have_count(0)  # a row without its name says nothing
+    panel.get_by_label("Drop", exact=True).uncheck()
+    expect(heads.filter(has_text="Drop")).to_be_hidden()
+    again = visit(table + page.evaluate("location.hash"))
+    expect(section(again, "details").locator("thead th").filter(has_text="Drop")).to_be_hidden()
+    assert len(rows(again, "details")[0]) == len(rows(page, "details")[0])
+
+
+def test_reset_brings_the_page_back_as_it_was_written(visit: Visit, site: Path, table: str) -> None:
+    page = visit(f"{table}#sort.details=-drop&find.details=w4a4&hide.details=score")
+    section(page, "details").get_by_role("button", name="Reset").click()
+    assert rows(page, "details") == rows(visit(table), "details")
+    assert page.evaluate("location.href") == f"{site.as_uri()}/{table}"
+
+
+def test_rows_below_the_window_are_sorted_too(visit: Visit, site: Path) -> None:
+    (path,) = (site / "claims").glob("*imagenet*.html")
+    page = visit(path.relative_to(site).as_posix())
+    head = page.get_by_role("columnheader", name=METHOD).first
+    head.get_by_role("button").click()
+    assert page.locator("tbody tr th").count() > 40
+    page.wait_for_function(IN_ORDER)
