@@ -203,7 +203,7 @@ def _page(report: Report) -> str:
     return page_alone(report, shipped())
 
 
-def _shown(files: Sequence[Path]) -> Iterable[Path]:
+def _shown(files: Sequence[str]) -> Iterable[str]:
     """Show the progress through many files."""
     console = Console(stderr=True)
     return track(files, "reading records", console=console, disable=not console.is_terminal or len(files) < MANY_FILES)
