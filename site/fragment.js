@@ -26,7 +26,11 @@ const vitptq = (() => {
       if (at > 0) { state[decoded(piece.slice(0, at))] = decoded(piece.slice(at + 1).replace(/\+/g, " ")); }
     }
     for (const part of parts) { part.show(state); }
+    changed();
   }
+
+  // An export holds the whole page's address, so it changes with every view.
+  function changed() { dispatchEvent(new Event("viewchange")); }
 
   function text() {
     return parts.flatMap((part) => part.pairs()).map(([key, value]) => `${encoded(key)}=${encoded(value)}`).join("&");
@@ -36,6 +40,7 @@ const vitptq = (() => {
   function write(again, before) {
     const all = [before, text()].filter(Boolean).join("&");
     history[again ? "replaceState" : "pushState"](null, "", all ? `#${all}` : location.href.split("#")[0]);
+    changed();
   }
 
   // A link within the page says nothing about the views: they stay as they are, and so does their part of the address.

@@ -1,4 +1,4 @@
-// Enhancement only: every page is complete without it. Copying, and a switch for the theme.
+// Enhancement only: every page is complete without it. Copying, saving, and a switch for the theme.
 (function () {
   "use strict";
   var root = document.documentElement;
@@ -11,12 +11,8 @@
   var chosen = remembered();
   if (chosen === "light" || chosen === "dark") { root.dataset.theme = chosen; }
 
-  function say(text) { document.getElementById("announcer").textContent = text; }
-
   function button(text, action) {
-    var element = document.createElement("button");
-    element.type = "button";
-    element.textContent = text;
+    var element = vitptq.element("button", { type: "button", textContent: text });
     element.addEventListener("click", action);
     return element;
   }
@@ -38,14 +34,23 @@
     selection.addRange(range);
   }
 
+  // The clipboard may be refused: then the text is selected, one key press away.
+  vitptq.copy = function (text, select) {
+    function fallBack() { select(); vitptq.say("Selected; press the copy key"); }
+    if (!navigator.clipboard) { fallBack(); return; }
+    navigator.clipboard.writeText(text).then(function () { vitptq.say("Copied"); }, fallBack);
+  };
+
+  vitptq.save = function (blob, name) {
+    var link = vitptq.element("a", { href: URL.createObjectURL(blob), download: name });
+    link.click();
+    setTimeout(function () { URL.revokeObjectURL(link.href); }, 60000);
+    vitptq.say("Saved as " + name);
+  };
+
   function addCopying(block) {
     var code = block.querySelector("code");
-    block.append(button("Copy", function () {
-      // The clipboard may be refused: then the text is selected, one key press away.
-      function fallBack() { select(code); say("Selected; press the copy key"); }
-      if (!navigator.clipboard) { fallBack(); return; }
-      navigator.clipboard.writeText(code.textContent).then(function () { say("Copied"); }, fallBack);
-    }));
+    block.append(button("Copy", function () { vitptq.copy(code.textContent, function () { select(code); }); }));
   }
 
   document.addEventListener("DOMContentLoaded", function () {

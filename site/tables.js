@@ -1,6 +1,6 @@
 // Enhancement only: sorting, searching and filtering of tables, and a choice of their columns. Parts of the fragment:
 // sort.TABLE=COLUMN, or -COLUMN from the highest down; find.TABLE=WORDS; hide.TABLE=COLUMN,COLUMN;
-// keep.TABLE.COLUMN=VALUE,VALUE for text and keep.TABLE.COLUMN=LOWEST..HIGHEST for numbers.
+// keep.TABLE.COLUMN=VALUE~VALUE for text and keep.TABLE.COLUMN=LOWEST..HIGHEST for numbers.
 (() => {
   "use strict";
   const AT_ONCE = 40;
@@ -59,8 +59,8 @@
     const columns = columnsOf(table);
     const groups = Array.from(table.tBodies, (body) => {
       const heading = body.querySelector("tr.group");
-      const name = heading ? heading.textContent.trim() : "";
-      return { body, heading, name, entries: Array.from(body.rows).filter((row) => row !== heading).map((row) => ({ row, name })) };
+      const name = heading ? heading.dataset.name || heading.textContent.trim() : "";
+      return { body, heading, name, entries: Array.from(body.rows).filter((row) => row !== heading).map((row) => ({ row, name, heading: heading ? heading.textContent : "" })) };
     });
     const entries = groups.flatMap((group) => group.entries);
     entries.forEach((entry, index) => { entry.index = index; });
@@ -128,7 +128,7 @@
     }
 
     function words(entry) {
-      entry.words = entry.words || `${entry.name} ${entry.row.textContent}`.toLowerCase();
+      entry.words = entry.words || `${entry.heading} ${entry.row.textContent}`.toLowerCase();
       return entry.words;
     }
 
@@ -272,8 +272,8 @@
       const { sort, find, keep } = self.state;
       const said = Object.entries(keep).map(([name, wanted]) => {
         const by = named.get(name);
-        const what = by && by.kind === "number" ? wanted.map((end) => (end === null ? "" : end)).join(" to ") : wanted.join(" or ");
-        return `${by ? by.name : "section"}: ${what}`;
+        if (!by || by.kind === "text") { return `${by ? by.name : "section"}: ${wanted.join(" or ")}`; }
+        return [by.name, ...["from", "to"].flatMap((word, i) => (wanted[i] === null ? [] : [word, wanted[i]]))].join(" ");
       });
       if (find) { said.unshift(`search: ${find}`); }
       if (sort) { said.push(`sorted by ${column(sort).name}, ${sort.startsWith("-") ? "descending" : "ascending"}`); }
@@ -283,15 +283,14 @@
     return self;
   }
 
-  // Values with commas of their own keep them: "%2C" of "%2C" is a comma again.
   function joined(wanted) {
-    if (typeof wanted[0] === "string") { return wanted.map((value) => value.replace(/%/g, "%25").replace(/,/g, "%2C")).join(","); }
+    if (typeof wanted[0] === "string") { return wanted.map((value) => value.replace(/~/g, "%7E")).join("~"); }
     return wanted.map((end) => (end === null ? "" : end)).join("..");
   }
 
   function split(text, column) {
     if (column && column.kind === "number") { return `${text}..`.split("..", 2).map(numberOf); }
-    return text.split(",").map((value) => value.replace(/%2C/gi, ",").replace(/%25/g, "%"));
+    return text.split("~").map((value) => value.replace(/%7E/g, "~"));
   }
 
   function addSorting(shown) {

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from vitptq.bench.board.method_card import MethodCard
 
@@ -26,6 +27,19 @@ def keys_of(card: MethodCard) -> list[str]:
     """Return the BibTeX keys of a method's papers, the method's own first."""
     numbers = [f"arxiv-{number}" for number in re.findall(r"arXiv (\d{4}\.\d{4,5})", card.paper)]
     return numbers or [key for word, key in WITHOUT_NUMBER.items() if word in card.paper]
+
+
+def keys_of_source(address: str) -> list[str]:
+    """Return the BibTeX key of the paper at an address, where it is an arXiv one that has an entry."""
+    keys = [f"arxiv-{number}" for number in re.findall(r"arxiv\.org/\w+/(\d{4}\.\d{4,5})", address)]
+    return [key for key in keys if key in entries()]
+
+
+def citable(keys: Iterable[str], tasks: Iterable[str], version: str, year: int) -> dict[str, Any]:
+    """Return what a page's BibTeX is made of: entries by key, the keys of its data sets, the entry of the board."""
+    always = sorted({DATA_SETS[task] for task in tasks if task in DATA_SETS})
+    found = {key: entries()[key] for key in sorted({*keys, *always}) if key in entries()}
+    return {"entries": found, "always": always, "board": board_entry(version, year)}
 
 
 def board_entry(version: str, year: int) -> str:

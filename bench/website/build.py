@@ -62,6 +62,7 @@ def _write(content: Content, folder: Path, templates: Path, version: str) -> Non
     evidence = copy_evidence(board, content.folders, folder) if content.folders else {}
     jinja = environment(templates)
     jinja.globals |= {"version": version, "data_hash": sha256(data.encode()), "board": board, "evidence": evidence}
+    jinja.globals["year"] = content.year
     jinja.globals |= {"has_claims": content.book is not None, "has_nights": bool(content.past.nights)}
     for page in pages(content):
         where = {"root": "../" * page.path.count("/"), "path": page.path}

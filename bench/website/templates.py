@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from vitptq.bench.bits import BitSpec
-from vitptq.bench.board.bibliography import bibliography, board_entry
+from vitptq.bench.board.bibliography import bibliography, board_entry, citable, keys_of, keys_of_source
 from vitptq.bench.board.exports.latex import latex_table
 from vitptq.bench.board.rows import share_of, why_apart
 from vitptq.bench.board.tables import Table, more_bits_first
@@ -19,7 +19,7 @@ from vitptq.bench.website import formatting, operand_tables, paths, question
 from vitptq.bench.website.method_tables import method_tables
 
 STYLES = ("style.css", "pages.css")
-SCRIPTS = ("fragment.js", "script.js", "tables.js", "table_tools.js", "question.js")
+SCRIPTS = ("fragment.js", "script.js", "tables.js", "table_tools.js", "exports.js", "question.js")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -67,6 +67,9 @@ def environment(templates: Path) -> Environment:
         "latex_table": latex_table,
         "bibliography": bibliography,
         "board_entry": board_entry,
+        "citable": citable,
+        "keys_of": keys_of,
+        "keys_of_source": keys_of_source,
         "overview_bits": overview_bits,
         "about": question.about,
         "reply_cells": question.cells,
