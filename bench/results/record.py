@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_serializer, field_validator, model_validator
 
 from vitptq.bench.contracts.reporting import MethodTable
 from vitptq.bench.contracts.task import Metric
 from vitptq.bench.results.cell import Cell, canonical_json, sha256
 from vitptq.bench.results.upgrade import upgraded
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Amount = Annotated[float, Field(ge=0, le=1e15)]
@@ -81,6 +82,7 @@ class Audit(_Part):
     """Levels per tensor, share of the multiply-accumulates on quantised operands, and what stayed float."""
 
     operands: tuple[OperandAudit, ...]
+    """In a record's file a table by columns, without those that tell nothing: half the bytes of a list of operands."""
     macs: Count
     """Multiply-accumulates of one image, as counted by torch."""
     quantised_macs: Count
@@ -94,10 +96,32 @@ class Audit(_Part):
     extra_tensors: tuple[str, ...] = ()
     """Parameters and buffers that the float model does not have, with their shapes, but for a quantizer's own."""
 
+    @field_validator("operands", mode="before")
+    @classmethod
+    def _from_columns(cls, value: Any) -> Any:
+        return _rows(value) if isinstance(value, Mapping) else value
+
+    @field_serializer("operands", when_used="json")
+    def _to_columns(self, operands: tuple[OperandAudit, ...]) -> dict[str, list[JsonValue]]:
+        columns = {name: [getattr(operand, name) for operand in operands] for name in OperandAudit.model_fields}
+        return {name: values for name, values in columns.items() if _tells_something(name, values)}
+
     @property
     def clean(self) -> bool:
         """Tell whether nothing was found that the bit spec forbids."""
         return not self.violations
+
+
+def _rows(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+    lengths = {len(values) if isinstance(values, list) else -1 for values in columns.values()}
+    if len(lengths) > 1 or -1 in lengths:
+        raise ValueError("the columns of the table of operands are not lists of one length")
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _tells_something(name: str, values: list[Any]) -> bool:
+    field = OperandAudit.model_fields[name]
+    return field.is_required() or any(value != field.default for value in values)
 
 
 class Gate(_Part):
@@ -202,7 +226,7 @@ class Details(_Part):
 class Record(_Part):
     """The immutable result of one cell."""
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     id: str
     cell: Cell
     status: Literal["ok", "failed"]

@@ -120,7 +120,7 @@ class Store:
     def add(self, record: Record) -> None:
         """Write a record. Only one that does not count may be replaced, by a later attempt."""
         path = self._record_path(record.id)
-        data = (record.model_dump_json(indent=1) + "\n").encode()
+        data = (record.model_dump_json() + "\n").encode()
         earlier = self.record(record.cell)
         if earlier is not None and not earlier.counts:
             write_atomically(path, data)

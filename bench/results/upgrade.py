@@ -9,7 +9,10 @@ from typing import Any
 def upgraded(raw: dict[str, Any]) -> dict[str, Any]:
     """Return the content of a record's file in today's schema; what is of no known version stays as it is."""
     if raw.get("schema_version") == 1 and isinstance(raw.get("details", {}), Mapping):
-        return raw | {"schema_version": 2, "details": _sorted_details(raw.get("details", {}))}
+        raw = raw | {"schema_version": 2, "details": _sorted_details(raw.get("details", {}))}
+    if raw.get("schema_version") == 2:
+        # Version 2 had a list of operands where version 3 has columns; the schema reads both.
+        raw = raw | {"schema_version": 3}
     return raw
 
 

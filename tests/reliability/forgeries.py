@@ -29,6 +29,13 @@ class Case:
     root: Path
     content: Content
 
+    def __post_init__(self) -> None:
+        """Take the table of operands apart, so that single ones can be spoilt; the schema reads a list as well."""
+        audit = self.content["audit"]
+        if isinstance(audit["operands"], dict):
+            columns = audit["operands"]
+            audit["operands"] = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
     @property
     def path(self) -> Path:
         return self.root / "records" / f"{self.content['id']}.json"

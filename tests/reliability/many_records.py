@@ -171,7 +171,7 @@ def make(count: int, root: Path, origin: Path) -> None:
         for reference, quantised in pairs:
             for record in Made(store, source, reference, quantised, f"_{copy:03}" if copy else "", stock).records():
                 path = store.records_dir / f"{record.id}.json"
-                path.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+                path.write_text(record.model_dump_json() + "\n", encoding="utf-8")
                 written += 1
                 if written == count:
                     return

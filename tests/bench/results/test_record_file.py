@@ -17,7 +17,7 @@ TEXT = make_record().model_dump_json()
 def test_a_record_reads_back_equal(tmp_path: Path) -> None:
     record = make_record()
     path = tmp_path / f"{record.id}.json"
-    path.write_text(record.model_dump_json(indent=1))
+    path.write_text(record.model_dump_json())
     assert read_record(path) == record
 
 

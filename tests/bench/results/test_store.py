@@ -54,9 +54,9 @@ def test_changed_evidence_is_noticed(run: Run, record: Record) -> None:
     ("change", "words"),
     [
         (lambda text: text[: len(text) // 2], "is not JSON"),
-        (lambda text: text.replace('"seed": 0', '"seed": 1'), "is not the hash of the cell"),
+        (lambda text: text.replace('"seed":0', '"seed":1'), "is not the hash of the cell"),
         (lambda text: text.replace('"status"', '"statu"'), "does not fit the schema"),
-        (lambda text: text.replace('"schema_version": 2', '"schema_version": 99'), "update vitptq"),
+        (lambda text: text.replace('"schema_version":3', '"schema_version":99'), "update vitptq"),
     ],
 )
 def test_damaged_record_is_named_and_the_rest_stays_readable(

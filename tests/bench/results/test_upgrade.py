@@ -1,4 +1,4 @@
-"""Records of schema version 1, as they lie on disks, read as version 2."""
+"""Records of schema versions 1 and 2, as they lie on disks, read as version 3."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.bench.record_factory import make_cell, make_record
 from vitptq.bench.errors import BadInput
-from vitptq.bench.results.record import Details, Record
+from vitptq.bench.results.record import SCHEMA_VERSION, Details, Record
 from vitptq.bench.results.store import Store
 
 IMAGES = {"generated": {"file": "a.generated.npz", "sha256": "0" * 64, "bytes": 7}}
@@ -25,7 +25,7 @@ def version_1(details: Any) -> str:
 
 def upgraded(**details: Any) -> Details:
     record = Record.model_validate_json(version_1(details))
-    assert record.schema_version == 2
+    assert record.schema_version == SCHEMA_VERSION
     return record.details
 
 
@@ -80,3 +80,38 @@ def test_details_that_never_were_valid_are_refused(tmp_path: Path, details: Any)
     path.write_text(version_1(details))
     with pytest.raises(BadInput, match="does not fit the schema"):
         Store(tmp_path).records()
+
+
+def version_2(record: Record) -> dict[str, Any]:
+    """Return a record as the second version wrote it: its operands are a list."""
+    assert record.audit
+    raw = record.model_dump(mode="json") | {"schema_version": 2}
+    raw["audit"]["operands"] = [operand.model_dump(mode="json") for operand in record.audit.operands]
+    return raw
+
+
+def test_list_of_operands_is_read_as_the_table_that_it_is_now() -> None:
+    record = make_record()
+    assert record.audit
+    assert record.audit.operands
+    assert Record.model_validate_json(json.dumps(version_2(record))) == record
+
+
+def test_record_of_version_2_is_written_anew_in_columns() -> None:
+    text = Record.model_validate(version_2(make_record())).model_dump_json()
+    assert json.loads(text)["audit"]["operands"]["module"] == [o.module for o in make_record().audit.operands]  # type: ignore[union-attr]
+    assert json.loads(text)["schema_version"] == SCHEMA_VERSION
+
+
+def test_columns_that_tell_nothing_are_left_out() -> None:
+    columns = make_record().model_dump(mode="json")["audit"]["operands"]
+    assert "off_grid" not in columns
+    assert "float_values" not in columns
+
+
+@pytest.mark.parametrize("columns", [{"module": ["a", "b"], "op": ["linear"]}, {"module": "ab", "op": "cd"}])
+def test_ragged_table_of_operands_is_refused(columns: dict[str, Any]) -> None:
+    raw = make_record().model_dump(mode="json")
+    raw["audit"]["operands"] = columns
+    with pytest.raises(ValueError, match="columns of the table of operands"):
+        Record.model_validate(raw)
