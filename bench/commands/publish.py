@@ -219,7 +219,7 @@ def site(
     from vitptq.bench.run import provenance
     from vitptq.bench.website.build import build
     from vitptq.bench.website.past import read_past
-    from vitptq.bench.website.templates import shipped
+    from vitptq.bench.website.templates import documents, shipped
 
     load_adapters(adapter)
     head, dirty = provenance.commit()
@@ -230,7 +230,7 @@ def site(
     say_left_out(unread)
     index = build(
         found.board, out, templates=shipped(), version=version, folders=found.folders, book=_claim_book(found.board),
-        past=past,
+        past=past, docs=documents(),
     )  # fmt: skip
     print(f"leaderboard: {index.resolve()}")
     say_not_compared(found.noises)

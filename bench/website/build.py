@@ -15,6 +15,7 @@ from vitptq.bench.results.cell import sha256
 from vitptq.bench.results.folders import Folders
 from vitptq.bench.website.build_folder import build_folder, swap
 from vitptq.bench.website.claim_book import ClaimBook
+from vitptq.bench.website.document_pages import places
 from vitptq.bench.website.evidence_files import copy_evidence
 from vitptq.bench.website.page import Content
 from vitptq.bench.website.pages import pages
@@ -34,17 +35,19 @@ def build(
     folders: Folders | None = None,
     book: ClaimBook | None = None,
     past: Past = NO_PAST,
+    docs: Path | None = None,
 ) -> Path:
     """Write the site to the folder `out`, replacing an earlier build, and return the path of its index page.
 
     With `book`, published numbers have pages of their own. With `folders`, the evidence files are checked against
-    their records and copied beside the pages. With `past`, nights have pages, and rows their history.
+    their records and copied beside the pages. With `past`, nights have pages, and rows their history;
+    with `docs`, the documents of that folder have pages.
     """
     target = out.resolve()  # a link stays a link, and "." gets a name to build beside
     _refuse_to_overwrite(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     with build_folder(target) as building:
-        _write(Content(board, folders, book, past), building, templates, version)
+        _write(Content(board, folders, book, past, docs), building, templates, version)
         swap(building, target)
     return out / "index.html"
 
@@ -64,6 +67,7 @@ def _write(content: Content, folder: Path, templates: Path, version: str) -> Non
     jinja.globals |= {"version": version, "data_hash": sha256(data.encode()), "board": board, "evidence": evidence}
     jinja.globals["year"] = content.year
     jinja.globals |= {"has_claims": content.book is not None, "has_nights": bool(content.past.nights)}
+    jinja.globals["documents"] = frozenset(places(content.docs).values())
     for page in pages(content):
         where = {"root": "../" * page.path.count("/"), "path": page.path}
         html = jinja.get_template(page.template).render(**where, **page.context)

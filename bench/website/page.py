@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 from vitptq.bench.board.board import Board
@@ -36,6 +37,8 @@ class Content:
     """The published numbers beside the board; without it they have no pages."""
     past: Past = NO_PAST
     """What was measured before, and the reports of nights."""
+    docs: Path | None = None
+    """The folder of the project's documents; without it they have no pages."""
 
     @cached_property
     def style(self) -> dict[str, charts.Style]:

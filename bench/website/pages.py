@@ -8,6 +8,7 @@ from vitptq.bench.website import (
     board_pages,
     claims_pages,
     data_page,
+    document_pages,
     method_pages,
     methods_page,
     missing_page,
@@ -31,6 +32,7 @@ PAGES: tuple[PagesOf, ...] = (
     claims_pages.pages,
     night_pages.pages,
     data_page.pages,
+    document_pages.pages,
 )
 
 

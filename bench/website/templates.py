@@ -28,6 +28,11 @@ def shipped() -> Path:
     return ROOT / "site" if (ROOT / "site" / "base.html").is_file() else ROOT / "_site"
 
 
+def documents() -> Path:
+    """Return the folder of the project's documents, as for the templates."""
+    return ROOT / "docs" if (ROOT / "docs" / "protocol.md").is_file() else ROOT / "_docs"
+
+
 def environment(templates: Path) -> Environment:
     """Return the environment of the templates in a folder, with everything that they may call."""
     jinja = Environment(
@@ -48,6 +53,7 @@ def environment(templates: Path) -> Environment:
         "paragraphs": formatting.paragraphs,
     }
     jinja.globals |= _assets(templates) | {
+        "documents": frozenset[str](),
         "board_path": paths.board_path,
         "answer_id": paths.answer_id,
         "table_path": paths.table_path,
