@@ -20,6 +20,9 @@ MOST_MIXED_BITS = 10
 AVERAGE_SLACK = 0.02
 """By how many bits an average may exceed its spec: how large activations are beside each other depends on the image."""
 FACTORS = "lowrank"
+BRANCH = "branch"
+BRANCH_BITS = 16
+"""Of the numbers that a side branch computes with."""
 MOST_REMOVED = 95
 
 PARTS: dict[str, tuple[str, ...]] = {
@@ -36,10 +39,10 @@ class BitSpec:
 
     `mixed`: every operand has a width of its own, and the nominal ones are averages, over the values of all weights and
     over those of all activations but the image. `removed`: weights are products of low-rank factors, so that
-    "W32A32+lowrank60" has 60 % fewer parameters in float.
+    "W32A32+lowrank60" has 60 % fewer parameters in float. `branch`: float side branches stand beside quantised blocks.
 
     >>> BitSpec.parse("W4A8")
-    BitSpec(weights=4, activations=8, parts=(), mixed=False, removed=0)
+    BitSpec(weights=4, activations=8, parts=(), mixed=False, removed=0, branch=False)
     >>> str(BitSpec(3, 3)), BitSpec(4, 4).width("stem_input")
     ('W3A3', 8)
     >>> str(BitSpec.parse("W4A4+heads+neck")), BitSpec.parse("W4A4+neck").leaves("roi_head.bbox_head.fc_cls")
@@ -49,6 +52,9 @@ class BitSpec:
     >>> spec = BitSpec.parse("W8A8+lowrank60")
     >>> spec.removed, str(spec.dense), spec.is_float
     (60, 'W8A8', False)
+    >>> spec = BitSpec.parse("w4a4+branch")
+    >>> str(spec), str(spec.plain), spec.own_category
+    ('W4A4+branch', 'W4A4', True)
     """
 
     weights: int
@@ -57,6 +63,8 @@ class BitSpec:
     mixed: bool = False
     removed: int = 0
     """Percent of the parameters that low-rank factors take away; 0: there are no factors."""
+    branch: bool = False
+    """Whether side branches in half precision may make up for what quantised blocks lose."""
 
     def __post_init__(self) -> None:
         for what, bits in (("weights", self.weights), ("activations", self.activations)):
@@ -65,6 +73,8 @@ class BitSpec:
 
         if not 0 <= self.removed <= MOST_REMOVED:
             raise BadInput(f"{self.removed} % fewer parameters: low-rank factors take away 1 to {MOST_REMOVED} %")
+        if self.branch and (self.removed or self.weights == self.activations == FLOAT_BITS):
+            raise BadInput(f"float side branches stand beside quantised blocks, not beside {self.plain}")
         unknown = [part for part in self.parts if part not in PARTS]
         if unknown:
             raise UnknownName("part of a model", unknown[0], PARTS)
@@ -77,16 +87,16 @@ class BitSpec:
         match = re.fullmatch(r"w(\d{1,9})a(\d{1,9})((?:\+[a-z]+\d{0,9})*)", text, re.IGNORECASE | re.ASCII)
         if match is None:
             raise BadInput(
-                f'bit spec "{brief(text)}" is not of the form W<bits>A<bits>[+mixed][+{FACTORS}<percent>][+part...], '
-                f"for example W4A4, W4A4+mixed, W32A32+{FACTORS}60 or W4A4+neck"
+                f'bit spec "{brief(text)}" is not of the form W<bits>A<bits>[+mixed][+{BRANCH}][+{FACTORS}<percent>]'
+                f"[+part...], for example W4A4, W4A4+mixed, W4A4+{BRANCH}, W32A32+{FACTORS}60 or W4A4+neck"
             )
         words = match[3].lower().split("+")[1:]
         factors = [word for word in words if re.fullmatch(rf"{FACTORS}\d+", word)]
         removed = int(factors[0].removeprefix(FACTORS)) if factors else 0
         if len(factors) > 1 or (factors and not removed):
             raise BadInput(f'bit spec "{brief(text)}": name one percentage above 0 behind +{FACTORS}')
-        parts = tuple(word for word in words if word not in (MIXED, *factors))
-        return cls(int(match[1]), int(match[2]), parts, mixed=MIXED in words, removed=removed)
+        parts = tuple(word for word in words if word not in (MIXED, BRANCH, *factors))
+        return cls(int(match[1]), int(match[2]), parts, mixed=MIXED in words, removed=removed, branch=BRANCH in words)
 
     @property
     def is_float(self) -> bool:
@@ -97,6 +107,16 @@ class BitSpec:
     def dense(self) -> BitSpec:
         """Return the same widths and parts without low-rank factors."""
         return replace(self, removed=0)
+
+    @property
+    def plain(self) -> BitSpec:
+        """Return the same without side branches: what the quantised part of the model has."""
+        return replace(self, branch=False)
+
+    @property
+    def own_category(self) -> bool:
+        """Tell whether models of this spec compute other products than the float model, and stand among themselves."""
+        return bool(self.removed) or self.branch
 
     def leaves(self, module: str) -> bool:
         """Tell whether a module (by its dotted name) belongs to a part that stays in float."""
@@ -118,7 +138,8 @@ class BitSpec:
 
     def __str__(self) -> str:
         factors = (f"{FACTORS}{self.removed}",) if self.removed else ()
-        return "+".join((f"W{self.weights}A{self.activations}", *[MIXED] * self.mixed, *factors, *self.parts))
+        words = (*[MIXED] * self.mixed, *[BRANCH] * self.branch, *factors, *self.parts)
+        return "+".join((f"W{self.weights}A{self.activations}", *words))
 
 
 def part_of(name: str) -> str:

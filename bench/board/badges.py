@@ -80,6 +80,13 @@ def _method(row: Row) -> Iterator[Badge]:
     if row.bits.removed:
         meaning = f"weights are products of low-rank factors, with {row.bits.removed} % fewer parameters"
         yield Badge("low-rank", meaning, "info", "cell")
+    if row.added_by_branches:
+        parameters, share = row.added_by_branches
+        meaning = (
+            f"side branches in half precision make up for the quantised blocks: {parameters} more parameters, "
+            f"{share:.1f} % of the multiply-accumulates"
+        )
+        yield Badge("float branch", meaning, "info", "cell")
     if row.fidelity == "inferred":
         yield Badge("inferred", "parts of the method had to be inferred; the method page lists them", "info", "cell")
     elif row.card.inferred and row.fidelity == "paper":

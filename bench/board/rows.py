@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from vitptq.bench.bits import FLOAT_BITS, BitSpec
+from vitptq.bench.bits import BRANCH, FLOAT_BITS, BitSpec
 from vitptq.bench.board import statistics
 from vitptq.bench.board.badges import Badge, badges
 from vitptq.bench.board.image_noise import ImageNoises
@@ -22,6 +22,7 @@ from vitptq.bench.board.metrics import secondary
 from vitptq.bench.board.paired_difference import Draw
 from vitptq.bench.board.statistics import Interval
 from vitptq.bench.contracts.task import Metric
+from vitptq.bench.results.audit_rules import branch_macs
 from vitptq.bench.results.cell import FP32, STANDARD, Cell, canonical_json, sha256
 from vitptq.bench.results.folders import Origin
 from vitptq.bench.results.record import Costs, OperandAudit, Record
@@ -197,6 +198,14 @@ class Row:
     def stale(self) -> bool:
         """Tell whether the adapter that is installed is another than the one that was measured."""
         return self.card.known and bool(self.card.source_hash) and self.cell.source != self.card.source_hash
+
+    @property
+    def added_by_branches(self) -> tuple[int, float] | None:
+        """Return the parameters in side branches, and their share of all multiply-accumulates in percent."""
+        audited = next((r.audit for r in self.counted if r.audit), None)
+        if audited is None or not self.bits.branch:
+            return None
+        return audited.parameters.get(BRANCH, 0), 100 * branch_macs(audited.operands) / audited.macs
 
     @property
     def kept_in_float(self) -> tuple[OperandAudit, ...]:

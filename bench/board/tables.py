@@ -56,8 +56,8 @@ class Table:
 
     @cached_property
     def dense(self) -> tuple[Row, ...]:
-        """Return the counted rows that are quantised and not in low-rank factors."""
-        return tuple(row for row in self.quantised if not row.bits.removed)
+        """Return the counted rows that are quantised, in no low-rank factors and without side branches."""
+        return tuple(row for row in self.quantised if not row.bits.own_category)
 
     @cached_property
     def low_rank(self) -> tuple[Row, ...]:
@@ -93,10 +93,11 @@ class Table:
     def bits_text(self, bits: BitSpec) -> str:
         """Name a bit width with the share of multiply-accumulates that has it, where that is not nearly all.
 
-        Low-rank factors are said in words: their rows have ranks among themselves.
+        Low-rank factors and side branches are said in words: their rows have ranks among themselves.
         """
         factors = f", low rank: {bits.removed} % fewer parameters" if bits.removed else ""
-        return f"{bits}{factors}{share_text(row.quantised_share for row in self.at(bits))}"
+        branches = ", with float side branches" if bits.branch else ""
+        return f"{bits}{factors}{branches}{share_text(row.quantised_share for row in self.at(bits))}"
 
     def absence(self, bits: BitSpec, method: str | None = None) -> str:
         """Say why nothing stands at a bit width: it was not run, or nothing that was run counts beside others."""
@@ -169,9 +170,9 @@ class Table:
 
 
 def more_bits_first(bits: BitSpec) -> tuple[int, ...]:
-    """Return a sorting key by which more bits come first; low-rank factors are behind all that is dense."""
+    """Return a sorting key by which more bits come first; side branches and low-rank factors are behind all others."""
     widths = -(bits.weights + bits.activations), -bits.weights, -bits.activations
-    return bits.removed, *widths, bits.mixed, len(bits.parts)
+    return bits.removed, bits.branch, *widths, bits.mixed, len(bits.parts)
 
 
 def reading_order(row: Row) -> tuple[object, ...]:

@@ -33,9 +33,12 @@ class TaskComparison:
 
     @cached_property
     def bits(self) -> BitSpec | None:
-        """Return the dense bit spec that most models have counted rows at; of several the one with the fewest bits."""
+        """Return the bit spec that most models have counted rows at; of several the one with the fewest bits.
+
+        Specs of an own category do not count.
+        """
         specs = [bits for table in self.tables for bits in {row.bits for row in table.quantised}]
-        counted = [bits for bits in specs if not bits.removed]
+        counted = [bits for bits in specs if not bits.own_category]
         return max(counted, key=lambda bits: (counted.count(bits), more_bits_first(bits)), default=None)
 
     @cached_property

@@ -20,8 +20,9 @@ if TYPE_CHECKING:  # torch takes seconds to import, and the board needs only wha
 Fidelity = Literal["reference", "parity", "paper", "inferred"]
 
 
-Category = Literal["float", "ptq", "data-free", "low-rank"]
-"""Low-rank methods put weights into factors, at specs such as W32A32+lowrank60; all others have the dense weights."""
+Category = Literal["float", "ptq", "data-free", "low-rank", "float-branch"]
+"""Low-rank methods put weights into factors, at specs such as W32A32+lowrank60; "float-branch" has float side branches
+beside quantised blocks, at specs such as W4A4+branch; all others have the float model's own products."""
 
 
 @dataclass(frozen=True, slots=True)

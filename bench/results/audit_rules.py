@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from vitptq.bench.bits import AVERAGE_SLACK, FLOAT_BITS, BitSpec, Role
+from vitptq.bench.bits import AVERAGE_SLACK, BRANCH_BITS, FLOAT_BITS, BitSpec, Role
 from vitptq.bench.results.record import Audit, OperandAudit
 
 BODY = "body"
@@ -14,6 +14,8 @@ FACTORS_OF_A_WEIGHT = 2
 LINEAR = "linear"
 MOST_FLOAT_VALUES = 1
 """Of each group of an operand, such as the largest probability of a row."""
+MOST_BRANCH_MACS = 0.25
+"""Of the float model's multiply-accumulates, in side branches: a second model would be no side branch."""
 MORE_MACS = 1.01
 """Two products of few bits can make one of many, so a model must not do much more than the float one."""
 
@@ -21,6 +23,33 @@ MORE_MACS = 1.01
 def pairs(operands: Sequence[OperandAudit]) -> Iterator[tuple[OperandAudit, OperandAudit]]:
     """Yield the two sides of every product."""
     return zip(operands[::2], operands[1::2], strict=True)
+
+
+def product_violations(
+    operands: Sequence[OperandAudit], bits: BitSpec, total: int, reference: Audit | None
+) -> list[str]:
+    """Say what the bit spec forbids about a model's products; `total` are its multiply-accumulates.
+
+    `reference` is the float model's audit. Side branches are apart, where the spec allows them.
+    """
+    branches = [side for side in operands if side.branch and bits.branch]
+    own = [side for side in operands if not (side.branch and bits.branch)]
+    added = sum(left.macs for left, _ in pairs(branches))
+    seen = sum(left.macs for left, _ in pairs(own))
+    found = [violation for side in own for violation in operand_violations(side, bits)]
+    found += average_violations(own, bits)
+    found += balance(total - added, seen, reference.macs if reference else total - added)
+    if reference:
+        found += product_differences(own, reference, bits)
+    if added > MOST_BRANCH_MACS * (total - added):
+        share = added / (total - added)
+        found.append(f"side branches have {share:.0%} of the multiply-accumulates, allowed is {MOST_BRANCH_MACS:.0%}")
+    return found
+
+
+def branch_macs(operands: Sequence[OperandAudit]) -> int:
+    """Return the multiply-accumulates in side branches."""
+    return sum(left.macs for left, _ in pairs(operands) if left.branch)
 
 
 def operand_violations(side: OperandAudit, bits: BitSpec) -> list[str]:
@@ -191,10 +220,14 @@ def bit_operations(audited: Audit) -> int:
 
 def _bit_operations(left: OperandAudit, right: OperandAudit) -> int:
     """Return MACs x bits x bits of a product; those that read a value kept in float count at 32 bits on that side."""
-    macs, first, second = left.macs, left.bits or FLOAT_BITS, right.bits or FLOAT_BITS
+    macs, first, second = left.macs, _cost_bits(left), _cost_bits(right)
     more_of_first = _share(left, macs) * (FLOAT_BITS - first) * second
     more_of_second = _share(right, macs) * (FLOAT_BITS - second) * first
     return macs * first * second + more_of_first + more_of_second
+
+
+def _cost_bits(side: OperandAudit) -> int:
+    return side.bits or (BRANCH_BITS if side.branch else FLOAT_BITS)
 
 
 def _quantised(pair: tuple[OperandAudit, OperandAudit], bits: BitSpec) -> bool:

@@ -24,10 +24,13 @@ class Adapter(BaseModel):
     method: str
     parameters: dict[str, JsonValue] = {}
     bits: str = ""
-    """The spec of the cells that measure it, where the claim's widths do not say it: low-rank factors have none."""
+    """The spec of the cells that measure it, where the claim's widths do not say it: low-rank factors have none. What
+    begins with "+" stands behind the claim's widths."""
 
     def spec(self, claim: Claim) -> str | None:
         """Return the bit spec of the cells that measure a claim, None where it has no whole widths."""
+        if self.bits.startswith("+"):
+            return claim.bits and f"{claim.bits}{self.bits}"
         return self.bits or claim.bits
 
     def fits(self, cell: Cell) -> bool:

@@ -70,6 +70,8 @@ class OperandAudit(_Part):
     """Values of each group that stay in float; they count in `levels` and `grid`."""
     group: Count = 0
     """Values of a group: told only where some of them stay in float."""
+    branch: bool = False
+    """The product is in a float side branch, in half precision, and not one of the float model's."""
     off_grid: bool = False
     """Some value was not on the declared grid."""
     macs: Count = 0

@@ -64,6 +64,8 @@ def fidelity_problems(record: Record) -> Iterator[str]:
         yield f"method {method.name} cannot have bits {record.cell.bits}: only the float model is W32A32"
     if bool(record.cell.bit_spec.removed) != (method.category == "low-rank"):
         yield f"method {method.name} cannot have bits {record.cell.bits}: low-rank methods alone make factors"
+    if record.cell.bit_spec.branch != (method.category == "float-branch"):
+        yield f"method {method.name} cannot have bits {record.cell.bits}: float branches are another category"
 
 
 def calibration_problems(record: Record, task: Task) -> Iterator[str]:
@@ -115,14 +117,13 @@ def audit_problems(record: Record, float_record: Record | None) -> Iterator[str]
         yield f"{seen} multiply-accumulates in the operands, the audit says {audited.macs} in all"
         return
     reference = float_record.audit.macs if float_record is not None and float_record.audit else None
-    if reference is not None and audited.macs < reference and not bits.removed:
-        yield f"{audited.macs} multiply-accumulates, the float model has {reference}"
+    own = audited.macs - audit_rules.branch_macs(audited.operands)
+    if reference is not None and own < reference and not bits.removed:
+        yield f"{own} multiply-accumulates, the float model has {reference}"
     if not record.cell.is_float:
-        found = [v for side in audited.operands for v in audit_rules.operand_violations(side, bits)]
-        found += audit_rules.average_violations(audited.operands, bits)
-        found += audit_rules.balance(audited.macs, seen, reference or audited.macs)
+        float_audit = float_record.audit if float_record is not None else None
+        found = audit_rules.product_violations(audited.operands, bits, audited.macs, float_audit)
         if float_record is not None and float_record.audit is not None:
-            found += audit_rules.product_differences(audited.operands, float_record.audit, bits)
             found += audit_rules.too_many_parameters(audited.parameters, float_record.audit.parameters, bits)
         for violation in dict.fromkeys(found):
             if violation not in audited.violations:

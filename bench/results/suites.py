@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import tomllib
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
@@ -122,13 +123,22 @@ def _unique(cells: Sequence[Cell], suite: str) -> list[Cell]:
 def _with_methods(group: Group, methods: Sequence[str]) -> Group:
     """Return the group with other methods; one that only measures the float model stays.
 
-    Specs with low-rank factors are for low-rank methods alone, and all others for the rest.
+    Specs of an own category are for the methods of that category alone, and all others for the rest.
     """
     if all(registry.method(name).category == "float" for name in group.methods):
         return group
-    low_rank = any(BitSpec.parse(bits).removed for bits in group.bits)
-    fitting = [name for name in methods if (registry.method(name).category == "low-rank") == low_rank]
+    asked = {_category_of(BitSpec.parse(bits)) for bits in group.bits}
+    fitting = [name for name in methods if _own_category(registry.method(name)) in asked]
     return group.model_copy(update={"methods": fitting})
+
+
+def _category_of(bits: BitSpec) -> str:
+    """Return the category that a spec is for alone; empty where it is for all others."""
+    return "low-rank" if bits.removed else "float-branch" if bits.branch else ""
+
+
+def _own_category(cls: type[Method]) -> str:
+    return cls.category if cls.category in ("low-rank", "float-branch") else ""
 
 
 def expand(group: Group) -> list[Cell]:
@@ -154,12 +164,16 @@ def expand(group: Group) -> list[Cell]:
 
 
 def _refuse_other_category(cls: type[Method], bits: BitSpec) -> None:
-    """Low-rank methods are asked for fewer parameters, all others for dense weights."""
-    low_rank = cls.category == "low-rank"
+    """Low-rank methods are asked for fewer parameters, those that add branches for branches, all others for neither."""
+    low_rank, branch = cls.category == "low-rank", cls.category == "float-branch"
     if low_rank and not bits.removed:
         raise BadInput(f"{cls.name} at {bits}: name the percentage of parameters to remove, such as {bits}+lowrank60")
     if bits.removed and not low_rank:
         raise BadInput(f"{cls.name} at {bits}: it makes no low-rank factors; give it {bits.dense}")
+    if branch and not bits.branch:
+        raise BadInput(f"{cls.name} at {bits}: it adds float side branches; give it {replace(bits, branch=True)}")
+    if bits.branch and not branch:
+        raise BadInput(f"{cls.name} at {bits}: it has no float side branches; give it {bits.plain}")
 
 
 def _with_paper(group: Group, method: str, bits: str) -> Group:

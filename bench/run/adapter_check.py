@@ -29,6 +29,7 @@ from vitptq.bench.run.evaluation_audit import EvaluationAudit
 IMAGES = 8
 BIT_SPECS = ("W8A8", "W4A4", "W3A3")
 LOW_RANK_SPECS = ("W32A32+lowrank20", "W32A32+lowrank40", "W8A8+lowrank40")
+BRANCH_SPECS = tuple(f"{bits}+branch" for bits in BIT_SPECS)
 INPUT = InputSpec((3, 32, 32), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 REFUSED = "is refused in one sentence, as unsupported"
 
@@ -98,7 +99,7 @@ def check(cls: type[Method], device: torch.device = CPU) -> Iterator[Finding]:
 
 
 def _specs(cls: type[Method]) -> tuple[str, ...]:
-    return LOW_RANK_SPECS if cls.category == "low-rank" else BIT_SPECS
+    return {"low-rank": LOW_RANK_SPECS, "float-branch": BRANCH_SPECS}.get(cls.category, BIT_SPECS)
 
 
 def two_block_models() -> dict[str, nn.Module]:

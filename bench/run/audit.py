@@ -13,7 +13,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from vitptq.bench.bits import BitSpec, part_of
+from vitptq.bench.bits import BRANCH, BitSpec, part_of
+from vitptq.bench.contracts.side_branch import branch_names
 from vitptq.bench.results import audit_rules
 from vitptq.bench.results.record import Audit, OperandAudit
 from vitptq.bench.run import on_grid, products
@@ -43,10 +44,11 @@ def audit(
 
 
 def parameter_counts(model: nn.Module) -> dict[str, int]:
-    """Return how many parameters the model has by part: neck, heads, and all else as the body."""
+    """Return how many parameters the model has by part: neck, heads, side branches, and all else as the body."""
     counts = {audit_rules.BODY: 0}
+    branches = branch_names(model)
     for name, parameter in model.named_parameters():
-        part = part_of(name) or audit_rules.BODY
+        part = BRANCH if name.rpartition(".")[0] in branches else part_of(name) or audit_rules.BODY
         counts[part] = counts.get(part, 0) + parameter.numel()
     return counts
 
@@ -77,14 +79,11 @@ class Inspector:
         sides = [self._operand(side, sizes=bits.mixed) for pair in recording.products for side in pair]
         seen = sum(left.macs for left, _ in audit_rules.pairs(sides))
         least = float_audit.macs if float_audit and not bits.removed else 0  # factors multiply less
-        total = max(recording.counter.macs, seen, least)
+        total = max(recording.counter.macs, seen, least + audit_rules.branch_macs(sides))
         found: list[str] = []
         if not bits.is_float:
-            found += [v for side in sides for v in audit_rules.operand_violations(side, bits)]
-            found += audit_rules.average_violations(sides, bits)
+            found += audit_rules.product_violations(sides, bits, total, float_audit)
             found += [audit_rules.uncounted(module, name) for module, name in recording.counter.uncounted]
-            found += audit_rules.balance(total, seen, float_audit.macs if float_audit else total)
-            found += audit_rules.product_differences(sides, float_audit, bits) if float_audit else []
             found += audit_rules.too_many_parameters(parameters, float_audit.parameters, bits) if float_audit else []
         return Audit(
             operands=tuple(sides),
@@ -104,7 +103,9 @@ class Inspector:
     def _operand(self, side: Side, *, sizes: bool) -> OperandAudit:
         """Inspect the values of one side; `sizes` tells how many there are."""
         values = side.read.numel() if sizes and side.read is not None else 0
-        where = OperandAudit(module=side.module, op=side.op, role=side.role, bits=None, macs=side.macs, values=values)
+        where = OperandAudit(
+            module=side.module, op=side.op, role=side.role, bits=None, macs=side.macs, values=values, branch=side.branch
+        )
         if side.output is None or side.read is None:
             return where
         quantizer = side.output.quantizer

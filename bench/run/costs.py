@@ -90,10 +90,11 @@ def peak_device_mib(device: torch.device) -> float | None:
 
 
 def model_mib(model: torch.nn.Module, audited: Audit) -> float:
-    """Return the model's size at its nominal bits: quantised weights at their width, other parameters at 32 bits."""
+    """Return the model's size at its nominal bits: quantised weights at their width, others at 32 bits or as stored."""
     widths = {side.module: side.bits for side in audited.operands if side.role == "weight" and side.bits is not None}
     bits = 0
     for name, parameter in model.named_parameters():
         module, _, leaf = name.rpartition(".")
-        bits += parameter.numel() * (widths.get(module, FLOAT_BITS) if leaf == "weight" else FLOAT_BITS)
+        stored = min(FLOAT_BITS, 8 * parameter.element_size())  # side branches are stored in half precision
+        bits += parameter.numel() * (widths.get(module, stored) if leaf == "weight" else stored)
     return bits / 8 / MIB

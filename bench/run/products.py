@@ -24,6 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from vitptq.bench.contracts.quantizer import Quantizer
+from vitptq.bench.contracts.side_branch import branch_names
 
 _CONVOLUTIONS: dict[Any, str] = {functional.conv1d: "conv1d", functional.conv2d: "conv2d", functional.conv3d: "conv3d"}
 _TRANSPOSED: dict[Any, str] = {functional.conv_transpose2d: "conv_transpose2d"}
@@ -70,6 +71,8 @@ class Side:
     macs: int
     read: Tensor | None
     output: Output | None
+    branch: bool = False
+    """Whether it is in a side branch."""
 
 
 class Interception(TorchFunctionMode, ABC):
@@ -147,6 +150,8 @@ class Recording(Interception):
     def __init__(self, image_shape: torch.Size | None, *, dynamic: bool) -> None:
         super().__init__(image_shape)
         self.dynamic = dynamic
+        self.branches: frozenset[str] = frozenset()
+        """Names of the model's side branches."""
         self.outputs: dict[int, Output] = {}
         self.products: list[tuple[Side, ...]] = []
         self.counter = _Counter(self)
@@ -180,7 +185,7 @@ class Recording(Interception):
         output = None if x is None else self.outputs.get(x.untyped_storage().data_ptr())
         if output is not None and output.tensor._version != output.version:  # changed in place since
             output = None
-        return Side(self.scope[-1], op, role, macs, x, output)
+        return Side(self.scope[-1], op, role, macs, x, output, self.scope[-1] in self.branches)
 
 
 class _Counter(TorchDispatchMode):
@@ -254,6 +259,7 @@ def recorded(model: nn.Module, batch: Any, *, dynamic: bool = False) -> Iterator
     With `dynamic`, a quantizer's grid is taken as it is when the quantizer runs.
     """
     recording = Recording(batch.shape if isinstance(batch, Tensor) else None, dynamic=dynamic)
+    recording.branches = branch_names(model)
     with torch.no_grad(), _attention_in_python(), hooked(model, recording), recording.counter, recording:
         yield recording
 

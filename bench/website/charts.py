@@ -132,7 +132,7 @@ def draw(table: Table, style: Mapping[str, Style], size: Size) -> Chart | None:
     if all(row.score is None for row in table.dense):
         return None
     step, low, high = score_range([*table.dense, *table.floats])
-    scale = _Scale(size, tuple(b for b in table.bit_specs if not b.removed and table.at(b)), low, high)
+    scale = _Scale(size, tuple(b for b in table.bit_specs if not b.own_category and table.at(b)), low, high)
     ticks = tuple((scale.y(value), f"{value:g}") for value in steps(low, high, step))
     float_score = table.floats[0].score if table.floats else None
     float_y = None if float_score is None else scale.y(float_score)
@@ -155,7 +155,7 @@ def _lines(
     table: Table, style: Mapping[str, Style], scale: _Scale, float_y: float | None
 ) -> tuple[tuple[Line, ...], float]:
     """Return the lines and the height of the float model's label, which shares the margin with theirs."""
-    lines_of_dense = ([r for r in line if not r.bits.removed and r.score is not None] for line in table.lines)
+    lines_of_dense = ([r for r in line if not r.bits.own_category and r.score is not None] for line in table.lines)
     drawn = [line for line in lines_of_dense if line]
     gap = min(9.0, (scale.size.right_edge - scale.size.left) / len(scale.bits) / (len(drawn) + 1))
     points = [
@@ -244,7 +244,7 @@ def shorten(label: str, room: int) -> str:
 def _description(table: Table) -> str:
     parts = []
     for line in table.lines:
-        counted = [row for row in line if row.score is not None and not row.bits.removed]
+        counted = [row for row in line if row.score is not None and not row.bits.own_category]
         scores = [f"{row.bits} {row.score:.1f}" for row in counted]
         if scores:
             parts.append(f"{line[0].label}: {', '.join(scores)}")

@@ -77,3 +77,10 @@ def test_low_rank_factors_in_float_are_not_the_float_model() -> None:
 def test_percentages_without_sense_are_refused(text: str) -> None:
     with pytest.raises(BadInput, match="above 0 behind|take away 1 to 95 %"):
         BitSpec.parse(text)
+
+
+def test_side_branches_stand_beside_quantised_blocks_alone() -> None:
+    for text in ("W32A32+branch", "W4A4+branch+lowrank60"):
+        with pytest.raises(BadInput, match="float side branches stand beside quantised blocks"):
+            BitSpec.parse(text)
+    assert str(BitSpec.parse("W4A4+neck+branch")) == "W4A4+branch+neck"

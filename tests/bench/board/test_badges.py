@@ -69,3 +69,15 @@ def test_values_that_stay_in_float_beside_a_grid_are_a_badge():
 
     assert badge.text == "float maxima"
     assert badge.meaning.startswith("of 1 operand one value in 197 or more stays in float")
+
+
+def test_float_side_branches_are_a_badge_with_what_they_cost():
+    record = make_record(make_cell(bits="W4A4+branch"))
+    first, second, *rest = record.audit.operands
+    sides = [side.model_copy(update={"branch": True}) for side in (first, second)]
+    parameters = {"body": 1000, "branch": 77}
+    audit = record.audit.model_copy(update={"operands": (*sides, *rest), "parameters": parameters})
+    (badge,) = only_row([record.model_copy(update={"audit": audit})]).badges
+
+    assert badge.text == "float branch"
+    assert "77 more parameters" in badge.meaning

@@ -137,3 +137,12 @@ def test_rows_of_allotted_widths_are_compared_at_the_same_average_alone():
     assert [row.cell.method for row in table.winners(mixed)] == ["omse"]
     assert [row.score for row in table.winners(W4A4)] == [90.0]
     assert table.bit_specs == (W4A4, mixed)
+
+
+def test_rows_with_float_side_branches_have_ranks_among_themselves_alone():
+    scores = {"minmax": ("W4A4", 80.0), "omse": ("W4A4+branch", 90.0), "ema": ("W4A4+branch", 85.0)}
+    table = only_table(make_record(make_cell(method=m, bits=b), score=s) for m, (b, s) in scores.items())
+    assert [str(bits) for bits in table.bit_specs] == ["W4A4", "W4A4+branch"]
+    assert [len(table.at(bits)) for bits in table.bit_specs] == [1, 2]
+    assert [row.cell.method for row in table.dense] == ["minmax"]
+    assert table.bits_text(table.bit_specs[1]).startswith("W4A4+branch, with float side branches")

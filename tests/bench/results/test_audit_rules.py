@@ -9,9 +9,11 @@ from vitptq.bench.results.audit_rules import (
     average_violations,
     balance,
     bit_operations,
+    branch_macs,
     operand_violations,
     other_products,
     product_differences,
+    product_violations,
     quantised_macs,
     too_many_parameters,
 )
@@ -160,3 +162,47 @@ def test_what_is_multiplied_by_a_value_in_float_counts_as_float() -> None:
     assert quantised_macs(operands, W4A4) == 950 + 500
     audited = Audit(operands=tuple(operands), macs=1500, quantised_macs=1450, float_operands=(), violations=())
     assert bit_operations(audited) == 950 * 16 + 50 * 32 * 4 + 500 * 16
+
+
+BRANCHED = BitSpec(4, 4, branch=True)
+
+
+def side_branch(macs: int) -> list[OperandAudit]:
+    changed = {"bits": None, "grid": 0, "branch": True, "module": "block.side_branch"}
+    return [side.model_copy(update=changed) for side in product(macs)]
+
+
+def float_model(*macs: int) -> Audit:
+    operands = tuple(side for each in macs for side in product(each))
+    return Audit(operands=operands, macs=sum(macs), quantised_macs=0, float_operands=(), violations=())
+
+
+def test_side_branches_are_allowed_where_the_spec_names_them_and_nowhere_else() -> None:
+    operands, reference = [*product(1000), *side_branch(80)], float_model(1000)
+    assert product_violations(operands, BRANCHED, 1080, reference) == []
+    found = "\n".join(product_violations(operands, W4A4, 1080, reference))
+    assert "stayed float" in found and "another model was measured" in found
+
+
+def test_a_product_of_the_float_model_cannot_hide_in_a_side_branch() -> None:
+    operands = [*product(1000), *side_branch(80)]  # the 80 should be on a grid
+    found = product_violations(operands, BRANCHED, 1080, float_model(1000, 80))
+    assert any("80 multiply-accumulates in the float model, not in the quantised one" in text for text in found)
+
+
+def test_a_second_model_is_no_side_branch() -> None:
+    found = product_violations([*product(1000), *side_branch(300)], BRANCHED, 1300, float_model(1000))
+    assert found == ["side branches have 30% of the multiply-accumulates, allowed is 25%"]
+
+
+def test_products_that_nobody_saw_are_named_beside_branches_too() -> None:
+    found = product_violations([*product(900), *side_branch(80)], BRANCHED, 1080, float_model(900))
+    assert found[0].startswith("10.0% of the multiply-accumulates run where the audit cannot see them")
+
+
+def test_side_branches_cost_16_bits_and_are_no_quantised_work() -> None:
+    operands = (*product(1000), *side_branch(80))
+    audited = Audit(operands=operands, macs=1080, quantised_macs=1000, float_operands=(), violations=())
+    assert bit_operations(audited) == 1000 * 16 + 80 * 256
+    assert quantised_macs(operands, BRANCHED) == 1000
+    assert branch_macs(operands) == 80
