@@ -52,6 +52,15 @@ def loss_class(drop: float | None) -> str:
     return f"loss-{sum(loss >= limit for limit in _LOSSES)}"
 
 
+def verdict_class(verdict: str) -> str:
+    """Return the class, with a space in front, that tints a difference; nothing where two are not separated.
+
+    >>> verdict_class("better"), verdict_class("not separated")
+    (' up', '')
+    """
+    return {"better": " up", "worse": " down"}.get(verdict, "")
+
+
 def named(labels: Sequence[str], most: int = 3) -> str:
     """Return a few names in words, and how many more there are.
 

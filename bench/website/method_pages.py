@@ -21,6 +21,7 @@ def pages(content: Content) -> Iterator[Page]:
             "card": card,
             "rows": rows,
             "test": test,
+            "compared": any(card.name in found for found in content.comparisons),
             "year": content.year,
             "commands": _commands(rows),
             "bar_matrices": bar_matrices(rows),

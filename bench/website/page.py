@@ -14,6 +14,7 @@ from vitptq.bench.results.folders import Folders
 from vitptq.bench.website import charts
 from vitptq.bench.website.answers import Answer, answers
 from vitptq.bench.website.claim_book import ClaimBook
+from vitptq.bench.website.comparisons import Comparison, comparisons
 from vitptq.bench.website.past import NO_PAST, Past
 
 
@@ -49,6 +50,11 @@ class Content:
     def groups(self) -> tuple[tuple[str, str, tuple[Table, ...]], ...]:
         """Return the tables by task and edition: full editions first, then those with most rows."""
         return tuple(sorted(self.board.groups(), key=lambda group: (group[1] != "full", -_rows(group[2]), group[:2])))
+
+    @cached_property
+    def comparisons(self) -> tuple[Mapping[str, Comparison], ...]:
+        """Return each method's differences to the others, for each of `groups`."""
+        return tuple(comparisons(tables) for _, _, tables in self.groups)
 
     @cached_property
     def answers(self) -> tuple[Answer, ...]:

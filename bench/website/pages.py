@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from vitptq.bench.website import (
     board_pages,
     claims_pages,
+    compare_pages,
     data_page,
     document_pages,
     method_pages,
@@ -29,6 +30,7 @@ PAGES: tuple[PagesOf, ...] = (
     run_pages.pages,
     methods_page.pages,
     method_pages.pages,
+    compare_pages.pages,
     claims_pages.pages,
     night_pages.pages,
     data_page.pages,

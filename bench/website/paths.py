@@ -35,6 +35,11 @@ def method_path(name: str) -> str:
     return f"methods/{_file_name(sha256(name.encode()), name)}"
 
 
+def compare_path(name: str) -> str:
+    """Return the file of the page that sets a method beside all others."""
+    return f"compare/{_file_name(sha256(name.encode()), name)}"
+
+
 def parity_path(name: str) -> str:
     """Return the file of the page that compares a method with official code."""
     return f"parity/{_file_name(sha256(name.encode()), name)}"

@@ -13,11 +13,14 @@ from tests.bench.record_factory import (
 from tests.bench.site_reader import build_site, row_named, section, table_named, words
 from vitptq.bench.board.board import Board
 from vitptq.bench.website import templates
-from vitptq.bench.website.paths import board_path, method_path, run_path, table_path
+from vitptq.bench.website.paths import board_path, compare_path, method_path, run_path, table_path
 
 
 def test_every_table_row_and_method_has_its_page(board, site):
     expected = {"index.html", "board.html", "which.html", "missing.html", "methods.html", "data.html"}
+    expected |= {"compare.html"} | {
+        compare_path(name) for name, card in board.cards.items() if card.category != "float"
+    }
     expected |= {board_path(task, edition) for task, edition, _ in board.groups()}
     expected |= {table_path(t) for t in board.tables} | {run_path(r) for r in board.rows}
     expected |= {method_path(name) for name in board.cards}

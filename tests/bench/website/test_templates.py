@@ -5,6 +5,7 @@ import re
 import pytest
 from jinja2 import UndefinedError
 
+from tests.bench.noise_factory import PlantedNoise
 from tests.bench.record_factory import (
     make_audit,
     make_card,
@@ -19,6 +20,7 @@ from vitptq.bench.board.board import Board
 from vitptq.bench.contracts.task import Metric
 from vitptq.bench.results.record import EvidenceRef, Failure
 from vitptq.bench.website import templates
+from vitptq.bench.website.paths import compare_path
 
 HOSTILE = (
     "<b>bold</b>",
@@ -79,8 +81,8 @@ def test_hostile_text_is_shown_and_never_run(text, tmp_path):
         assert not {"b", "img"} & set(tags), path
         assert not any("onerror" in attrs for _, attrs in page.elements), path
         assert not any(href.startswith("javascript:") for href in page.values("href")), path
-        # Rows with audit violations are no answer to which method to take.
-        assert path in ("index.html", "which.html", "data.html") or text in page.text, path
+        # Rows with audit violations are no answer to which method to take, and are compared with none.
+        assert path in ("index.html", "which.html", "data.html", "compare.html") or text in page.text, path
 
 
 def test_hostile_text_of_a_row_that_answers_which_method_is_shown_and_never_run(tmp_path):
@@ -92,6 +94,21 @@ def test_hostile_text_of_a_row_that_answers_which_method_is_shown_and_never_run(
 
     assert page.text.count(text) == 5
     assert page.all("img") == []
+
+
+def test_hostile_text_of_methods_that_are_compared_is_shown_and_never_run(tmp_path):
+    names = ('<img src=x onerror="alert(1)">', "<script>alert(2)</script>")
+    records = [
+        make_record(make_cell(method=name, model=names[0]), score=score)
+        for name, score in zip(names, (90.0, 80.0), strict=True)
+    ]
+    board = Board.from_records(records, {name: make_card(name) for name in names}, noises=PlantedNoise())
+    site = build_site(board, tmp_path / "out")
+
+    for path in ("compare.html", compare_path(names[0]), "index.html", "board.html"):
+        assert site[path].all("img") == [], path
+        assert len([attrs for attrs in site[path].all("script") if not attrs]) == 1, path
+    assert names[1] in site[compare_path(names[0])].text
 
 
 def test_the_policy_names_the_hashes_of_what_is_inlined():
