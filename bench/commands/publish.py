@@ -213,6 +213,9 @@ def compare(
 def site(
     out: Annotated[Path, typer.Option("--out", help="Folder to build; replaced when it is a site already.")],
     results: ResultsFolders = None,
+    base_url: Annotated[
+        str, typer.Option("--base-url", metavar="URL", help="Where it will stand, for the site map and link previews.")
+    ] = "",
     adapter: Adapters = None,
 ) -> None:
     """Build the static leaderboard and print the path of its first page."""
@@ -230,7 +233,7 @@ def site(
     say_left_out(unread)
     index = build(
         found.board, out, templates=shipped(), version=version, folders=found.folders, book=_claim_book(found.board),
-        past=past, docs=documents(),
+        past=past, docs=documents(), base_url=base_url,
     )  # fmt: skip
     print(f"leaderboard: {index.resolve()}")
     say_not_compared(found.noises)

@@ -6,6 +6,7 @@ https or relative, and file names come from hashes. A build happens beside its d
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from vitptq.bench.board.board import Board
@@ -13,6 +14,7 @@ from vitptq.bench.board.exports.data_files import as_csv, as_json
 from vitptq.bench.errors import BadInput
 from vitptq.bench.results.cell import sha256
 from vitptq.bench.results.folders import Folders
+from vitptq.bench.website import overview_page
 from vitptq.bench.website.build_folder import build_folder, swap
 from vitptq.bench.website.claim_book import ClaimBook
 from vitptq.bench.website.document_pages import places
@@ -36,18 +38,20 @@ def build(
     book: ClaimBook | None = None,
     past: Past = NO_PAST,
     docs: Path | None = None,
+    base_url: str = "",
 ) -> Path:
     """Write the site to the folder `out`, replacing an earlier build, and return the path of its index page.
 
     With `book`, published numbers have pages of their own. With `folders`, the evidence files are checked against
     their records and copied beside the pages. With `past`, nights have pages, and rows their history;
-    with `docs`, the documents of that folder have pages.
+    with `docs`, the documents of that folder have pages. `base_url` is where it
+    will stand, for what needs whole addresses.
     """
     target = out.resolve()  # a link stays a link, and "." gets a name to build beside
     _refuse_to_overwrite(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     with build_folder(target) as building:
-        _write(Content(board, folders, book, past, docs), building, templates, version)
+        _write(Content(board, folders, book, past, docs, whole_address(base_url)), building, templates, version)
         swap(building, target)
     return out / "index.html"
 
@@ -67,6 +71,7 @@ def _write(content: Content, folder: Path, templates: Path, version: str) -> Non
     jinja.globals |= {"version": version, "data_hash": sha256(data.encode()), "board": board, "evidence": evidence}
     jinja.globals["year"] = content.year
     jinja.globals |= {"has_claims": content.book is not None, "has_nights": bool(content.past.nights)}
+    jinja.globals |= {"has_changes": bool(content.past.measured), "base_url": content.base_url}
     jinja.globals["documents"] = frozenset(places(content.docs).values())
     for page in pages(content):
         where = {"root": "../" * page.path.count("/"), "path": page.path}
@@ -74,7 +79,21 @@ def _write(content: Content, folder: Path, templates: Path, version: str) -> Non
         _write_text(folder / page.path, html)
     _write_text(folder / "data.json", data)
     _write_text(folder / "data.csv", as_csv(board))
+    (folder / "social.png").write_bytes(overview_page.picture(content))
     _write_text(folder / MARKER, "Built by vitptq; replaced as a whole by the next build.\n")
+
+
+def whole_address(base_url: str) -> str:
+    """Return the address of a site with a slash at its end; empty stays empty.
+
+    >>> whole_address("https://example.org/board")
+    'https://example.org/board/'
+    """
+    if not base_url:
+        return ""
+    if not re.fullmatch(r"https?://[^\s?#]+", base_url):
+        raise BadInput(f'"{base_url}" is no address to publish at; give one such as https://example.org/board/')
+    return base_url.rstrip("/") + "/"
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -73,6 +73,15 @@ def named(labels: Sequence[str], most: int = 3) -> str:
     return " and ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:])))
 
 
+def xml(text: str) -> str:
+    r"""Return a text without the characters that XML 1.0 does not allow, however they are written.
+
+    >>> xml("a\x00b c")
+    'ab c'
+    """
+    return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "", text)
+
+
 def giga(value: float | None) -> str:
     """Return a count in 10^9."""
     return fixed(None if value is None else value / 1e9)

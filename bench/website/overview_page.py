@@ -16,8 +16,10 @@ from vitptq.bench.website import question
 from vitptq.bench.website.formatting import named
 from vitptq.bench.website.page import Content, Page
 from vitptq.bench.website.pareto_charts import Panel, panels
+from vitptq.bench.website.social_picture import social_picture
 from vitptq.bench.website.templates import overview_bits
 
+QUESTION = "Which method quantises a vision transformer best?"
 MOST_TABLES = 24
 """Models in the tables of the overview, over all tasks."""
 MOST_BITS = 5
@@ -51,9 +53,19 @@ def pages(content: Content) -> Iterator[Page]:
         "reply": question.first_reply(found),
         "choices": question.as_data(found),
         "trust": trust(content.board),
+        "question": QUESTION,
         "year": content.year,
     }
     yield Page("index.html", "index.html", context)
+
+
+def picture(content: Content) -> bytes:
+    """Return the picture that stands beside a link to the site."""
+    counts = trust(content.board)
+    said = (f"{counts.methods} methods", f"{counts.models} models", f"{counts.records:,} records")
+    won = [(f"{g[0]}, {g[1]}", leaders(g[2])) for g in content.groups[:MOST_GROUPS]]
+    told = f"{' · '.join(said)}, every score recomputed from per-image evidence"
+    return social_picture(QUESTION, [(where, what) for where, what in won if what], told)
 
 
 def groups(content: Content) -> tuple[Group, ...]:

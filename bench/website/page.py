@@ -40,6 +40,8 @@ class Content:
     """What was measured before, and the reports of nights."""
     docs: Path | None = None
     """The folder of the project's documents; without it they have no pages."""
+    base_url: str = ""
+    """Where the site will stand, with a slash at its end: for what needs whole addresses (site map, link previews)."""
 
     @cached_property
     def style(self) -> dict[str, charts.Style]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from vitptq.bench.website import (
     board_pages,
+    changes_page,
     claims_pages,
     compare_pages,
     data_page,
@@ -34,11 +35,21 @@ PAGES: tuple[PagesOf, ...] = (
     claims_pages.pages,
     night_pages.pages,
     data_page.pages,
+    changes_page.pages,
     document_pages.pages,
 )
 
+MOST_MAPPED = 50_000
+"""Addresses that a site map may hold (sitemaps.org); runs come last."""
+
 
 def pages(content: Content) -> Iterator[Page]:
-    """Yield every page of the site."""
+    """Yield every page of the site, and last the map of them, which needs whole addresses."""
+    paths = []
     for kind in PAGES:
-        yield from kind(content)
+        for page in kind(content):
+            paths.append(page.path)
+            yield page
+    if content.base_url:
+        found = [path for path in paths if path.endswith(".html")]
+        yield Page("sitemap.xml", "sitemap.xml", {"paths": found[:MOST_MAPPED]})

@@ -3,6 +3,8 @@
 import itertools
 import re
 
+import pytest
+
 from tests.bench.board_factory import board_of
 from tests.bench.record_factory import (
     make_card,
@@ -12,6 +14,7 @@ from tests.bench.record_factory import (
 )
 from tests.bench.site_reader import build_site, row_named, section, table_named, words
 from vitptq.bench.board.board import Board
+from vitptq.bench.errors import BadInput
 from vitptq.bench.website import templates
 from vitptq.bench.website.paths import board_path, compare_path, method_path, run_path, table_path
 
@@ -35,7 +38,8 @@ def test_an_empty_board_says_what_to_do(tmp_path):
 def test_pages_load_nothing_and_link_only_to_https_or_to_each_other(folder, site):
     for path, page in site.items():
         assert page.values("src") == [], path
-        assert [a["href"][:19] for a in page.all("link")] == ["data:image/svg+xml;"], path
+        loaded = [a["href"] for a in page.all("link") if a["rel"] not in ("alternate", "canonical")]
+        assert [href[:19] for href in loaded] == ["data:image/svg+xml;"], path
         assert "@import" not in page.html, path
         assert "url(" not in page.html, path
         for href in (a["href"] for a in page.all("a")):
@@ -65,6 +69,31 @@ def test_the_policy_is_first_and_allows_only_the_inlined_style_and_script(site):
             inlined = re.search(rf"<{tag}>(.*?)</{tag}>", page.html, re.DOTALL)[1]
             assert f"{directive} {templates._source(inlined)}" in first["content"], path
         assert page.values("style") == [], path
+
+
+def test_every_page_has_a_title_and_a_description_of_its_own(site):
+    descriptions = {}
+    for path, page in site.items():
+        (described,) = (attrs["content"] for attrs in page.all("meta") if attrs.get("name") == "description")
+        assert 40 < len(described) < 400, path
+        descriptions.setdefault(described, []).append(path)
+    assert [paths for paths in descriptions.values() if len(paths) > 1] == []
+
+
+def test_whole_addresses_are_written_where_the_site_is_told_where_it_will_stand(tmp_path):
+    site = build_site(board_of(make_record()), tmp_path / "out", base_url="https://example.org/board")
+    meta = {attrs["property"]: attrs["content"] for attrs in site["methods.html"].all("meta") if "property" in attrs}
+    addresses = re.findall(r"<loc>(.*?)</loc>", (tmp_path / "out" / "sitemap.xml").read_text())
+
+    assert meta["og:image"] == "https://example.org/board/social.png"
+    assert meta["og:url"] == "https://example.org/board/methods.html"
+    assert (tmp_path / "out" / "social.png").is_file()
+    assert set(addresses) == {f"https://example.org/board/{'' if path == 'index.html' else path}" for path in site}
+
+
+def test_an_address_that_is_none_is_refused(tmp_path):
+    with pytest.raises(BadInput, match='"example.org" is no address to publish at'):
+        build_site(board_of(make_record()), tmp_path / "out", base_url="example.org")
 
 
 def test_ids_are_unique_and_headings_in_order(site):
