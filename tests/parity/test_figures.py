@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.parity.figures import DATA, assert_close, assert_same, manifest, official
+from tests.parity.unread import NOT_COMPARED, Watched, names
 from vitptq.tasks.mini.models.classifiers import CLASSIFIERS
 
 FILES = sorted(path.stem for path in DATA.glob("*.npz"))
@@ -29,6 +30,19 @@ def test_each_file_names_its_repository_and_commit(method: str) -> None:
     assert "/" in source["repository"] and len(source["commit"]) == 40
 
 
+def test_arrays_that_are_not_compared_are_there() -> None:
+    assert set(NOT_COMPARED) <= names()
+
+
+def test_an_array_counts_as_read_once_a_test_asks_for_it() -> None:
+    read: set[str] = set()
+    arrays = Watched("ours", {"one": torch.ones(1), "two": torch.ones(2)}, read)
+    assert "one" in arrays and list(arrays) == ["one", "two"] and arrays.get("three") is None
+    assert len(arrays.items()) == 2
+    assert arrays["two"].shape == (2,)
+    assert read == {"ours/two"}
+
+
 def test_official_runs_used_the_weights_that_ship() -> None:
     digest = hashlib.sha256()
     for name, tensor in sorted(CLASSIFIERS["mini_vit"].load().state_dict().items()):
@@ -42,6 +56,11 @@ def test_float_model_puts_out_the_official_logits() -> None:
     mean, std = (images[name].reshape(1, 3, 1, 1) for name in ("mean", "std"))
     logits = CLASSIFIERS["mini_vit"].load()((images["evaluation"].float() / 255 - mean) / std)
     assert_close(logits, images["logits_float"])
+
+
+def test_labels_belong_to_the_evaluation_images() -> None:
+    images = official("mini_vit")
+    assert_same(images["logits_float"].argmax(1), images["labels"])
 
 
 def test_a_difference_is_seen() -> None:

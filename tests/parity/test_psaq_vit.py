@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tests.parity.figures import assert_close, official
 from vitptq.bench.contracts.method import InputSpec
 from vitptq.methods.core.datafree.generate import Recipe, schedule
 from vitptq.methods.core.datafree.images import black_and_white, total_variation
-from vitptq.methods.core.datafree.similarity import Entropy, grid_of
+from vitptq.methods.core.datafree.similarity import BANDWIDTH, Entropy, _groups, _kernels, grid_of, integral
 
 FIGURES = official("psaq_vit")
 GRADIENT = 1e-4
 """Of the largest entry: the entropy's gradient sums over 10 grid points per pair of patches in float32."""
+HALF_PRECISION = 2**-11
+"""Of the largest: the official similarities are stored so."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -31,6 +35,27 @@ def test_entropy_of_patch_similarity_is_the_official_one(tensor: str, result: st
 def test_density_is_estimated_at_the_official_points() -> None:
     directions = nn.functional.normalize(FIGURES["in_attention"].mean(1)[:, 1:], dim=-1)[:, None]
     assert_close(grid_of(directions, 10, 2**26), FIGURES["grid"])
+
+
+def cosines() -> tuple[Tensor, Tensor]:
+    """Return the directions of the patches, (4, 1, 64, 32), and the cosines of the first image's, (64, 64)."""
+    directions = nn.functional.normalize(FIGURES["in_attention"].mean(1)[:, 1:], dim=-1)[:, None]
+    return directions, directions[0, 0] @ directions[0, 0].T
+
+
+def test_similarities_of_patches_are_the_official_ones() -> None:
+    assert_close(cosines()[1], FIGURES["sims"], relative=HALF_PRECISION)
+
+
+def test_density_at_the_official_points_is_the_official_one() -> None:
+    directions, _ = cosines()
+    ((group, (part,)),) = _groups(directions, 2**26)
+    sums = _kernels(part.similarities(group), FIGURES["grid"])[1] @ part.counts
+    assert_close(sums / (math.sqrt(2 * math.pi) * BANDWIDTH * 64**2), FIGURES["density"])
+
+
+def test_entropy_of_the_official_density_is_the_official_one() -> None:
+    assert_close(integral(FIGURES["density"], FIGURES["grid"]), FIGURES["entropy"])
 
 
 def test_total_variation_and_its_gradient_are_the_official_ones() -> None:

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.parity.figures import TIES, assert_close, official
-from tests.parity.official_images import OfficialImages
+from tests.parity.figures import TIES, assert_close, assert_same, official
+from tests.parity.official_images import OfficialImages, normalised
 from tests.parity.slots import slot_name
 from vitptq.bench.bits import BitSpec, Role
 from vitptq.bench.contracts.quantizer import Quantizer
@@ -32,6 +32,7 @@ FIGURES = official("ptq4vit")
 HEADS = Grouping(1, torch.arange(3), "head")
 Metric = Literal["hessian", "cosine"]
 CASES = list(product(("linear", "matmul", "twin_softmax", "twin_gelu"), (8, 4), ("hessian", "cosine")))
+SPLIT = "blocks.{}.attn.matmul2"
 EQUALLY_GOOD = 1e-5
 """Of the metric: a candidate this close to the best is told from it by the order of float32 sums alone."""
 
@@ -134,12 +135,13 @@ def chosen(case: str, slot: SlotSearch) -> Tensor:
     return quantizer.scale
 
 
-@pytest.mark.parametrize(("case", "bits", "metric"), [case for case in CASES if case != ("matmul", 8, "cosine")])
+@pytest.mark.parametrize(("case", "bits", "metric"), CASES)
 def test_chosen_scales_are_the_official_ones(case: str, bits: int, metric: Metric) -> None:
     """But for a product at 8 bits by the cosine: one of three heads takes a candidate that is equally good."""
     names = {"twin_softmax": ("split", "B"), "matmul": ("A", "B")}.get(case, ("weight", "input"))
+    apart = 1 / 3 if (case, bits, metric) == ("matmul", 8, "cosine") else 0.0
     for name, slot in zip(names, searched(case, bits, metric), strict=True):
-        assert_close(chosen(case, slot), FIGURES[f"{case}_{bits}_{metric}_{name}"], relative=1e-6)
+        assert_close(chosen(case, slot), FIGURES[f"{case}_{bits}_{metric}_{name}"], relative=1e-6, apart=apart)
 
 
 def twin_grids() -> Iterator[tuple[str, str]]:
@@ -196,4 +198,30 @@ def test_every_scale_of_the_official_model_is_a_candidate(name: str) -> None:
 def test_the_split_of_the_official_model_is_a_candidate(block: int) -> None:
     splits = official_candidates()[f"blocks.{block}.attn.av.left_operand"]
     assert isinstance(splits, Splits)
-    assert FIGURES[f"final_W4A4/blocks.{block}.attn.matmul2/split"].item() in [twin.split for twin in splits.twins]
+    (twin,) = (twin for twin in splits.twins if twin.split == FIGURES[f"final_W4A4/{SPLIT.format(block)}/split"].item())
+    assert_close(twin.split / twin.steps, FIGURES[f"final_W4A4/{SPLIT.format(block)}/A_interval"])
+
+
+def nearest(candidates: Candidates, official_scale: Tensor) -> Quantizer:
+    """Return the grid of the candidates with the scale, or the split, that is nearest to the official one."""
+    if isinstance(candidates, Splits):
+        found = torch.tensor([twin.split for twin in candidates.twins])
+        return candidates.quantizer((found - official_scale).abs().argmin())
+    assert isinstance(candidates, Scales | GeluScales)
+    scales = candidates.scales.reshape(candidates.count, -1)
+    return candidates.quantizer((scales / official_scale.reshape(-1) - 1).abs().argmin(0))
+
+
+@torch.no_grad()
+def test_model_on_the_official_grids_puts_out_the_official_logits() -> None:
+    """But for values on ties; the official code itself moves by more with other matrix kernels."""
+    net, families = prepare(CLASSIFIERS["mini_vit"].load(), BitSpec(4, 4)), official_candidates()
+    for slot in net.operands.values():
+        slot.quantizer = families[slot.name].default()
+    for name in (*searched_scales(), *(f"final_W4A4/{SPLIT.format(block)}/split" for block in range(6))):
+        place = slot_name(name.partition("/")[2].replace("split", "A_interval"))
+        net.model.get_submodule(place).quantizer = nearest(families[place], FIGURES[name])
+    logits, theirs = net.switch(True, image=False)(normalised("evaluation")), FIGURES["logits_W4A4"]
+    in_float = CLASSIFIERS["mini_vit"].load()(normalised("evaluation"))
+    assert_same(logits.argmax(1), theirs.argmax(1))
+    assert (logits - theirs).square().mean() < 0.01 * (in_float - theirs).square().mean()

@@ -14,6 +14,7 @@ from vitptq.methods.core.ranges.estimation import asymmetric_parameters
 from vitptq.methods.core.ranges.power_error import least_power_error
 from vitptq.methods.core.reconstruct.losses import StepTensors, squared_error
 from vitptq.methods.core.reconstruct.trainable_weight import beta_at, regulariser
+from vitptq.methods.ema import MovingAverage
 
 FIGURES = official("qdrop")
 STEPS, REGULARISED = (1, 2, 100, 199, 200, 201, 500, 1000), 0.1
@@ -25,6 +26,19 @@ def test_min_max_range_is_the_official_one(tensor: str, bits: int) -> None:
     x = FIGURES[f"in_{tensor}"]
     scale, zero = asymmetric_parameters(x.amin().reshape(1), x.amax().reshape(1), bits)
     assert_close(torch.stack([x.amin(), x.amax(), scale[0], zero[0]]), FIGURES[f"MinMaxObserver_{tensor}_{bits}"])
+
+
+@pytest.mark.parametrize("bits", [8, 4, 3])
+@pytest.mark.parametrize("tensor", ["ln_output", "gelu"])
+def test_mean_of_two_batches_ranges_is_the_official_one(tensor: str, bits: int) -> None:
+    """The official running mean; the adapter takes values of all batches together."""
+    observer = MovingAverage(1 / 2)
+    x = FIGURES[f"in_{tensor}"]
+    for batch in (x[:, :32], x[:, 32:]) if tensor == "gelu" else x.split(1):
+        observer.see(batch.reshape(1, -1), bits=bits, last=False)
+    low, high = observer.range()
+    scale, zero = asymmetric_parameters(low, high, bits)
+    assert_close(torch.cat([low, high, scale, zero]), FIGURES[f"AvgMinMaxObserver_{tensor}_{bits}"])
 
 
 @pytest.mark.parametrize("bits", [4, 3])
