@@ -141,7 +141,10 @@ def _measure_night(
     devices = choose_devices(device)
     environment = provenance.environment(devices[0])
     current = history.current
-    all_due = order.due(cells, current, history.by_thing.keys(), environment, seconds)
+    unreadable = night.store.of(cell for cell in cells if cell.id not in current)[1]  # the report names them
+    readable = [cell for cell in cells if cell.id not in unreadable]
+    published = _published(readable)
+    all_due = order.due(readable, current, history.by_thing.keys(), environment, seconds, published)
     taken = order.within(all_due, budget_s, workers or len(devices))
     night.retire([current[each.cell.id] for each in taken if each.cell.id in current])
     counts = {why: sum(each.why == why for each in taken) for why in order.ORDER}
@@ -154,8 +157,17 @@ def _measure_night(
                 again=again, until=until,
             )  # fmt: skip
             run_cells([each.cell for each in taken], plan, progress.finished, progress.steps)
-    left = len(all_due) - sum(night.store.record(each.cell) is not None for each in taken)
+    left = len(all_due) - len(night.store.of(each.cell for each in taken)[0])
     return [f"{left} of {len(all_due)} due cells did not fit into the budget"] if left else []
+
+
+def _published(cells: list[Cell]) -> set[str]:
+    """Return the ids of the cells with a number in some paper; none outside a clone, where no numbers are."""
+    from vitptq.bench.results import claim_names, claims, coverage
+
+    if not (claims.FOLDER / claims.FILE).is_file():
+        return set()
+    return coverage.claimed(claims.read(), claim_names.read(), cells)
 
 
 @command

@@ -33,11 +33,13 @@ def due(
     known: Collection[str],
     environment: str,
     seconds: Mapping[str, float],
+    published: Collection[str] = (),
 ) -> list[Due]:
     """Return the cells without a record of this code and environment, in the order of their value.
 
     `current` has the records by the id of their cell, `known` the things that were ever measured. `environment` is that
-    of this machine (`provenance.environment`): a record of the same cell from another version of torch is stale.
+    of this machine (`provenance.environment`): a record of the same cell from another version of torch is stale. Cells
+    in `published` have a number in some paper, and come first among their equals.
     """
     first: dict[str, int] = {}
     things = [thing(cell) for cell in cells]
@@ -50,7 +52,11 @@ def due(
             continue
         why: Why = "stale" if asked in known else "missing" if cell.seed == first[asked] else "another draw"
         found.append(Due(cell, why, seconds.get(cell.id)))
-    return sorted(found, key=lambda each: (ORDER.index(each.why), each.seconds or 0.0, each.cell.id))
+    return sorted(found, key=lambda each: (*_rank(each, published), each.seconds or 0.0, each.cell.id))
+
+
+def _rank(each: Due, published: Collection[str]) -> tuple[int, bool]:
+    return ORDER.index(each.why), each.cell.id not in published
 
 
 def within(found: Sequence[Due], budget_s: float, workers: int = 1) -> list[Due]:

@@ -29,11 +29,37 @@ class Covered:
 def coverage(claims: Sequence[Claim], names: Names, cells: Iterable[Cell] | None = None) -> list[Covered]:
     """Return each claim with what keeps the full suites (or other `cells`) from measuring it."""
     cells = full_cells() if cells is None else cells
+    asked, cards = _asked(cells), _cards({claim.task for claim in claims})
+    return [_covered(claim, names, cards[claim.task], asked) for claim in claims]
+
+
+def claimed(claims: Iterable[Claim], names: Names, cells: Iterable[Cell]) -> set[str]:
+    """Return the ids of those of `cells` that measure what some claim is of."""
+    full = [cell for cell in cells if cell.edition == EDITION]
+    asked, cards = _asked(full), _cards({cell.task for cell in full})
+    found = set()
+    for claim in claims:
+        adapter = names.adapter(claim)
+        model = names.model(claim, cards[claim.task]) if claim.task in cards else None
+        if adapter is not None and model is not None:
+            cells_of_it = asked.get((claim.task, model, adapter.method, adapter.spec(claim) or ""), [])
+            found |= {cell.id for cell in cells_of_it if adapter.fits(cell)}
+    return found
+
+
+Asked = Mapping[tuple[str, str, str, str], Sequence[Cell]]
+"""Cells by task, model, method and bits."""
+
+
+def _asked(cells: Iterable[Cell]) -> Asked:
     asked: dict[tuple[str, str, str, str], list[Cell]] = {}
     for cell in cells:
         asked.setdefault((cell.task, cell.model, cell.method, cell.bits), []).append(cell)
-    cards = {task: registry.task(task, EDITION).models() for task in {claim.task for claim in claims}}
-    return [_covered(claim, names, cards[claim.task], asked) for claim in claims]
+    return asked
+
+
+def _cards(tasks: Iterable[str]) -> dict[str, Mapping[str, ModelCard]]:
+    return {task: registry.task(task, EDITION).models() for task in tasks}
 
 
 def full_cells() -> list[Cell]:
@@ -41,9 +67,7 @@ def full_cells() -> list[Cell]:
     return [cell for name in SUITES for cell in suites.load(name)]
 
 
-def _covered(
-    claim: Claim, names: Names, cards: Mapping[str, ModelCard], asked: Mapping[tuple[str, str, str, str], list[Cell]]
-) -> Covered:
+def _covered(claim: Claim, names: Names, cards: Mapping[str, ModelCard], asked: Asked) -> Covered:
     adapter = names.adapter(claim)
     model = names.model(claim, cards)
     if adapter is None:

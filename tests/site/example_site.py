@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.bench.nightly.test_failing import at
+from tests.bench.nightly.test_report import planted_report
 from tests.bench.noise_factory import PlantedNoise
 from tests.bench.record_factory import (
     make_card,
@@ -11,15 +13,21 @@ from tests.bench.record_factory import (
     make_cell,
     make_detection_records,
     make_record,
+    measured,
     realistic_records,
 )
 from tests.bench.site_reader import TEMPLATES
 from vitptq.bench.board.board import Board
+from vitptq.bench.nightly.failing import failing
+from vitptq.bench.nightly.report import Report, failing_lines
 from vitptq.bench.results import claim_names, claims
 from vitptq.bench.results.cell import sha256
+from vitptq.bench.results.history import Measured
 from vitptq.bench.results.record import Record
 from vitptq.bench.website.build import build
 from vitptq.bench.website.claim_book import ClaimBook
+from vitptq.bench.website.nights import NightPage
+from vitptq.bench.website.past import Past
 
 COMPARED = "repq_vit"
 """A method that has a test against official code."""
@@ -36,7 +44,7 @@ def build_example(folder: Path) -> None:
     board = Board.from_records(_records(), cards, noises=PlantedNoise())
     printed = [claim for claim in claims.read() if claim.model == CLAIMED]
     book = ClaimBook.of(printed, claim_names.read(claims.FOLDER), board)
-    build(board, folder, templates=TEMPLATES, version="0.1.0", book=book)
+    build(board, folder, templates=TEMPLATES, version="0.1.0", book=book, past=_past())
 
 
 def kinds(folder: Path) -> list[str]:
@@ -44,6 +52,17 @@ def kinds(folder: Path) -> list[str]:
     below = [sorted(inner.glob("*.html")) for inner in sorted(folder.iterdir()) if inner.is_dir()]
     largest = [max(pages, key=lambda page: page.stat().st_size) for pages in below if pages]
     return [page.relative_to(folder).as_posix() for page in (*sorted(folder.glob("*.html")), *largest)]
+
+
+def _past() -> Past:
+    """Return every row as it was at an earlier commit and is now, and the reports of two nights."""
+    known: dict[str, list[Measured]] = {}
+    for now in measured(_records()):
+        before = now._replace(id=sha256(now.id.encode()), commit="f" * 40, finished="2025-12-31T03:00:00Z")
+        known.setdefault(now.thing, []).extend([before, now])
+    worse = planted_report(failing=failing_lines(failing(measured([at(1), at(2, "raised")]))), notes=("A note.",))
+    quiet = Report(title="Night of 2026-12-01", lines=(), unchanged=200)
+    return Past((NightPage("2026-12-02-013000", worse), NightPage("2026-12-01-013000", quiet)), known)
 
 
 def _records() -> list[Record]:

@@ -9,6 +9,9 @@ import pytest
 
 from tests.bench.commands.command_line import TINY, vitptq
 from tests.bench.record_factory import make_cell, make_provenance, make_record
+from vitptq.bench import registry
+from vitptq.bench.nightly.night import Night
+from vitptq.bench.results import suites
 from vitptq.bench.results.cell import sha256
 from vitptq.bench.results.store import Store
 
@@ -69,6 +72,44 @@ def test_nights_measure_what_is_due_and_name_what_became_worse_first(night: list
     assert "<!DOCTYPE html>" in Path(report).with_suffix(".html").read_text()
     still = vitptq(*night, *planted(tmp_path, FAILS))
     assert "0 regressions, 0 changes, 0 unchanged, 1 failing" in still
+
+
+def test_night_that_was_killed_before_its_report_is_told_by_the_next(night: list[str], tmp_path: Path) -> None:
+    float_model = [*night, "--only", "method=float", *planted(tmp_path)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Night, "finish", killed)
+        vitptq(*float_model, code=9)
+    text = vitptq(*float_model)
+    assert "going on with the night that began at " in text
+    assert "0 missing, 0 stale, 0 another draw of 0 due" in text
+    assert "new: tiny/test vit float W32A32 seed 0" in text
+
+
+def killed(*_: object) -> Path:
+    raise SystemExit(9)
+
+
+def test_night_beside_another_leaves_it_alone(night: list[str], tmp_path: Path) -> None:
+    with Night(tmp_path / "results").alone():
+        assert "this one leaves it alone" in vitptq(*night, *planted(tmp_path), code=3)
+
+
+def test_record_that_cannot_be_read_is_named_and_the_night_goes_on(night: list[str], tmp_path: Path) -> None:
+    with registry.temporary():
+        registry.add_file(Path(TINY[1]))
+        cell = suites.load(str(suite_of_float(tmp_path)))[0]
+    broken = tmp_path / "results" / "records" / f"{cell.id}.json"
+    broken.parent.mkdir(parents=True)
+    broken.write_text("{")
+    text = vitptq(*night, "--only", "method=float", *planted(tmp_path))
+    assert "0 missing, 0 stale, 0 another draw of 0 due" in text
+    assert f"record {broken} is not JSON" in " ".join(text.split())
+
+
+def suite_of_float(folder: Path) -> Path:
+    path = folder / "float.toml"
+    path.write_text(SUITE.replace('["minmax", "planted"]', '["float"]').replace("W8A8", "float"))
+    return path
 
 
 def newest_report(folder: Path) -> str:

@@ -30,6 +30,13 @@ def test_missing_cells_come_before_stale_ones_and_further_draws():
     ]
 
 
+def test_cells_with_a_published_number_come_first_among_the_missing():
+    cells = [make_cell(method=name) for name in ("omse", "ema")]
+    for cell in cells:
+        found = due(cells, {}, (), HERE, {cell.id: 1000.0}, {cell.id})
+        assert found[0].cell == cell
+
+
 def test_measured_cell_is_not_due_until_its_environment_changes():
     record = make_record()
     assert due_among([record.cell], [record]) == []

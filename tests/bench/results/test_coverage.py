@@ -122,3 +122,18 @@ def test_a_word_may_stand_for_a_spec_that_widths_do_not_say(cells: list[Cell], n
     assert not mixed_rank.missing
     elsewhere = [cell for cell in cells if cell.bits != "W32A32+lowrank60"]
     assert "W32A32+lowrank60" in coverage.coverage([mixed_rank.claim], names, elsewhere)[0].missing
+
+
+def test_cells_of_claims_are_those_that_measure_one(tmp_path: Path, cells: list[Cell], names: Names) -> None:
+    (claim,) = claims.read(written(tmp_path, ROW))
+    found = coverage.claimed([claim], names, cells)
+    adapter = names.adapter(claim)
+    assert adapter is not None
+    chosen = [cell for cell in cells if cell.id in found]
+    assert chosen
+    assert {(cell.task, cell.method, cell.bits) for cell in chosen} == {(claim.task, adapter.method, claim.bits)}
+    assert len({cell.model for cell in chosen}) == 1
+
+
+def test_embedded_cells_measure_no_claim(names: Names) -> None:
+    assert coverage.claimed(claims.read(FOLDER), names, suites.load("quick")) == set()
