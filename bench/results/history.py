@@ -143,7 +143,7 @@ def _read(root: Path, known: Iterable[Measured], progress: Progress) -> History:
     problems = []
     for path in progress(list(waiting)):
         try:
-            found.append(line_of(_quick_json(path), *waiting[path]))
+            found.append(line_of(from_json(Path(path).read_bytes(), allow_inf_nan=False), *waiting[path]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
             problems.append(_problem(Path(path)))
     if len(found) != len(kept) or waiting:
@@ -160,17 +160,6 @@ def _files(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
             with os.scandir(records) as entries:
                 files = [e for e in entries if e.name.endswith(".json") and e.name[0] != "." and e.is_file()]
             yield from ((folder, entry) for entry in files)
-
-
-def _quick_json(path: str) -> Any:
-    """Return a record's JSON without its audit, which is most of it, where the file is laid out as ours are.
-
-    No string holds a line break, and one space in front is the outermost level: no other text looks like that.
-    """
-    with open(path, "rb") as file:  # noqa: PTH123  making a Path takes as long as reading the file
-        data = file.read()
-    start, end = data.find(b'\n "audit": {'), data.find(b'\n "costs": ')
-    return from_json(data[:start] + data[end:] if 0 < start < end else data, allow_inf_nan=False)
 
 
 def line_of(raw: Mapping[str, Any], folder: str, identity: str, file_time: int, file_size: int) -> Measured:

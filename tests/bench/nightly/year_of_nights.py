@@ -43,13 +43,13 @@ def write_year(root: Path, nights: int = NIGHTS, cells: int = CELLS) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     for number in range(cells):
         plain = _record(store, 0, number, nights)
-        text = plain.model_dump_json(indent=1)
+        text = plain.model_dump_json()
         for night in range(nights):
             cell = _cell(night, number)
             if night < nights - 2 and not _fails(night, number, nights):
                 content = _moved(text, plain, cell, night)
             else:
-                content = _record(store, night, number, nights).model_dump_json(indent=1)
+                content = _record(store, night, number, nights).model_dump_json()
             (store.records_dir / f"{cell.id}.json").write_text(content)  # without a sync: it may be lost
 
 
@@ -62,7 +62,7 @@ def _moved(text: str, plain: Record, cell: Cell, night: int) -> str:
         (plain.cell.source, cell.source),
         (origin.commit, _commit(night)),
         (origin.started, _moment(night)),
-        ('"quantise_s": 2.0,', f'"quantise_s": {seconds},'),
+        ('"quantise_s":2.0,', f'"quantise_s":{seconds},'),
     ):
         text = text.replace(old, new)
     return text

@@ -105,11 +105,3 @@ def test_newest_is_the_last_of_each_seed(tmp_path):
     changed = make_cell(source=sha256(b"changed"))
     found = kept(tmp_path, on_day(1), on_day(2, changed), on_day(1, make_cell(seed=1)))
     assert {(line.seed, line.id == changed.id) for line in newest(found.measured)} == {(0, True), (1, False)}
-
-
-def test_record_in_another_layout_says_the_same(tmp_path):
-    first = kept(tmp_path, on_day(1)).measured[0]
-    (path,) = (tmp_path / "records").iterdir()
-    path.write_text(json.dumps(json.loads(path.read_text())))
-    again = History.read(tmp_path).measured[0]
-    assert again._replace(file_time=0, file_size=0) == first._replace(file_time=0, file_size=0)
