@@ -39,8 +39,8 @@ class QwT(Method):
         "R^2 is judged on images that the fit did not see (released: on those of the fit, where it is never below 0; "
         'judge="fit" does that), after which all images are fitted',
         "a ridge of 1e-6 of the mean square of the inputs (released: none, which fails on channels that never vary)",
-        "branches stand beside the blocks with attention; in hybrid models convolutions get none (released: 1x1 "
-        "convolutions in groups of 64 channels), patch merging has other channels behind it",
+        "branches stand beside the blocks with attention that read tokens; maps of hybrid models get none (released: "
+        "1x1 convolutions in groups of 64 channels), patch merging has other channels behind it",
         "calibration images in the evaluation's transform (released: the training transform)",
         "half precision is simulated: numbers are rounded to it and multiplied in float32",
     )
@@ -69,13 +69,18 @@ class QwT(Method):
         for number, name in enumerate(blocks[self.first_block :]):
             report("side branches", number, len(blocks) - self.first_block)
             rows.append({"block": name, "R²": self._compensate(net, twin, calibration, name)})
+        if all(row["R²"] is None for row in rows):
+            raise Unsupported(f"no block of {type(model).__name__} has tokens and attention: no place for a branch")
         note_table("side branches", rows, "Share of a block's quantisation error that its branch explains, by default "
                    "on images that the fit did not see; at 0 or below there is no branch.")  # fmt: skip
         return net.model
 
-    def _compensate(self, net: PreparedModel, twin: PreparedModel, calibration: Calibration, name: str) -> float:
-        """Give a block its branch where that helps, and return R^2."""
-        one, other = regression_halves(missing_outputs(net, twin, calibration, name))
+    def _compensate(self, net: PreparedModel, twin: PreparedModel, calibration: Calibration, name: str) -> float | None:
+        """Give a block its branch where that helps, and return R^2; None for a block without tokens."""
+        halves = regression_halves(missing_outputs(net, twin, calibration, name))
+        if halves is None:
+            return None
+        one, other = halves
         both = one + other
         judged, fitted = (other, one) if self.judge == "half" else (both, both)
         explained = judged.explained(fitted.solution())

@@ -24,6 +24,8 @@ from vitptq.bench.run.cell_run import seed_everything
 from vitptq.tasks.openmmlab.operators import ensure_ops
 
 BITS = BitSpec(4, 4)
+OWN_BITS = {"low-rank": BitSpec.parse("W8A8+lowrank40"), "float-branch": BitSpec.parse("W4A4+branch")}
+"""Of categories that have specs of their own."""
 CPU = torch.device("cpu")
 
 
@@ -59,7 +61,7 @@ class Subject:
         images.seed = seed
         given: Any = DataFree(images.input, device, seed) if method.category == "data-free" else images
         seed_everything(seed)
-        bits = BITS if method.category != "low-rank" else BitSpec.parse("W8A8+lowrank40")
+        bits = OWN_BITS.get(method.category, BITS)
         return method.quantize(copy.deepcopy(self.build()).to(device), given, bits).eval()
 
     def outputs(self, model: nn.Module, device: torch.device) -> Tensor | tuple[Tensor, ...]:

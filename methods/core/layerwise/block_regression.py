@@ -61,7 +61,7 @@ def missing_outputs(net: PreparedModel, twin: PreparedModel, calibration: Calibr
     """Yield for each batch what a block reads in `net`, as it is switched, and f(x) - f^(x).
 
     f is the block of `twin`, the float model: both read the same x, so the error of earlier blocks is not in it. Images
-    are on the first axis; a block that puts out another shape yields nothing.
+    are on the first axis, channels on the last: a block of other maps, or of another output, yields nothing.
     """
     block, float_block = net.model.get_submodule(name), twin.model.get_submodule(name)
     for batch in calibration.batches():
@@ -73,13 +73,20 @@ def missing_outputs(net: PreparedModel, twin: PreparedModel, calibration: Calibr
         with watched_calls({block: 1}, take, entering=True):
             calibration.forward(net.model, batch)
         for args, kwargs in calls:
+            if not _has_tokens(block, args[0]):
+                return
             wanted, given = float_block(*args, **kwargs), block(*args, **kwargs)
             if isinstance(given, Tensor) and given.shape == args[0].shape:
                 yield args[0], wanted - given
 
 
-def regression_halves(pairs: Iterable[Missing]) -> tuple[RegressionMoments, RegressionMoments]:
-    """Return the moments of the images with even and of those with odd numbers."""
+def _has_tokens(block: nn.Module, x: Tensor) -> bool:
+    """Tell whether the channels of what a block reads are on the last axis: of a map that only if it is normalised."""
+    return x.ndim == 3 or isinstance(getattr(block, "norm1", None), nn.LayerNorm)
+
+
+def regression_halves(pairs: Iterable[Missing]) -> tuple[RegressionMoments, RegressionMoments] | None:
+    """Return the moments of the images with even and of those with odd numbers; None where there is no image."""
     sums: list[RegressionMoments | None] = [None, None]
     images = 0
     for x, lost in pairs:
@@ -89,6 +96,8 @@ def regression_halves(pairs: Iterable[Missing]) -> tuple[RegressionMoments, Regr
                 new, known = RegressionMoments.of(x[rows], lost[rows]), sums[half]
                 sums[half] = new if known is None else known + new
         images += len(x)
+    if not images:
+        return None
     one, other = sums
     if one is None or other is None:
         raise Unsupported(f"a regression on one half of the images needs two or more, and the block saw {images}")

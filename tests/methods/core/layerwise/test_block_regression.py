@@ -6,10 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.methods.core.search.hybrids import tiny_efficientformerv2
+from tests.methods.device_subjects import Images
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.errors import Unsupported
 from vitptq.bench.run.adapter_check import RandomImages, two_block_models
 from vitptq.methods.core.layerwise.block_regression import RegressionMoments, missing_outputs, regression_halves
+from vitptq.methods.core.model.operands import MatMul
 from vitptq.methods.core.model.prepare import PreparedModel, prepare
 from vitptq.methods.core.ranges.observers import RunningMinMax, observe_activations, observe_weights
 
@@ -61,7 +64,9 @@ def test_channels_that_never_vary_do_no_harm() -> None:
 @pytest.mark.parametrize("batches", [(4,), (1, 3), (1, 1, 1, 1), (3, 1)])
 def test_halves_are_the_even_and_the_odd_images_whatever_the_batches(batches: tuple[int, ...]) -> None:
     x, y, _ = data()
-    one, other = regression_halves(zip(x.split(batches), y.split(batches), strict=True))
+    halves = regression_halves(zip(x.split(batches), y.split(batches), strict=True))
+    assert halves is not None
+    one, other = halves
     torch.testing.assert_close(one.gram, RegressionMoments.of(x[::2], y[::2]).gram)
     torch.testing.assert_close(other.cross, RegressionMoments.of(x[1::2], y[1::2]).cross)
 
@@ -70,6 +75,16 @@ def test_a_single_image_is_refused() -> None:
     x, y, _ = data()
     with pytest.raises(Unsupported, match="needs two or more"):
         regression_halves([(x[:1], y[:1])])
+
+
+def test_no_image_gives_no_halves() -> None:
+    assert regression_halves([]) is None
+
+
+def test_maps_with_their_channels_in_front_are_left_out() -> None:
+    net, twin = (prepare(tiny_efficientformerv2(), BitSpec(8, 8)) for _ in range(2))
+    name = next(name for name, block in net.blocks() if any(isinstance(part, MatMul) for part in block.modules()))
+    assert list(missing_outputs(net, twin, Images(64, torch.device("cpu")), name)) == []
 
 
 def quantised() -> tuple[PreparedModel, PreparedModel]:
