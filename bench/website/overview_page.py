@@ -140,6 +140,6 @@ def trust(board: Board) -> Trust:
 def _shown_bits(tables: Sequence[Table]) -> tuple[BitSpec, ...]:
     """Return the dense bit widths at which most models have rows, more bits first."""
     specs = overview_bits(tuple(tables))
-    rows = Counter(row.bits for table in tables for row in table.rows if not row.bits.removed)
+    rows = Counter(row.bits for table in tables for row in table.rows if not row.bits.own_category)
     kept = {bits for bits, _ in sorted(rows.items(), key=lambda item: (-item[1], str(item[0])))[:MOST_BITS]}
     return tuple(bits for bits in specs if bits in kept)

@@ -70,7 +70,7 @@ def first_reply(found: Sequence[Reply]) -> Reply | None:
 
 def busiest_bits(table: Table) -> BitSpec | None:
     """Return the dense bit width at which most methods can be compared; of several the one with the fewest bits."""
-    specs = [bits for bits in table.bit_specs if not bits.removed]
+    specs = [bits for bits in table.bit_specs if not bits.own_category]
     return max(specs, key=lambda bits: (_rivals(table, bits), more_bits_first(bits)), default=None)
 
 

@@ -62,3 +62,12 @@ def test_missing_draws_are_said():
     other = make_record(make_cell(method="omse"))
 
     assert "1 of 2 draws" in list(question.cells(row_of(board_of(*records, other), method="omse")))
+
+
+@pytest.mark.parametrize("own", ["W32A32+lowrank40", "W4A4+branch"])
+def test_a_category_of_its_own_is_not_what_a_model_is_shown_at_first(own):
+    scores = {"omse": own, "minmax": own, "ema": "W4A4"}
+    records = [make_record(make_cell(method=method, bits=bits), score=80.0) for method, bits in scores.items()]
+    (table,) = board_of(*records).tables
+
+    assert question.busiest_bits(table) == BitSpec(4, 4)
