@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -25,7 +25,7 @@ from vitptq.bench import registry
 from vitptq.bench.board.method_card import MethodCard
 from vitptq.bench.contracts.locations import OWN_CHECKPOINTS, cache_root, checkpoint_root, data_root, image_cache
 from vitptq.bench.contracts.method import Method
-from vitptq.bench.contracts.task import Metric, ranking
+from vitptq.bench.contracts.task import Metric, ModelCard, Task, ranking
 from vitptq.bench.errors import VitptqError
 from vitptq.bench.files import remove, write_atomically
 from vitptq.bench.results import suites
@@ -72,6 +72,30 @@ def models() -> list[str]:
     """Return the names of all models."""
     made = _remembered("models", lambda: sorted({name for task in registry.tasks().values() for name in task.models()}))
     return list(made)
+
+
+def model_cards(edition: str) -> dict[str, dict[str, ModelCard]]:
+    """Return the cards of an edition's models by task and name, without their details."""
+    made = _remembered(
+        canonical_json(["cards", edition]),
+        lambda: {name: _plain_cards(task) for (name, own), task in registry.tasks().items() if own == edition},
+    )
+    return {
+        task: {name: ModelCard(**card | {"groups": tuple(card["groups"])}) for name, card in cards.items()}
+        for task, cards in made.items()
+    }
+
+
+def _plain_cards(task: Task) -> dict[str, dict[str, Any]]:
+    return {name: asdict(replace(card, details={})) for name, card in task.models().items()}
+
+
+def drawing_tasks() -> set[tuple[str, str]]:
+    """Return the tasks that draw what a model found, by name and edition."""
+    made = _remembered(
+        "drawing", lambda: [key for key, task in registry.tasks().items() if type(task).scenes is not Task.scenes]
+    )
+    return {(name, edition) for name, edition in made}
 
 
 def image_room(cells: Sequence[Cell]) -> ImageRoom:

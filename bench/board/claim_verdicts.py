@@ -46,17 +46,25 @@ class Verdict:
         return None if self.measured is None else self.measured - self.claim.value
 
 
-def verdicts(claims: Iterable[Claim], names: Names, board: Board | None = None) -> list[Verdict]:
-    """Return a verdict for each claim; only rows of the full edition are held against published numbers."""
-    judge = _Judge(names, board)
+Cards = Mapping[str, Mapping[str, ModelCard]]
+
+
+def verdicts(
+    claims: Iterable[Claim], names: Names, board: Board | None = None, cards: Cards | None = None
+) -> list[Verdict]:
+    """Return a verdict for each claim; only rows of the full edition are held against published numbers.
+
+    `cards` are that edition's models by task and name, for who knows them without loading the tasks.
+    """
+    judge = _Judge(names, board, cards or {})
     return [judge.verdict(claim) for claim in claims]
 
 
 class _Judge:
-    def __init__(self, names: Names, board: Board | None) -> None:
+    def __init__(self, names: Names, board: Board | None, cards: Cards) -> None:
         self.names = names
         self.tables = {(t.task, t.model): t for t in (board.tables if board else ()) if t.edition == EDITION}
-        self._cards: dict[str, Mapping[str, ModelCard]] = {}
+        self._cards = dict(cards)
 
     def verdict(self, claim: Claim) -> Verdict:
         adapter = self.names.adapter(claim)

@@ -32,6 +32,8 @@ from vitptq.bench.results.record import EvidenceRef, Record
 from vitptq.bench.results.store import Store
 
 PACKED, RESAMPLED, MADE_BY = "right:", "resampled:", "made_by"
+RECENT = 256
+"""Records whose noise stays in memory: each is asked for several times in a row."""
 EVALUATORS = ("numpy", "pycocotools")
 
 
@@ -59,6 +61,7 @@ class StoredNoise:
         self._store = store
         self._folder = store.root / ".cache" / "image_noise"
         self._unusable: dict[str, str] = {}
+        self._recent: dict[str, Mapping[str, ImageNoise]] = {}
 
     @property
     def left_out(self) -> list[str]:
@@ -67,11 +70,21 @@ class StoredNoise:
 
     def of(self, record: Record) -> Mapping[str, ImageNoise]:
         """Return the noise of each score; nothing where the task or the evidence is not here, or cannot be read."""
-        if record.evidence is None:
+        ref = record.evidence
+        if ref is None:
             return {}
+        if ref.sha256 in self._recent:
+            return self._recent[ref.sha256]
         made_by = f"{code_version(registry.added_files())} {record.cell.task}/{record.cell.edition} {record.cell.data}"
-        kept = _read(self._place(record.evidence), made_by)
-        return self._measured(record, record.evidence, made_by) if kept is None else kept
+        kept = _read(self._place(ref), made_by)
+        found = self._measured(record, ref, made_by) if kept is None else kept
+        self._remember(ref.sha256, found)
+        return found
+
+    def _remember(self, sha256: str, found: Mapping[str, ImageNoise]) -> None:
+        if len(self._recent) == RECENT:
+            del self._recent[next(iter(self._recent))]
+        self._recent[sha256] = found
 
     def _measured(self, record: Record, ref: EvidenceRef, made_by: str) -> dict[str, ImageNoise]:
         if record.id in self._unusable:

@@ -242,9 +242,11 @@ def site(
 
 def _claim_book(board: Board) -> ClaimBook | None:
     """Return the published numbers beside the board; None outside a clone, where there are none."""
+    from vitptq.bench import catalogue
     from vitptq.bench.results import claim_names, claims
+    from vitptq.bench.results.claims import EDITION
     from vitptq.bench.website.claim_book import ClaimBook
 
     if not (claims.FOLDER / claims.FILE).is_file():
         return None
-    return ClaimBook.of(claims.read(), claim_names.read(), board)
+    return ClaimBook.of(claims.read(), claim_names.read(), board, catalogue.model_cards(EDITION))

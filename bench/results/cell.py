@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
@@ -77,7 +78,7 @@ class Cell(BaseModel):
     @property
     def bit_spec(self) -> BitSpec:
         """Return the parsed bit spec."""
-        return BitSpec.parse(self.bits)
+        return _parsed(self.bits)
 
     @property
     def is_float(self) -> bool:
@@ -94,6 +95,11 @@ class Cell(BaseModel):
         track = "" if self.track == STANDARD else f" {self.track} track"
         precision = "" if self.precision == FP32 else f" in {self.precision}"
         return f"{self.task}/{self.edition} {self.model} {self.method} {self.bits}{precision}{track} {self.draw}"
+
+
+@cache
+def _parsed(bits: str) -> BitSpec:
+    return BitSpec.parse(bits)
 
 
 def labels(cells: Sequence[Cell]) -> dict[str, str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import MISSING, fields
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_serializer, field_validator, model_validator
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from vitptq.bench.contracts.reporting import MethodTable
 from vitptq.bench.contracts.task import Metric
@@ -52,8 +54,9 @@ class EvidenceRef(_Part):
     bytes: Count
 
 
-class OperandAudit(_Part):
-    """What the machine saw on one operand of one product."""
+@pydantic_dataclass(config=ConfigDict(extra="forbid"), frozen=True, slots=True, kw_only=True)
+class OperandAudit:
+    """What the machine saw on one operand of one product; in slots, because thousands of records have hundreds each."""
 
     module: str
     op: str
@@ -105,7 +108,7 @@ class Audit(_Part):
 
     @field_serializer("operands", when_used="json")
     def _to_columns(self, operands: tuple[OperandAudit, ...]) -> dict[str, list[JsonValue]]:
-        columns = {name: [getattr(operand, name) for operand in operands] for name in OperandAudit.model_fields}
+        columns = {name: [getattr(operand, name) for operand in operands] for name in _DEFAULTS}
         return {name: values for name, values in columns.items() if _tells_something(name, values)}
 
     @property
@@ -122,8 +125,11 @@ def _rows(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _tells_something(name: str, values: list[Any]) -> bool:
-    field = OperandAudit.model_fields[name]
-    return field.is_required() or any(value != field.default for value in values)
+    default = _DEFAULTS[name]
+    return default is MISSING or any(value != default for value in values)
+
+
+_DEFAULTS = {field.name: field.default for field in fields(OperandAudit)}
 
 
 class Gate(_Part):

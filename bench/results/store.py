@@ -30,6 +30,7 @@ from vitptq.bench.results.cell import Cell, sha256
 from vitptq.bench.results.evidence_file import LARGEST_FILE, read_arrays
 from vitptq.bench.results.record import EvidenceRef, Record
 from vitptq.bench.results.record_file import read_record
+from vitptq.bench.spread import without_collections
 
 LEFT_OVER_S = 24 * 3600
 
@@ -86,12 +87,13 @@ class Store:
         Without `audits`, which are most of a record, thousands of them fit into memory.
         """
         records, problems = [], []
-        for path in self._paths():
-            try:
-                record = read_record(path)
-                records.append(record if audits else record.model_copy(update={"audit": None}))
-            except BadInput as error:
-                problems.append(str(error))
+        with without_collections():
+            for path in self._paths():
+                try:
+                    record = read_record(path)
+                    records.append(record if audits else record.model_copy(update={"audit": None}))
+                except BadInput as error:
+                    problems.append(str(error))
         return records, problems
 
     def filled(self) -> bool:

@@ -8,6 +8,7 @@ audit does not see counts as float.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -112,11 +113,9 @@ class Inspector:
         found = self._levels(side.output)
         # what the product reads, not only what the quantizer returned: both may share one storage with other values
         off_grid = found.off_grid or not on_grid.covers(side.output.tensor, side.read)
-        return where.model_copy(
-            update={
-                "bits": quantizer.bits, "granularity": quantizer.granularity, "quantizer": type(quantizer).__name__,
-                "levels": found.used, "grid": found.available, "off_grid": off_grid, **_kept_in_float(side.output),
-            }
+        return replace(
+            where, bits=quantizer.bits, granularity=quantizer.granularity, quantizer=type(quantizer).__name__,
+            levels=found.used, grid=found.available, off_grid=off_grid, **_kept_in_float(side.output),
         )  # fmt: skip
 
     def _levels(self, output: Output) -> on_grid.Levels:
@@ -130,7 +129,7 @@ class Inspector:
         return levels
 
 
-def _kept_in_float(output: Output) -> dict[str, int]:
+def _kept_in_float(output: Output) -> dict[str, Any]:
     """Return how many values of each group a quantizer leaves in float, and how many a group has."""
     kept = output.quantizer.float_values
     if not kept:

@@ -14,14 +14,15 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from vitptq.bench import registry
 from vitptq.bench.errors import VitptqError
 from vitptq.bench.results.cell import Cell, canonical_json, sha256
 from vitptq.bench.results.record import UNKNOWN, Provenance
-from vitptq.bench.run import arithmetic
+
+if TYPE_CHECKING:  # a website names the commit of its clone, and needs no torch for that
+    import torch
 
 PACKAGES = {
     "torch": "torch",
@@ -50,6 +51,8 @@ def next_second() -> str:
 @cache
 def versions() -> dict[str, str]:
     """Return the versions that can change a result; "absent" for what is not installed."""
+    import torch
+
     found = {"python": platform.python_version(), "vitptq": _version("vitptq")}
     found |= {name: _version(distribution) for name, distribution in PACKAGES.items()}
     found["torch"] = str(torch.__version__)  # names the build (CUDA or CPU), which the package's version leaves out
@@ -68,6 +71,8 @@ def environment(device: torch.device) -> str:
 def device_name(device: torch.device) -> str:
     """Name the device as a person would: the GPU's model, or the CPU's."""
     if device.type == "cuda":
+        import torch
+
         return str(torch.cuda.get_device_name(device))
     try:
         info = Path("/proc/cpuinfo").read_text()
@@ -131,6 +136,10 @@ def collect(
 
     `unrepeatable` are the operations that ran without a repeatable form, `compiled` tells of torch.compile.
     """
+    import torch
+
+    from vitptq.bench.run import arithmetic
+
     head, dirty = commit()
     return Provenance(
         commit=head,
@@ -171,6 +180,8 @@ def _version(distribution: str) -> str:
 
 
 def _driver() -> str:
+    import torch
+
     if not torch.cuda.is_available():
         return "none"
     try:

@@ -14,11 +14,13 @@ from vitptq.bench.board.exports.data_files import as_csv, as_json
 from vitptq.bench.errors import BadInput
 from vitptq.bench.results.cell import sha256
 from vitptq.bench.results.folders import Folders
+from vitptq.bench.spread import without_collections
 from vitptq.bench.website import overview_page
 from vitptq.bench.website.build_folder import build_folder, swap
+from vitptq.bench.website.build_pages import Progress, Writer, write_pages
 from vitptq.bench.website.claim_book import ClaimBook
 from vitptq.bench.website.document_pages import places
-from vitptq.bench.website.evidence_files import copy_evidence
+from vitptq.bench.website.evidence_files import publish_evidence
 from vitptq.bench.website.page import Content
 from vitptq.bench.website.pages import pages
 from vitptq.bench.website.past import NO_PAST, Past
@@ -39,19 +41,21 @@ def build(
     past: Past = NO_PAST,
     docs: Path | None = None,
     base_url: str = "",
+    progress: Progress | None = None,
 ) -> Path:
     """Write the site to the folder `out`, replacing an earlier build, and return the path of its index page.
 
     With `book`, published numbers have pages of their own. With `folders`, the evidence files are checked against
-    their records and copied beside the pages. With `past`, nights have pages, and rows their history;
+    their records and put beside the pages. With `past`, nights have pages, and rows their history;
     with `docs`, the documents of that folder have pages. `base_url` is where it
-    will stand, for what needs whole addresses.
+    will stand, for what needs whole addresses. Files that stay the same are those of the earlier build.
     """
     target = out.resolve()  # a link stays a link, and "." gets a name to build beside
     _refuse_to_overwrite(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with build_folder(target) as building:
-        _write(Content(board, folders, book, past, docs, whole_address(base_url)), building, templates, version)
+    content = Content(board, folders, book, past, docs, whole_address(base_url))
+    with build_folder(target) as building, without_collections():
+        _write(content, Writer(building, target), templates, version, progress or _silent)
         swap(building, target)
     return out / "index.html"
 
@@ -63,24 +67,21 @@ def _refuse_to_overwrite(out: Path) -> None:
         raise BadInput(f"{out} is a file; name an empty or a new folder")
 
 
-def _write(content: Content, folder: Path, templates: Path, version: str) -> None:
+def _write(content: Content, writer: Writer, templates: Path, version: str, progress: Progress) -> None:
     board = content.board
     data = as_json(board)
-    evidence = copy_evidence(board, content.folders, folder) if content.folders else {}
+    evidence = publish_evidence(board, content.folders, writer.folder) if content.folders else {}
     jinja = environment(templates)
     jinja.globals |= {"version": version, "data_hash": sha256(data.encode()), "board": board, "evidence": evidence}
     jinja.globals["year"] = content.year
     jinja.globals |= {"has_claims": content.book is not None, "has_nights": bool(content.past.nights)}
     jinja.globals |= {"has_changes": bool(content.past.measured), "base_url": content.base_url}
     jinja.globals["documents"] = frozenset(places(content.docs).values())
-    for page in pages(content):
-        where = {"root": "../" * page.path.count("/"), "path": page.path}
-        html = jinja.get_template(page.template).render(**where, **page.context)
-        _write_text(folder / page.path, html)
-    _write_text(folder / "data.json", data)
-    _write_text(folder / "data.csv", as_csv(board))
-    (folder / "social.png").write_bytes(overview_page.picture(content))
-    _write_text(folder / MARKER, "Built by vitptq; replaced as a whole by the next build.\n")
+    write_pages(pages(content), jinja, writer, progress)
+    writer.write("data.json", data)
+    writer.write("data.csv", as_csv(board))
+    writer.write("social.png", overview_page.picture(content))
+    writer.write(MARKER, "Built by vitptq; replaced as a whole by the next build.\n")
 
 
 def whole_address(base_url: str) -> str:
@@ -96,8 +97,5 @@ def whole_address(base_url: str) -> str:
     return base_url.rstrip("/") + "/"
 
 
-def _write_text(path: Path, text: str) -> None:
-    if path.exists():
-        raise BadInput(f"two pages would share the file {path.name}")
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(text, encoding="utf-8", newline="\n")
+def _silent(done: int, of: int) -> None:
+    """Show no progress."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from vitptq.bench.board.board import Board
-from vitptq.bench.board.claim_verdicts import Disagreement, Verdict, Word, disagreements, verdicts
+from vitptq.bench.board.claim_verdicts import Cards, Disagreement, Verdict, Word, disagreements, verdicts
 from vitptq.bench.results.claim_names import Names
 from vitptq.bench.results.claims import Claim
 
@@ -40,9 +40,9 @@ class ClaimBook:
     verdicts: tuple[Verdict, ...]
 
     @classmethod
-    def of(cls, claims: Sequence[Claim], names: Names, board: Board) -> ClaimBook:
+    def of(cls, claims: Sequence[Claim], names: Names, board: Board, cards: Cards | None = None) -> ClaimBook:
         """Judge every claim."""
-        return cls(tuple(verdicts(claims, names, board)))
+        return cls(tuple(verdicts(claims, names, board, cards)))
 
     @cached_property
     def models(self) -> tuple[ClaimedModel, ...]:

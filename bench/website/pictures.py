@@ -11,6 +11,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +66,7 @@ def views(row: Row, floats: Sequence[Row], folders: Folders | None) -> tuple[Vie
     if folders is None or not row.counted:
         return ()
     found = scenes(row.counted[0], folders)
-    reference = scenes(floats[0].counted[0], folders) if floats and floats[0].counted and not row.is_float else ()
+    reference = _reference(floats[0].counted[0], folders) if floats and floats[0].counted and not row.is_float else ()
     name = "Float model" if row.is_float else f"{row.label}, {row.cell.bits}"
     beside = {scene.title: scene for scene in reference}
     return tuple(_view(scene, beside.get(scene.title), name) for scene in found)
@@ -79,6 +80,18 @@ def scenes(record: Record, folders: Folders) -> Sequence[Scene]:
         return registry.task(record.cell.task, record.cell.edition).scenes(folders.evidence(record, record.evidence))
     except Exception:  # noqa: BLE001  a task's own code on evidence of any origin; a page without pictures still tells all
         return ()
+
+
+def _reference(record: Record, folders: Folders) -> Sequence[Scene]:
+    """Return the float model's scenes, which stand on every page of its table: the last are remembered."""
+    before, found = _last_reference.get(folders, ("", ()))
+    if before != record.id:
+        found = scenes(record, folders)
+        _last_reference[folders] = record.id, found
+    return found
+
+
+_last_reference: WeakKeyDictionary[Folders, tuple[str, Sequence[Scene]]] = WeakKeyDictionary()
 
 
 def _view(scene: Scene, reference: Scene | None, name: str) -> View:

@@ -38,6 +38,7 @@ def environment(templates: Path) -> Environment:
     """Return the environment of the templates in a folder, with everything that they may call."""
     jinja = Environment(
         loader=FileSystemLoader(templates),
+        auto_reload=False,  # a build sees one state of them, and need not look at their times for every page
         autoescape=True,  # always: choosing by file ending has left pages unescaped elsewhere
         undefined=StrictUndefined,
         trim_blocks=True,

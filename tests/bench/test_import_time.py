@@ -14,6 +14,7 @@ HEAVY = ("torch", "timm", "torchvision", "pandas", "mmengine")
         "vitptq.bench.board.exports.formats",
         "vitptq.bench.board.paired_comparison",
         "vitptq.bench.website.build",
+        "vitptq.bench.run.provenance",
         "vitptq.bench.registry",
     ],
 )

@@ -15,14 +15,17 @@ import argparse
 import itertools
 import os
 import resource
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from vitptq.bench import registry
 from vitptq.bench.bits import BitSpec
@@ -149,8 +152,7 @@ def _at(record: Record, bits: BitSpec, dynamic: bool) -> Audit:
 def _operand_at(operand: OperandAudit, bits: int) -> OperandAudit:
     if operand.bits != 4:
         return operand
-    changes = {"bits": bits, "grid": 2**bits, "levels": min(operand.levels, 2**bits)}
-    return operand.model_copy(update=changes)
+    return replace(operand, bits=bits, grid=2**bits, levels=min(operand.levels, 2**bits))
 
 
 def make(count: int, root: Path, origin: Path) -> None:
@@ -196,13 +198,30 @@ def _extended(models: Callable[[Task], Any]) -> Callable[[Task], dict[str, Model
 def measured(what: str, work: Callable[[], object]) -> None:
     """Run `work` and print seconds and MiB of this process and its children."""
     start = time.perf_counter()
+    done = threading.Event()
+    memory: list[float] = [0.0]
+    watcher = threading.Thread(target=_watch, args=(done, memory))
+    watcher.start()
     work()
+    done.set()
+    watcher.join()
     own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     cpu = sum(part.ru_utime + part.ru_stime for part in (own, children))
     print(
         f"{what}: {time.perf_counter() - start:.1f} s, {cpu:.1f} processor seconds with start-up, "
-        f"{own.ru_maxrss / 1024:.0f} MiB, largest child {children.ru_maxrss / 1024:.0f} MiB"
+        f"at most {memory[0]:.0f} MiB in all processes (shared pages once), {own.ru_maxrss / 1024:.0f} in the first"
     )
+
+
+def _watch(done: threading.Event, memory: list[float]) -> None:
+    """Keep the most memory that this process and its children had at a time, in MiB."""
+    own = psutil.Process()
+    while not done.wait(0.5):
+        held = 0
+        for process in (own, *own.children(recursive=True)):
+            with suppress(psutil.Error):
+                held += process.memory_full_info().pss
+        memory[0] = max(memory[0], held / 2**20)
 
 
 def main() -> None:

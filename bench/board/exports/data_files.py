@@ -42,17 +42,24 @@ def as_frame(board: Board) -> pd.DataFrame:
 
 def as_json(board: Board) -> str:
     """Return every row with every seed behind it; a value that is not known is null."""
-    rows = [
-        {
-            **columns(row, table),
-            "scores": {metric.name: _score(row, metric) for metric in row.scored},
-            "runs": [_run(row, r) for r in (*row.records, *row.outdated)],
-        }
-        for table in board.tables
-        for row in table.rows
-    ]
-    document = {"schema_version": SCHEMA_VERSION, "records": board.records, "rows": rows}
-    return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    rows = (_row(row, table) for table in board.tables for row in table.rows)
+    head = _dumped({"records": board.records, "rows": [], "schema_version": SCHEMA_VERSION})
+    before, after = head.split("[]")
+    # row by row: as one document, those of thousands of rows would be in memory together
+    lines = ",\n".join("  " + _dumped(row).replace("\n", "\n  ") for row in rows)
+    return f"{before}[\n{lines}\n ]{after}\n" if lines else f"{head}\n"
+
+
+def _row(row: Row, table: Table) -> dict[str, JsonValue]:
+    return {
+        **columns(row, table),
+        "scores": {metric.name: _score(row, metric) for metric in row.scored},
+        "runs": [_run(row, r) for r in (*row.records, *row.outdated)],
+    }
+
+
+def _dumped(value: JsonValue) -> str:
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
 
 
 def columns(row: Row, table: Table) -> dict[str, JsonValue]:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from tests.bench.board_factory import finished, only_row, row_of, seeds
 from tests.bench.record_factory import make_card, make_cards, make_cell, make_provenance, make_record
 from vitptq.bench.bits import BitSpec
@@ -63,7 +65,7 @@ def test_records_measured_here_are_marked_among_committed_ones():
 def test_values_that_stay_in_float_beside_a_grid_are_a_badge():
     record = make_record()
     first, *rest = record.audit.operands
-    kept = first.model_copy(update={"float_values": 1, "group": 197})
+    kept = replace(first, float_values=1, group=197)
     audit = record.audit.model_copy(update={"operands": (kept, *rest)})
     (badge,) = only_row([record.model_copy(update={"audit": audit})]).badges
 
@@ -74,7 +76,7 @@ def test_values_that_stay_in_float_beside_a_grid_are_a_badge():
 def test_float_side_branches_are_a_badge_with_what_they_cost():
     record = make_record(make_cell(bits="W4A4+branch"))
     first, second, *rest = record.audit.operands
-    sides = [side.model_copy(update={"branch": True}) for side in (first, second)]
+    sides = [replace(side, branch=True) for side in (first, second)]
     parameters = {"body": 1000, "branch": 77}
     audit = record.audit.model_copy(update={"operands": (*sides, *rest), "parameters": parameters})
     (badge,) = only_row([record.model_copy(update={"audit": audit})]).badges

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from vitptq.bench.bits import BitSpec
@@ -40,7 +42,7 @@ def product(macs: int, module: str = "fc") -> list[OperandAudit]:
     ],
 )
 def test_operand_outside_the_bit_spec_is_named(change: dict[str, object], words: list[str]) -> None:
-    assert operand_violations(product(10)[0].model_copy(update=change), W4A4) == words
+    assert operand_violations(replace(product(10)[0], **change), W4A4) == words
 
 
 def test_more_or_fewer_multiply_accumulates_are_named() -> None:
@@ -66,7 +68,7 @@ MIXED = BitSpec(4, 4, mixed=True)
 def mixed(module: str, weight: int, read: int, values: tuple[int, int]) -> list[OperandAudit]:
     """Return a layer's input and weight at these bits, with these numbers of values."""
     pairs = zip(product(10, module), (read, weight), values, strict=True)
-    return [side.model_copy(update={"bits": b, "grid": 2**b, "values": n}) for side, b, n in pairs]
+    return [replace(side, bits=b, grid=2**b, values=n) for side, b, n in pairs]
 
 
 def test_an_average_is_taken_over_values_and_a_weight_that_is_read_twice_counts_once() -> None:
@@ -82,7 +84,7 @@ def test_an_average_is_taken_over_values_and_a_weight_that_is_read_twice_counts_
 
 def test_the_image_takes_no_part_in_the_average() -> None:
     read, weight = mixed("stem", 4, 8, (10, 10))
-    assert average_violations([read.model_copy(update={"role": "stem_input"}), weight], MIXED) == []
+    assert average_violations([replace(read, role="stem_input"), weight], MIXED) == []
 
 
 def test_operands_of_unknown_size_prove_no_average() -> None:
@@ -92,10 +94,10 @@ def test_operands_of_unknown_size_prove_no_average() -> None:
 def test_each_operand_is_held_to_its_own_width_and_to_the_widest_allowed() -> None:
     wide = mixed("fc", 10, 7, (1, 1))[1]
     assert operand_violations(wide, MIXED) == []
-    assert operand_violations(wide.model_copy(update={"grid": 1025}), MIXED) == [
+    assert operand_violations(replace(wide, grid=1025), MIXED) == [
         "fc: weight of linear has a grid of 1025 values, 10 bits allow 1024"
     ]
-    assert operand_violations(wide.model_copy(update={"bits": 11, "grid": 4}), MIXED) == [
+    assert operand_violations(replace(wide, bits=11, grid=4), MIXED) == [
         "fc: weight of linear has 11 bits, W4A4+mixed allows 10"
     ]
 
@@ -146,14 +148,14 @@ def test_parameters_of_parts_that_stay_as_they_are_do_not_count() -> None:
 
 def with_float_maxima(macs: int, group: int) -> list[OperandAudit]:
     left, right = product(macs)
-    return [left.model_copy(update={"grid": 17, "float_values": 1, "group": group}), right]
+    return [replace(left, grid=17, float_values=1, group=group), right]
 
 
 def test_one_float_value_of_a_group_may_stand_beside_the_grid() -> None:
     left, _ = with_float_maxima(10, 5)
     assert operand_violations(left, W4A4) == []
-    assert operand_violations(left.model_copy(update={"grid": 18}), W4A4) != []
-    more = left.model_copy(update={"grid": 18, "float_values": 2})
+    assert operand_violations(replace(left, grid=18), W4A4) != []
+    more = replace(left, grid=18, float_values=2)
     assert operand_violations(more, W4A4) == ["fc: input of linear keeps 2 values of each group in float, allowed is 1"]
 
 
@@ -169,7 +171,7 @@ BRANCHED = BitSpec(4, 4, branch=True)
 
 def side_branch(macs: int) -> list[OperandAudit]:
     changed = {"bits": None, "grid": 0, "branch": True, "module": "block.side_branch"}
-    return [side.model_copy(update=changed) for side in product(macs)]
+    return [replace(side, **changed) for side in product(macs)]
 
 
 def float_model(*macs: int) -> Audit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def version_2(record: Record) -> dict[str, Any]:
     """Return a record as the second version wrote it: its operands are a list."""
     assert record.audit
     raw = record.model_dump(mode="json") | {"schema_version": 2}
-    raw["audit"]["operands"] = [operand.model_dump(mode="json") for operand in record.audit.operands]
+    raw["audit"]["operands"] = [asdict(operand) for operand in record.audit.operands]
     return raw
 
 

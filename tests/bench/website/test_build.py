@@ -5,15 +5,19 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from tests.bench.record_factory import (
     make_cards,
+    make_cell,
     make_record,
 )
 from tests.bench.site_reader import ROOT, TEMPLATES, build_site, contents
 from vitptq.bench.board.board import Board
 from vitptq.bench.errors import BadInput
+from vitptq.bench.results.folders import Folders
+from vitptq.bench.results.store import Store
 from vitptq.bench.website import build as website
 from vitptq.bench.website.build import build
 
@@ -90,3 +94,23 @@ def test_a_file_in_the_way_is_refused(board, tmp_path):
 
     with pytest.raises(BadInput, match="is a file"):
         build(board, tmp_path / "out", templates=TEMPLATES, version="1")
+
+
+def test_page_that_does_not_change_stays_the_same_file(board, tmp_path):
+    out = tmp_path / "out"
+    build(board, out, templates=TEMPLATES, version="1")
+    before = {path.name: path.stat().st_ino for path in (out / "runs").iterdir()}
+    build(board, out, templates=TEMPLATES, version="1")
+    assert {path.name: path.stat().st_ino for path in (out / "runs").iterdir()} == before
+    build(board, out, templates=TEMPLATES, version="2")  # each page names the version
+    assert not {path.stat().st_ino for path in (out / "runs").iterdir()} & set(before.values())
+
+
+def test_evidence_is_the_results_own_file_under_a_second_name(tmp_path):
+    store = Store(tmp_path / "results")
+    cell = make_cell()
+    store.add(make_record(cell, evidence=store.add_evidence(cell.id, {"labels": np.zeros(3)})))
+    folders = Folders([store.root])
+    build_site(Board.from_records(folders.all()[0], make_cards()), tmp_path / "out", folders=folders)
+    name = f"{cell.id}.npz"
+    assert (tmp_path / "out" / "evidence" / name).samefile(store.evidence_dir / name)
