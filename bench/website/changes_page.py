@@ -54,14 +54,19 @@ def pages(content: Content) -> Iterator[Page]:
     """Yield the page and the feed; nothing where no history was read."""
     if not content.past.measured:
         return
-    rows = {thing(row.cell): row for row in content.board.rows}
-    measured = {key: records for key, records in content.past.measured.items() if key in rows}
-    found = tuple(Shown(change, rows[change.thing]) for change in changes(measured))
+    found = shown(content)
     listed = tuple(item for item in found if item.change.kind != "new")
     context = {"days": days(found), "listed": listed[:MOST_LISTED], "more": max(len(listed) - MOST_LISTED, 0)}
     yield Page("changes.html", "changes.html", context)
     feed = {"entries": found[:MOST_ENTRIES], "updated": found[0].change.measured.finished if found else ""}
     yield Page("feed.xml", "feed.xml", feed | {"authority": AUTHORITY})
+
+
+def shown(content: Content) -> tuple[Shown, ...]:
+    """Return the changes of rows that are on the board, the newest first."""
+    rows = {thing(row.cell): row for row in content.board.rows}
+    measured = {key: records for key, records in content.past.measured.items() if key in rows}
+    return tuple(Shown(change, rows[change.thing]) for change in changes(measured))
 
 
 def days(found: Sequence[Shown]) -> tuple[Day, ...]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.board.board import Board
 from vitptq.bench.board.tables import Table
-from vitptq.bench.website import question
+from vitptq.bench.website import changes_page, question
 from vitptq.bench.website.formatting import named
 from vitptq.bench.website.page import Content, Page
 from vitptq.bench.website.pareto_charts import Panel, panels
@@ -23,6 +23,7 @@ QUESTION = "Which method quantises a vision transformer best?"
 MOST_TABLES = 24
 """Models in the tables of the overview, over all tasks."""
 MOST_BITS = 5
+MOST_NEWS = 5
 MOST_GROUPS = 6
 """Tasks and editions with a table of their own."""
 MOST_CHARTED = 3
@@ -54,6 +55,7 @@ def pages(content: Content) -> Iterator[Page]:
         "choices": question.as_data(found),
         "trust": trust(content.board),
         "question": QUESTION,
+        "news": news(content),
         "year": content.year,
     }
     yield Page("index.html", "index.html", context)
@@ -102,6 +104,17 @@ def leaders(tables: Sequence[Table]) -> str:
     names = named(sorted((title for title, count in firsts.items() if count == most), key=str.lower))
     models = "the one model" if len(compared) == 1 else f"{most} of {len(compared)} models"
     return f"{names} at {bits}: in the first tie group of {models}"
+
+
+def news(content: Content) -> tuple[str, ...]:
+    """Say in a few lines what changed last: what came out otherwise, and what is new, by day."""
+    found = changes_page.shown(content)
+    moved = [f"{item.change.day}: {item.text}" for item in found if item.change.kind != "new"][: MOST_NEWS - 2]
+    for day in changes_page.days(found)[: MOST_NEWS - len(moved)]:
+        rows = sum(count for *_, count in day.new)
+        titles = sorted({content.board.cards[method].title for _, _, method, _ in day.new}, key=str.lower)
+        moved.append(f"{day.date}: {rows} new row{'' if rows == 1 else 's'} of {named(titles)}")
+    return tuple(moved)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from vitptq.bench.website.build import build
 from vitptq.bench.website.claim_book import ClaimBook
 from vitptq.bench.website.nights import NightPage
 from vitptq.bench.website.past import Past
+from vitptq.bench.website.templates import documents
 
 COMPARED = "repq_vit"
 """A method that has a test against official code."""
@@ -44,7 +45,7 @@ def build_example(folder: Path) -> None:
     board = Board.from_records(_records(), cards, noises=PlantedNoise())
     printed = [claim for claim in claims.read() if claim.model == CLAIMED]
     book = ClaimBook.of(printed, claim_names.read(claims.FOLDER), board)
-    build(board, folder, templates=TEMPLATES, version="0.1.0", book=book, past=_past())
+    build(board, folder, templates=TEMPLATES, version="0.1.0", book=book, past=_past(), docs=documents())
 
 
 def kinds(folder: Path) -> list[str]:
@@ -55,10 +56,11 @@ def kinds(folder: Path) -> list[str]:
 
 
 def _past() -> Past:
-    """Return every row as it was at an earlier commit and is now, and the reports of two nights."""
+    """Return every row as it was at an earlier commit, a point higher, and is now, and the reports of two nights."""
     known: dict[str, list[Measured]] = {}
     for now in measured(_records()):
-        before = now._replace(id=sha256(now.id.encode()), commit="f" * 40, finished="2025-12-31T03:00:00Z")
+        earlier = {"id": sha256(now.id.encode()), "commit": "f" * 40, "finished": "2025-12-31T03:00:00Z"}
+        before = now._replace(**earlier, score=now.score and now.score + 1)
         known.setdefault(now.thing, []).extend([before, now])
     worse = planted_report(failing=failing_lines(failing(measured([at(1), at(2, "raised")]))), notes=("A note.",))
     quiet = Report(title="Night of 2026-12-01", lines=(), unchanged=200)

@@ -11,10 +11,13 @@ from tests.bench.record_factory import (
     make_record,
 )
 from tests.bench.site_reader import TEMPLATES, build_site, section, words
+from tests.bench.website.test_changes import measured
 from vitptq.bench.board.board import Board
 from vitptq.bench.board.image_noise import NoImageNoise
+from vitptq.bench.results.history import thing
 from vitptq.bench.website import overview_page
 from vitptq.bench.website.page import Content
+from vitptq.bench.website.past import Past
 from vitptq.bench.website.templates import environment
 
 
@@ -97,3 +100,13 @@ def test_counts_of_trust_are_over_rows_that_have_a_score(board):
     assert trust.scored - trust.behind_gate == 1
     assert trust.rows - trust.clean == 1
     assert trust.methods == 6
+
+
+def test_the_news_are_a_few_lines_moves_first():
+    rows = [make_record(make_cell(bits=bits)) for bits in ("W8A8", "W6A6", "W4A4", "W3A3")]
+    past = {thing(r.cell): [measured(day, 80.0 - day, thing=thing(r.cell)) for day in (1, 2, 3)] for r in rows}
+    lines = overview_page.news(Content(board_of(*rows), past=Past((), past)))
+
+    assert len(lines) == 4
+    assert lines[0].startswith("2026-01-03: MinMax, vit_mini at W")
+    assert lines[-1] == "2026-01-01: 4 new rows of MinMax"
