@@ -197,13 +197,17 @@ def compare(
         typer.Argument(metavar="METHOD[:KEY=VALUE,...]", help="The method (with these parameters) to compare with."),
     ],
     results: ResultsFolders = None,
+    only: Only = None,
     adapter: Adapters = None,
 ) -> None:
-    """Print every method's difference to one of them, on the same images and calibration draws."""
+    """Print every method's difference to one of them, on the same images and calibration draws.
+
+    Rows that are left out belong to no family of the verdicts' correction.
+    """
     from vitptq.bench.board.paired_comparison import Reference, as_markdown
 
     load_adapters(adapter)
-    found = stored_board(results_folders(results))
+    found = stored_board(results_folders(results), only)
     print(as_markdown(found.board, Reference.parse(reference)), end="")
     say_left_out(found.noises.left_out)
     leave(found.left_out + len(found.noises.left_out))

@@ -49,6 +49,14 @@ def test_board_shows_only_what_is_asked_for(run: Run, cells: list[Cell]) -> None
     assert "in these results" in vitptq("board", "--only", "bits=W2A2", *results, code=2)
 
 
+def test_methods_are_compared_at_the_bits_that_are_asked_for(run: Run, cells: list[Cell]) -> None:
+    eight, four = cells[1:3]
+    for cell in (eight, four):
+        run_cell(cell, run)
+    part = vitptq("compare", eight.method, "--only", f"bits={eight.bits}", "--results", str(run.store.root), *TINY)
+    assert eight.bits in part and four.bits not in part
+
+
 def test_board_ranks_by_the_metric_that_is_asked_for(run: Run, cells: list[Cell]) -> None:
     run_cell(cells[1], run)
     results = ["--results", str(run.store.root), *TINY]
@@ -85,5 +93,5 @@ def test_site_of_two_folders_marks_what_was_measured_here(run: Run, cells: list[
     folders = ["--results", str(run.store.root), "--results", str(tmp_path / "local")]
     vitptq("site", *folders, "--out", str(tmp_path / "site"), *TINY)
     pages = [page.read_text() for page in (tmp_path / "site" / "runs").iterdir()]
-    assert len(pages) == 2
+    assert len(pages) == len({path.name for path in tmp_path.rglob("records/*.json")})
     assert all("here: not among the committed results" in page for page in pages)
