@@ -114,6 +114,8 @@ def _change(
     before, after = _in_order(old), _in_order(new)
     if not before or not after:
         return Change(("new",) if after else ("gone",), before, after)
+    if [_attempt(record) for record in before] == [_attempt(record) for record in after]:
+        return Change(("same",), before, after)
     now, then = [r.status == "ok" for r in after], [r.status == "ok" for r in before]
     kinds: list[Kind] = []
     if not all(now) and all(then):

@@ -71,6 +71,11 @@ def test_planted_loss_of_1_94_points_and_tenfold_time_comes_first():
     assert not second.worse
 
 
+def test_record_that_both_states_have_is_no_change_whatever_was_before():
+    faster, now = record(seconds=2.0), record(CHANGED, day=2, seconds=20.0)
+    assert only([now], [now], [faster]) is None
+
+
 def test_times_of_other_machines_are_not_compared():
     old = record(seconds=1.0)
     old = old.model_copy(update={"provenance": old.provenance.model_copy(update={"host": "other"})})
