@@ -19,9 +19,9 @@ from vitptq.bench.website.answers import Answer
 from vitptq.bench.website.formatting import fixed, signed
 from vitptq.bench.website.paths import answer_id, method_path, run_path, table_path
 
-MOST_ROWS = 100
+MOST_ROWS = 60
 """Rows of all answers together that the overview carries."""
-MOST_CHOICES = 200
+MOST_CHOICES = 150
 """Models and bit widths that it offers; the page of answers has all."""
 SHOWN = 5
 """Rows of one answer; the page of answers has the rest."""

@@ -29,6 +29,15 @@ def test_the_overview_names_every_method_that_is_not_shown_to_be_worse(tmp_path)
     assert "90.00−4.10 · OMSE and EMA tie" in overview
 
 
+def test_variants_of_one_method_that_tie_are_named_once(tmp_path):
+    cells = [make_cell(parameters={"form": form}) for form in ("paper", "released")]
+    board = board_of(
+        *(make_record(cell, score=90.0) for cell in cells), make_record(make_cell(method="ema"), score=70.0)
+    )
+
+    assert "· MinMax, 2 variants tie" in words(build_site(board, tmp_path / "out")["index.html"])
+
+
 def test_the_overview_claims_no_winner_without_evidence(tmp_path):
     board = board_of(make_record(), make_record(make_cell(method="omse"), score=70.0), noises=NoImageNoise())
 
@@ -61,7 +70,7 @@ def many_records():
 
 
 def test_the_overview_stays_small_however_many_records_there_are():
-    cards = {name: make_card(name) for name in (f"m{i}" for i in range(10))}
+    cards = {name: make_card(name, title=f"A method with a long name {name}") for name in (f"m{i}" for i in range(10))}
     content = Content(Board.from_records(many_records(), cards, noises=PlantedNoise()))
     (page,) = overview_page.pages(content)
     jinja = environment(TEMPLATES)
