@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -19,6 +18,9 @@ from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic_core import from_json, to_json
 
 import vitptq
 from vitptq.bench import registry
@@ -38,6 +40,8 @@ READ = {".py", ".json", ".csv", ".toml"}
 """What of the project decides the answers; weights and pictures count by name, size and time."""
 SKIPPED = {"__pycache__", "board", "website"}
 MOST_ENTRIES = 64
+MOST_BYTES = 2**28
+CELLS = TypeAdapter(list[Cell])
 
 
 def cells(suite: str, methods: Sequence[str] = ()) -> list[Cell]:
@@ -45,8 +49,8 @@ def cells(suite: str, methods: Sequence[str] = ()) -> list[Cell]:
     content = sha256(b"\0".join(path.read_bytes() for path in suites.files_of(suite)))
     kind = canonical_json(["cells", content, list(methods)])
     added = any(name.endswith(".py") for name in methods)
-    made = _remembered(kind, lambda: [c.model_dump(mode="json") for c in suites.load(suite, methods)], added=added)
-    return [Cell(**cell) for cell in made]
+    found: list[Cell] = _remembered(kind, lambda: suites.load(suite, methods), CELLS.validate_json, added=added)
+    return found
 
 
 def method_cards() -> dict[str, MethodCard]:
@@ -100,7 +104,8 @@ def drawing_tasks() -> set[tuple[str, str]]:
 
 def image_room(cells: Sequence[Cell]) -> ImageRoom:
     """Return what the decoded images of the cells take on disk."""
-    kind = canonical_json(["room", [cell.id for cell in cells], str(data_root()), str(image_cache())])
+    reads = sorted(ImageRoom.reads(cells))
+    kind = canonical_json(["room", reads, str(data_root()), str(image_cache())])
     made = _remembered(kind, lambda: {str(folder): room for folder, room in ImageRoom.of(cells).needed.items()})
     return ImageRoom({Path(folder): room for folder, room in made.items()})
 
@@ -126,16 +131,18 @@ def _card(cls: type[Method]) -> MethodCard:
     )  # fmt: skip
 
 
-def _remembered(kind: str, make: Callable[[], Any], *, added: bool = False) -> Any:
-    """Return `make()`, plain JSON, or what it returned when a command last asked for `kind` of the same code."""
+def _remembered(
+    kind: str, make: Callable[[], Any], read: Callable[[bytes], Any] = from_json, *, added: bool = False
+) -> Any:  # fmt: skip
+    """Return `make()`, or `read` what it returned, as JSON, when a command last asked for `kind` of the same code."""
     place = None if added or registry.added_files() or _others() else _place(kind)
     if place is None:
         return make()
     with suppress(OSError, ValueError):
-        return json.loads(place.read_bytes())
+        return read(place.read_bytes())
     made = make()
     with suppress(OSError, VitptqError):
-        write_atomically(place, json.dumps(made).encode())
+        write_atomically(place, to_json(made))
         _prune(place.parent)
     return made
 
@@ -172,6 +179,9 @@ def _others() -> bool:
 
 
 def _prune(folder: Path) -> None:
-    entries = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
-    for path in entries[:-MOST_ENTRIES]:
-        remove(path)
+    """Keep the newest entries."""
+    room = MOST_BYTES
+    for i, path in enumerate(sorted(folder.glob("*.json"), key=lambda path: -path.stat().st_mtime)):
+        room -= path.stat().st_size
+        if i and (i >= MOST_ENTRIES or room < 0):
+            remove(path)

@@ -68,10 +68,12 @@ def plan(
     estimates = Estimates(readable, catalogue.families())
     expected = {cell.id: estimates.of(cell) for cell in cells if cell.id not in records}
     names = labels(cells)
+    lines = []
     for cell in cells:
         found = expected.get(cell.id)
         left = clock(found.seconds if found else None) if cell.id in expected else ""
-        print(f"{_state(records.get(cell.id)):<7}  {left:>8}  {names[cell.id]}")
+        lines.append(f"{_state(records.get(cell.id)):<7}  {left:>8}  {names[cell.id]}")
+    print(*lines, sep="\n")
     known = [found for found in expected.values() if found is not None]
     rough = sum(not found.learned for found in known)
     unknown = len(expected) - len(known)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
+from functools import cache, cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
@@ -65,15 +65,21 @@ class Cell(BaseModel):
     @classmethod
     def _in_one_spelling(cls, bits: str) -> str:
         try:
-            return str(BitSpec.parse(bits))
+            return str(_parsed(bits))
         except VitptqError as error:
             raise ValueError(str(error)) from None
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Return the identity: sha256 of the canonical JSON."""
         left_out = {"run_time"} if self.precision != FP32 else {"run_time", "precision"}
         return sha256(canonical_json(self.model_dump(mode="json", exclude=left_out)).encode())
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Cell:
+        """Return a copy with other values, and the identity that they have."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("id", None)
+        return copied
 
     @property
     def bit_spec(self) -> BitSpec:
@@ -107,7 +113,11 @@ def labels(cells: Sequence[Cell]) -> dict[str, str]:
     alike: dict[str, list[Cell]] = {}
     for cell in cells:
         alike.setdefault(cell.label(), []).append(cell)
-    return {cell.id: " ".join([label, *told_apart(cell, rivals)]) for label, rivals in alike.items() for cell in rivals}
+    return {
+        cell.id: " ".join([label, *(told_apart(cell, rivals) if len(rivals) > 1 else ())])
+        for label, rivals in alike.items()
+        for cell in rivals
+    }
 
 
 def told_apart(cell: Cell, rivals: Sequence[Cell]) -> list[str]:

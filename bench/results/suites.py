@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 from vitptq.bench import registry
 from vitptq.bench.bits import FLOAT, BitSpec
 from vitptq.bench.contracts.method import Method
-from vitptq.bench.contracts.task import Task
+from vitptq.bench.contracts.task import ModelCard, Task
 from vitptq.bench.errors import BadInput, UnknownName, VitptqError, brief, invalid_fields
 from vitptq.bench.results import paper_settings
 from vitptq.bench.results.cell import STANDARD, Cell, Seed, SetSize, canonical_json, sha256
@@ -95,7 +94,8 @@ def load(name: str, methods: Sequence[str] = ()) -> list[Cell]:
         # parameters belong to the methods that their group lists, and so do a paper's settings
         plain = [g for g in groups if not (g.parameters or g.paper) or set(methods) <= set(g.methods)]
         groups = [_with_methods(group, methods) for group in plain]
-    cells = [cell for group in groups for cell in expand(group)]
+    told = Told()
+    cells = [cell for group in groups for cell in expand(group, told)]
     return sorted(_unique(cells, name), key=lambda cell: not cell.is_float)
 
 
@@ -141,25 +141,49 @@ def _own_category(cls: type[Method]) -> str:
     return cls.category if cls.category in ("low-rank", "float-branch") else ""
 
 
-def expand(group: Group) -> list[Cell]:
+class Told:
+    """What tasks say of their models and calibration lists: each is asked once, for any number of cells."""
+
+    def __init__(self) -> None:
+        self._models: dict[Task, Mapping[str, ModelCard]] = {}
+        self._lists: dict[tuple[Task, int, int], str] = {}
+
+    def models(self, task: Task) -> Mapping[str, ModelCard]:
+        """Return the task's models by name."""
+        if task not in self._models:
+            self._models[task] = task.models()
+        return self._models[task]
+
+    def calibration_list(self, task: Task, size: int, seed: int) -> str:
+        """Return the hash of a calibration list; empty where it is of no images."""
+        key = (task, size, seed)
+        if size and key not in self._lists:
+            self._lists[key] = sha256(canonical_json(list(task.calibration_names(size, seed))).encode())
+        return self._lists[key] if size else ""
+
+
+def expand(group: Group, told: Told | None = None) -> list[Cell]:
     """Return the cells of a group, the float cell of each of its models included."""
     task = registry.task(group.task, group.edition)
-    known = task.models()
+    told = told or Told()
+    known = told.models(task)
     cells = []
     for model in group.models:
         if model not in known:
             raise UnknownName(f"model of {group.task}/{group.edition}", model, known)
         cells.append(float_cell(task, model))
-        choices = itertools.product(group.methods, group.bits, group.seeds)
-        for method, bits, seed in choices:
-            cls = registry.method(method)
+        for name, bits in itertools.product(group.methods, group.bits):
+            cls = registry.method(name)
             if cls.category == "float":
                 continue
             if BitSpec.parse(bits).is_float:
                 raise BadInput(f'{bits} quantises nothing; the float model is the method "float"')
             _refuse_other_category(cls, BitSpec.parse(bits))
-            asked = _with_paper(group, method, bits)
-            cells.append(cell_of(task, model, cls.configured(asked.parameters), BitSpec.parse(bits), asked, seed))
+            asked = _with_paper(group, name, bits)
+            method = cls.configured(asked.parameters)
+            cells += [
+                cell_of(task, known[model], method, BitSpec.parse(bits), asked, seed, told) for seed in group.seeds
+            ]
     return cells
 
 
@@ -197,23 +221,19 @@ def float_cell(task: Task, model: str) -> Cell:
     )  # fmt: skip
 
 
-def cell_of(task: Task, model: str, method: Method, bits: BitSpec, group: Group, seed: int) -> Cell:
+def cell_of(
+    task: Task, card: ModelCard, method: Method, bits: BitSpec, group: Group, seed: int, told: Told
+) -> Cell:  # fmt: skip
     """Return one quantised cell. A data-free method has no calibration list."""
     size = 0 if method.category == "data-free" else group.calibration_size
-    listed = task.calibration_names(size, seed) if size else ()
     identity = method.identity_parameters()
     return Cell(
-        task=task.name, edition=task.edition, data=task.data_version, model=model,
-        checkpoint=task.models()[model].checkpoint, method=method.name, source=source_hash(type(method)),
+        task=task.name, edition=task.edition, data=task.data_version, model=card.name,
+        checkpoint=card.checkpoint, method=method.name, source=source_hash(type(method)),
         parameters=identity, bits=str(bits), track=group.track, seed=seed, calibration_size=size,
-        calibration_list=_hash_of(tuple(listed)) if size else "",
+        calibration_list=told.calibration_list(task, size, seed),
         run_time={name: value for name, value in method.parameters().items() if name not in identity},
     )  # fmt: skip
-
-
-@lru_cache
-def _hash_of(names: tuple[str, ...]) -> str:
-    return sha256(canonical_json(list(names)).encode())
 
 
 def select(cells: Iterable[Cell], only: Sequence[str], place: str = "this suite") -> list[Cell]:

@@ -56,11 +56,15 @@ class ImageRoom:
     def of(cls, cells: Iterable[Cell]) -> ImageRoom:
         """Return what the cells' tasks say; cells that read the same images in the same way share them."""
         needed: dict[Path, int] = {}
-        wanted = {(c.task, c.edition, c.model, c.calibration_size if c.calibration_list else 0, c.seed) for c in cells}
-        for task, edition, model, count, seed in sorted(wanted):
+        for task, edition, model, count, seed in sorted(cls.reads(cells)):
             for folder, room in registry.task(task, edition).room_for_images(model, count, seed).items():
                 needed[folder] = max(room, needed.get(folder, 0))
         return cls(needed)
+
+    @staticmethod
+    def reads(cells: Iterable[Cell]) -> set[tuple[str, str, str, int, int]]:
+        """Return what decides the images: task, edition, model, calibration size and seed."""
+        return {(c.task, c.edition, c.model, c.calibration_size if c.calibration_list else 0, c.seed) for c in cells}
 
     @property
     def bytes(self) -> int:

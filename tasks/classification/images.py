@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from vitptq.tasks.image_files import image_names, read_image
 
 SHOWN = 3
 PIXELS = "pixels"
+SETTLED_NS = 2 * 10**9
+"""Age from which the time of a folder tells that nothing came or went: clocks of file systems are coarse."""
 
 
 def class_folders(split: Path, missing: str, classes: int, names: Sequence[str] = ()) -> list[Path]:
@@ -83,7 +86,16 @@ def _step(split: Path) -> str:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Return the images of a class folder, sorted by name."""
+    """Return the images of a class folder, sorted by name; it is listed again when anything came or went."""
+    changed = folder.stat().st_mtime_ns
+    if time.time_ns() - changed < SETTLED_NS:
+        return _listed.__wrapped__(folder, changed)
+    return list(_listed(folder, changed))
+
+
+@lru_cache(maxsize=4096)
+def _listed(folder: Path, changed: int) -> list[Path]:
+    """Return the images of a folder as it was at a time in nanoseconds."""
     return [folder / name for name in image_names(folder)]
 
 

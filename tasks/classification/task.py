@@ -63,7 +63,8 @@ class ClassificationTask(FileTask):
 
     def calibration_files(self, names: Sequence[str]) -> list[Path]:
         """Return where the listed images are; here a name is a path in `folder`."""
-        return [self.folder / name for name in names]
+        folder = self.folder
+        return [folder / name for name in names]
 
     def details(self, model: str) -> dict[str, Any]:
         """Return what the record keeps of data, transform, checkpoint file and calibration lists."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -70,3 +71,15 @@ def test_a_remembered_card_keeps_with_which_parameters_a_method_was_compared() -
     for _ in range(2):  # made, then read
         card = catalogue.method_cards()["fq-vit"]
         assert (card.parity, card.parity_test) == ({"form": "released"}, "tests/parity/test_fq_vit.py")
+
+
+def test_the_newest_of_what_is_remembered_stays_within_its_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "MOST_BYTES", 25)
+    for age, name in enumerate(("newest", "older", "oldest")):
+        path = tmp_path / f"{name}.json"
+        path.write_bytes(bytes(10))
+        os.utime(path, (1000 - age, 1000 - age))
+    catalogue._prune(tmp_path)
+    assert {path.stem for path in tmp_path.iterdir()} == {"newest", "older"}

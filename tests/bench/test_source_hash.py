@@ -9,7 +9,7 @@ import pytest
 
 import vitptq
 from vitptq.bench import registry
-from vitptq.bench.source_hash import METHODS, imported, program_hash, source_hash, sources
+from vitptq.bench.source_hash import METHODS, ROOMS, code_hash, imported, program_hash, source_hash, sources
 
 Change = Callable[[str], str]
 ADAPTER = '''"""A method."""
@@ -136,3 +136,12 @@ def test_it_follows_nothing_that_only_looks_like_a_public_name(monkeypatch: pyte
 def test_every_version_of_python_gives_the_same_hash() -> None:
     source = b"def f(x: int = 1, *a, y=None, **k) -> str:\n    return f'{x!r:>{a}}' + u'b'\nclass A(B): c = {**f(2)}\n"
     assert program_hash(source)[:16] == "17edd4406b973984"
+
+
+def test_the_hash_of_the_code_covers_every_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashes = {code_hash()}
+    for room in ROOMS:
+        others = tuple(other for other in ROOMS if other != room)
+        monkeypatch.setattr("vitptq.bench.source_hash.ROOMS", others)
+        hashes.add(code_hash.__wrapped__())
+    assert len(hashes) == 1 + len(ROOMS)

@@ -1,80 +1,159 @@
-"""Kill workers and the driver of a real run again and again; the end must equal an undisturbed run.
+"""Kill workers, drivers and whole trees of real runs again and again; the end must equal an undisturbed run.
 
-    python -m tests.reliability.soak --workers 30 --drivers 10
+    python -m tests.reliability.soak --kills 50 --minutes 60
 
-Runs one family of the quick suite on the embedded edition: cells of a few seconds, some with a reconstruction that goes
-on from where it was killed. The counts are in docs/reliability.md.
+Cells of the two-block models of the tests take a second or less each, one of them a reconstruction that goes on from
+where it was killed; `--suite quick` takes a family of the embedded edition instead. The counts are in
+docs/reliability.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import psutil
 
+from tests.bench.conftest import TINY
+from vitptq.bench import registry
 from vitptq.bench.results.store import Store
 from vitptq.bench.results.verify import verify
 
 FILTERS = ["--only", "task=imagenet", "--only", "model=mini_vit,mini_swin"]
-SETTLED_S = 12.0
-"""Importing torch takes a new driver and its workers so long that a kill before tells little."""
+KINDS = ("worker", "driver", "tree")
+"""A worker process; the process that a person started; all processes of the run at once."""
+LONGEST_WAIT_S = 25.0
+"""A run is killed at a random moment, from its first import on."""
+TINY_SUITE = """
+title = "soak"
+[[cells]]
+task = "tiny"
+edition = "test"
+models = ["vit", "swin"]
+methods = ["minmax", "percentile", "repq-vit"]
+bits = ["W8A8", "W6A6", "W4A4"]
+seeds = [0, 1]
+[[cells]]
+task = "tiny"
+edition = "test"
+models = ["vit"]
+methods = ["qdrop"]
+bits = ["W4A4", "W3A3"]
+calibration_size = 16
+parameters = { iterations = 12, batch = 16, weight_rate = 0.05, scale_rate = 0.001 }
+"""
 
 
 def main() -> None:
     """Run the soak; exit code 1 where something was lost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workers", type=int, default=30, help="how many workers to kill")
-    parser.add_argument("--drivers", type=int, default=10, help="how many drivers to kill")
+    parser.add_argument("--kills", type=int, default=50, help="how many of each kind")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no kill after this time")
+    parser.add_argument("--suite", choices=("tiny", "quick"), default="tiny")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
-    chance = random.Random(asked.seed)
+    chance, until = random.Random(asked.seed), time.monotonic() + 60 * asked.minutes
     with tempfile.TemporaryDirectory() as name:
+        soak = Soak(Path(name), asked.suite)
         once, disturbed = Path(name, "once"), Path(name, "disturbed")
-        start(once).wait()
-        kills = ["worker"] * asked.workers + ["driver"] * asked.drivers
+        soak.start(once).wait()
+        kills = asked.kinds * asked.kills
         chance.shuffle(kills)
-        done = disturb(disturbed, kills, chance)
-        start(disturbed, "--retry", "failed").wait()
+        done = soak.disturb(disturbed, kills, chance, until)
+        soak.start(disturbed).wait()
         lost = differences(once, disturbed)
-        leftovers = [path for path in disturbed.rglob("*.tmp") if path.is_file()]
-    print(f"{done.count('worker')} workers and {done.count('driver')} drivers killed; {len(lost)} records differ")
-    print(f"{len(leftovers)} temporary files left (swept by the next run once they are a day old)")
+        temporary = [path for path in disturbed.rglob("*.tmp") if path.is_file()]
+    print(", ".join(f"{count} x {kind}" for kind, count in sorted(done.items())), "killed")
+    print(f"{soak.finished} runs finished in between; {len(lost)} records differ; {soak.outlived} processes outlived")
+    print(f"{len(temporary)} temporary files left (swept by the next run once they are a day old)")
     for line in lost:
         print(f"  {line}")
     sys.exit(bool(lost))
 
 
-def disturb(results: Path, kills: list[str], chance: random.Random) -> list[str]:
-    """Start runs and kill as asked, until every kill is done; a finished run starts again in another folder's place."""
-    done: list[str] = []
-    run = start(results)
-    began = time.monotonic()
-    while len(done) < len(kills):
-        time.sleep(chance.uniform(0.5, 6))
-        if run.poll() is not None:
-            forget_some(results, chance)
-            run, began = start(results, "--retry", "failed"), time.monotonic()
-        if time.monotonic() - began < SETTLED_S:
-            continue
-        victim = kills[len(done)]
-        if victim == "driver":
-            run.kill()
-            run.wait()
-            run, began = start(results, "--retry", "failed"), time.monotonic()
-        else:
-            workers = [p for p in children(run.pid) if "spawn_main" in " ".join(p.cmdline())]
+class Soak:
+    """Runs of one suite, killed."""
+
+    def __init__(self, folder: Path, suite: str) -> None:
+        self.finished = self.outlived = 0
+        self._command = [sys.executable, "-m", "vitptq.bench.cli", "run", "quick", *FILTERS]
+        if suite == "tiny":
+            path = folder / "soak.toml"
+            path.write_text(TINY_SUITE)
+            registry.add_file(TINY)  # for `verify`
+            self._command[4:] = [str(path), "--adapter", str(TINY)]
+
+    def start(self, results: Path) -> subprocess.Popen[bytes]:
+        """Start a run with two workers, in a session of its own; cells that were killed are tried again."""
+        return subprocess.Popen(
+            [*self._command, "--workers", "2", "--device", "cpu", "--results", str(results), "--retry", "failed"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+
+    def disturb(self, results: Path, kills: list[str], chance: random.Random, until: float) -> Counter[str]:
+        """Start runs and kill as asked; where a run has nothing to do any more, it gets some of it again."""
+        done: Counter[str] = Counter()
+        run, waiting = self.start(results), list(kills)
+        while waiting and time.monotonic() < until:
+            time.sleep(chance.uniform(0.5, LONGEST_WAIT_S if waiting[-1] != "worker" else 6))
+            if run.poll() is not None:
+                self.finished += 1
+                forget_some(results, chance)
+                run = self.start(results)
+            elif self._killed(run, waiting[-1], chance):
+                done[waiting.pop()] += 1
+                if run.poll() is not None:
+                    run = self.start(results)
+                print(f"{sum(done.values())} of {len(kills)} kills, {self.finished} finished", flush=True)
+        run.wait()
+        return done
+
+    def _killed(self, run: subprocess.Popen[bytes], kind: str, chance: random.Random) -> bool:
+        """Kill something of a run; False where it has no worker yet."""
+        below = children(run.pid)
+        workers = [process for process in below if "spawn_main" in command_of(process)]
+        if kind == "worker":
             if not workers:
-                continue
+                return False
             chance.choice(workers).kill()
-        done.append(victim)
-    run.wait()
-    return done
+            return True
+        if kind == "driver":
+            run.kill()
+        else:
+            for process in workers:  # each leads a process group of its own
+                with_group(process.pid)
+            with_group(run.pid)
+        run.wait()
+        _, alive = psutil.wait_procs(below, timeout=10)
+        self.outlived += len(alive)
+        return True
+
+
+def with_group(pid: int) -> None:
+    """Kill a process and its group, where it leads one."""
+    for kill in (os.killpg, os.kill):
+        try:
+            kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+def command_of(process: psutil.Process) -> str:
+    """Return a command line; empty where the process is gone."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 def forget_some(results: Path, chance: random.Random) -> None:
@@ -97,14 +176,6 @@ def differences(once: Path, disturbed: Path) -> list[str]:
     expected, found = ({r.id: r.result() for r in Store(folder).records()} for folder in (once, disturbed))
     lost = [f"{cell_id[:12]} is missing or differs" for cell_id in expected if found.get(cell_id) != expected[cell_id]]
     return lost + [f"{v.record.id[:12]}: {problem}" for v in verify(Store(disturbed)) for problem in v.problems]
-
-
-def start(results: Path, *more: str) -> subprocess.Popen[bytes]:
-    """Start a run with two workers."""
-    command = [sys.executable, "-m", "vitptq.bench.cli", "run", "quick", *FILTERS, "--workers", "2"]
-    return subprocess.Popen(
-        [*command, "--results", str(results), *more], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
 
 
 if __name__ == "__main__":

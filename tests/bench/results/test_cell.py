@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.bench.record_factory import make_cell
 from vitptq.bench.results.cell import Cell, labels
 
 
@@ -54,3 +55,10 @@ def test_label_tells_the_number_of_calibration_images_and_another_track() -> Non
     assert make(calibration_size=0).label() == "t/e m x W4A4 seed 0"
     assert make(track="published").label() == "t/e m x W4A4 published track 32 images seed 0"
     assert make(precision="bf16").label() == "t/e m x W4A4 in bf16 32 images seed 0"
+
+
+def test_a_copy_with_another_value_has_another_identity() -> None:
+    cell = make_cell(seed=0)
+    assert cell.id == make_cell(seed=0).id  # known before it is copied
+    assert cell.model_copy(update={"seed": 1}).id == make_cell(seed=1).id
+    assert cell == make_cell(seed=0)

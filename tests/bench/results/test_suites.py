@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.bench.record_factory import make_cell
+from vitptq.bench import registry
 from vitptq.bench.errors import BadInput, UnknownName
 from vitptq.bench.results import suites
 from vitptq.bench.results.cell import Cell
@@ -198,3 +199,22 @@ def test_specs_of_another_category_are_refused(method: str, bits: str, words: st
     group = suites.Group(task="imagenet", edition="mini", models=["mini_vit"], methods=[method], bits=[bits])
     with pytest.raises(BadInput, match=words):
         suites.expand(group)
+
+
+def test_a_task_is_asked_once_for_each_list_however_many_cells_have_it(
+    tiny: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = registry.task("tiny", "test")
+    asked: list[tuple[int, int]] = []
+    names = type(task).calibration_names
+
+    def counted(self: object, size: int, seed: int) -> object:
+        asked.append((size, seed))
+        return names(self, size, seed)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(task), "calibration_names", counted)
+    group = suites.Group(
+        task="tiny", edition="test", models=["vit", "swin"], methods=["minmax", "omse"], bits=["W8A8"], seeds=[0, 1]
+    )
+    assert len(suites.expand(group)) == 10
+    assert sorted(asked) == [(32, 0), (32, 1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -49,3 +50,15 @@ def test_models_that_differ_in_the_normalisation_alone_read_the_same_pixels(tmp_
     ]
     assert ways[0] == ways[1]
     assert ways[2] != ways[3]  # the border is painted in the mean colour
+
+
+def test_a_folder_is_listed_again_when_an_image_came_or_went(tmp_path: Path) -> None:
+    one, two = tmp_path / "1.png", tmp_path / "2.png"
+    one.touch()
+    os.utime(tmp_path, (1000, 1000))  # long ago, so that the time of the folder is believed
+    assert images.image_files(tmp_path) == [one]
+    two.touch()
+    assert images.image_files(tmp_path) == [one, two]
+    one.unlink()
+    os.utime(tmp_path, (2000, 2000))
+    assert images.image_files(tmp_path) == [two]
