@@ -48,6 +48,7 @@
     return folded;
   }
 
+  vitptq.boxes = boxes;
   function boxes(legend, values, isOn, change) {
     const set = element("fieldset", {}, element("legend", { textContent: legend }));
     const made = values.map(([value, text]) => {

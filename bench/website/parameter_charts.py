@@ -62,9 +62,6 @@ def draw(tables: Sequence[Table], style: Mapping[str, Style], size: Size) -> Cha
         description=_description(named),
         columns=tuple((scale.x(value), _short(value)) for value in _ticks(scale.most)),
         ticks=tuple((scale.y(value), f"{value:g}") for value in steps(low, high, step)),
-        float_y=None,
-        float_label_y=size.top,
-        float_text="",
         lines=_placed(named, scale),
     )
 

@@ -20,7 +20,7 @@ from vitptq.bench.website import formatting, operand_tables, paths, question
 from vitptq.bench.website.method_tables import method_tables
 
 STYLES = ("style.css", "pages.css")
-SCRIPTS = ("fragment.js", "script.js", "tables.js", "table_tools.js", "exports.js", "question.js")
+SCRIPTS = ("fragment.js", "script.js", "tables.js", "table_tools.js", "exports.js", "chart_tools.js", "question.js")
 ROOT = Path(__file__).resolve().parents[2]
 
 

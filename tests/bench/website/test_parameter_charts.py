@@ -41,8 +41,8 @@ def test_factors_on_a_grid_are_a_line_of_their_own() -> None:
 
 
 def test_models_of_one_task_are_told_apart() -> None:
-    chart = drawn(record(20, 800, 88), record(20, 400, 80, model="vit_small"), size=charts.SMALL)
-    assert {line.label.split()[0] for line in chart.lines} == {"vit_mini", "vit_small"}
+    chart = drawn(record(20, 800, 88), record(20, 400, 80, model="vit_small"), size=charts.NARROW)
+    assert {line.label for line in chart.lines} == {"vit_mi…MinMax", "vit_sm…MinMax"}
 
 
 def test_nothing_is_drawn_without_low_rank_rows() -> None:
