@@ -53,7 +53,8 @@ def fidelity_problems(record: Record) -> Iterator[str]:
         name = brief(record.cell.method)
         yield f'method "{name}" is not installed, so its fidelity cannot be checked; name its file with --adapter'
         return
-    if record.fidelity != method.fidelity:
+    compared = method.parity and all(record.cell.parameters.get(name) == x for name, x in method.parity.items())
+    if record.fidelity != method.fidelity and not (compared and record.fidelity == "parity"):
         yield f'the record says fidelity "{brief(record.fidelity)}", its adapter "{method.fidelity}"'
     if record.provenance.official and not registry.is_own(method):
         yield f'the record is official, but method "{brief(record.cell.method)}" is not this project\'s'

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from tests.bench.record_factory import make_record
+from tests.bench.record_factory import make_cell, make_record
 from vitptq.bench.results import record_checks
 from vitptq.bench.results.record import Record
 
@@ -82,3 +83,25 @@ def test_environment_that_its_versions_do_not_give_is_named() -> None:
     forged = record.provenance.model_copy(update={"environment": "0" * 16})
     (problem,) = record_checks.provenance_problems(record.model_copy(update={"provenance": forged}))
     assert "its versions and device give" in problem
+
+
+@pytest.mark.parametrize(("form", "fits"), [("released", True), ("paper", False)])
+def test_parity_is_stated_for_the_parameters_that_were_compared_alone(form: str, fits: bool) -> None:
+    record = make_record(make_cell(method="repq-vit", parameters={"form": form}), fidelity="parity")
+    found = [problem for problem in record_checks.fidelity_problems(record) if "fidelity" in problem]
+    assert bool(found) != fits
+
+
+def test_values_kept_in_float_are_no_more_than_a_group_has() -> None:
+    record = make_record()
+    assert record.audit is not None
+    first, *rest = record.audit.operands
+    for kept, group, fits in ((1, 197, True), (2, 1, False)):
+        side = replace(first, float_values=kept, group=group, levels=17, grid=17)
+        problems = list(record_checks.audit_problems(audited(operands=(side, *rest)), None))
+        assert any("of a group in float" in problem for problem in problems) != fits
+
+
+def test_branches_are_for_methods_that_add_them() -> None:
+    record = make_record(make_cell(method="minmax", bits="W4A4+branch"), fidelity="reference")
+    assert any("float branches are another category" in text for text in record_checks.fidelity_problems(record))
