@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,7 +34,16 @@ class Format(enum.StrEnum):
 
 
 @command
-def verify(results: Results = DEFAULT_RESULTS, adapter: Adapters = None) -> None:
+def verify(
+    results: Results = DEFAULT_RESULTS,
+    submission: Annotated[
+        Path | None,
+        typer.Option(
+            "--submission", metavar="FOLDER", help="Judge a folder of somebody's records beside those in --results."
+        ),
+    ] = None,
+    adapter: Adapters = None,
+) -> None:
     """Recompute every score from its evidence and report each difference."""
     from rich.progress import track
 
@@ -41,6 +51,9 @@ def verify(results: Results = DEFAULT_RESULTS, adapter: Adapters = None) -> None
     from vitptq.bench.results.verify import verify as verdicts
 
     load_adapters(adapter)
+    if submission is not None:
+        _judge(submission, results)
+        return
     store = Store(results)
     store.require()
     records, bad = store.all()
@@ -54,6 +67,17 @@ def verify(results: Results = DEFAULT_RESULTS, adapter: Adapters = None) -> None
         print(line)
     print(f"{checked} scores recomputed, {len(bad)} problems")
     if bad:
+        raise typer.Exit(1)
+
+
+def _judge(folder: Path, results: Path) -> None:
+    """Print each reason to refuse a folder of records; leave with exit code 1 where there is one."""
+    from vitptq.bench.results.store import Store
+    from vitptq.bench.results.submission import problems
+
+    found = list(problems(folder, Store(results)))
+    print(*found, f"{folder}: {len(found)} reasons to refuse it" if found else f"{folder} can be taken", sep="\n")
+    if found:
         raise typer.Exit(1)
 
 
@@ -220,6 +244,13 @@ def site(
     base_url: Annotated[
         str, typer.Option("--base-url", metavar="URL", help="Where it will stand, for the site map and link previews.")
     ] = "",
+    release: Annotated[
+        str, typer.Option("--release", metavar="DATE", help="Keep this build for good, at releases/DATE/ of the site.")
+    ] = "",
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Show it on this machine; changes appear by themselves.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="For --serve; 0 takes a free one.")] = 8000,
     adapter: Adapters = None,
 ) -> None:
     """Build the static leaderboard and print the path of its first page."""
@@ -237,11 +268,52 @@ def site(
     say_left_out(unread)
     index = build(
         found.board, out, templates=shipped(), version=version, folders=found.folders, book=_claim_book(found.board),
-        past=past, docs=documents(), base_url=base_url,
+        past=past, docs=documents(), base_url=base_url, release=release, progress=_site_progress(),
     )  # fmt: skip
     print(f"leaderboard: {index.resolve()}")
     say_not_compared(found.noises)
+    if serve:
+        _serve(out, port, [*folders, shipped(), *filter(None, [documents()])])
     leave(found.left_out)
+
+
+def _site_progress() -> Callable[[int, int], None] | None:
+    """Return what shows how many pages are written; None where nobody looks."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done: int, of: int) -> None:
+        if done == of or not done % 100:
+            print(f"\rvitptq: {done} of {of} pages", end="\n" if done == of else "", file=sys.stderr, flush=True)
+
+    return show
+
+
+def _serve(out: Path, port: int, watched: list[Path]) -> None:
+    """Serve the site; each new build is another process, which reads changed code as well."""
+    import subprocess
+
+    from vitptq.bench.website.serve import serve
+
+    again = [sys.executable, "-m", "vitptq.bench.cli", *_without_serving(sys.argv[1:])]
+    serve(out, port, watched, lambda: subprocess.run(again, check=False).returncode == 0)
+
+
+def _without_serving(arguments: list[str]) -> list[str]:
+    """Return the arguments for the builds that follow: a release is made once.
+
+    >>> _without_serving(["site", "--out", "x", "--serve", "--port", "0", "--release=2026-11-28"])
+    ['site', '--out', 'x']
+    """
+    kept, waiting = [], iter(arguments)
+    for argument in waiting:
+        name, equals, _ = argument.partition("=")
+        if name in ("--port", "--release"):
+            if not equals:
+                next(waiting, None)
+        elif name != "--serve":
+            kept.append(argument)
+    return kept
 
 
 def _claim_book(board: Board) -> ClaimBook | None:

@@ -18,6 +18,7 @@ from vitptq.bench.spread import without_collections
 from vitptq.bench.website import overview_page
 from vitptq.bench.website.build_folder import build_folder, swap
 from vitptq.bench.website.build_pages import Progress, Writer, write_pages
+from vitptq.bench.website.build_releases import add_release, check_release, keep_releases
 from vitptq.bench.website.claim_book import ClaimBook
 from vitptq.bench.website.document_pages import places
 from vitptq.bench.website.evidence_files import publish_evidence
@@ -41,21 +42,27 @@ def build(
     past: Past = NO_PAST,
     docs: Path | None = None,
     base_url: str = "",
+    release: str = "",
     progress: Progress | None = None,
 ) -> Path:
     """Write the site to the folder `out`, replacing an earlier build, and return the path of its index page.
 
     With `book`, published numbers have pages of their own. With `folders`, the evidence files are checked against
-    their records and put beside the pages. With `past`, nights have pages, and rows their history;
-    with `docs`, the documents of that folder have pages. `base_url` is where it
-    will stand, for what needs whole addresses. Files that stay the same are those of the earlier build.
+    their records and put beside the pages. With `past`, nights have pages, and rows their history; with `docs`, the
+    documents of that folder have pages. `base_url` is where it will stand, for what needs whole addresses. `release` is
+    a date at whose address the build is kept for good. Files that stay the same are those of the earlier build.
     """
     target = out.resolve()  # a link stays a link, and "." gets a name to build beside
     _refuse_to_overwrite(target)
+    if release:
+        check_release(release, target)
     target.parent.mkdir(parents=True, exist_ok=True)
     content = Content(board, folders, book, past, docs, whole_address(base_url))
     with build_folder(target) as building, without_collections():
         _write(content, Writer(building, target), templates, version, progress or _silent)
+        keep_releases(target, building)
+        if release:
+            add_release(building, release)
         swap(building, target)
     return out / "index.html"
 

@@ -95,3 +95,10 @@ def test_site_of_two_folders_marks_what_was_measured_here(run: Run, cells: list[
     pages = [page.read_text() for page in (tmp_path / "site" / "runs").iterdir()]
     assert len(pages) == len({path.name for path in tmp_path.rglob("records/*.json")})
     assert all("here: not among the committed results" in page for page in pages)
+
+
+def test_submission_with_another_file_is_refused_with_exit_code_1(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    text = vitptq("verify", "--submission", str(tmp_path), "--results", str(tmp_path / "none"), code=1)
+    assert "notes.txt does not belong here" in text
+    assert "1 reasons to refuse it" in text
