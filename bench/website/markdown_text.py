@@ -20,9 +20,9 @@ class _Renderer(RendererHTML):
     """Tables as the site's own are: in a region that scrolls, with a caption and scopes; alignment by class."""
 
     def table_open(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
-        label = escape(_heading_before(tokens, idx))
+        label = escape(_table_name(tokens, idx))
         return (
-            f'<div class="scroll" tabindex="0" role="region" aria-label="Table: {label}">'
+            f'<div class="scroll" role="group" tabindex="0" aria-label="Table: {label}">'
             f'<table data-plain><caption class="hidden">{label}</caption>\n'
         )
 
@@ -33,7 +33,10 @@ class _Renderer(RendererHTML):
         return f'<th scope="col"{_number_class(tokens[idx])}>'
 
     def td_open(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
-        return f"<td{_number_class(tokens[idx])}>"
+        return '<th scope="row">' if tokens[idx - 1].type == "tr_open" else f"<td{_number_class(tokens[idx])}>"
+
+    def td_close(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
+        return "</th>\n" if tokens[idx - 3].type == "tr_open" else "</td>\n"
 
     def fence(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
         return f"<pre data-copy><code>{escape(tokens[idx].content)}</code></pre>\n"
@@ -123,11 +126,16 @@ def _anchor(heading: str, seen: dict[str, int]) -> str:
     return slug if seen[slug] == 1 else f"{slug}-{seen[slug] - 1}"
 
 
-def _heading_before(tokens: Sequence[Token], idx: int) -> str:
+def _table_name(tokens: Sequence[Token], idx: int) -> str:
+    """Return the heading above a table, with a number where it is not the first below that heading."""
+    tables = 0
     for place in range(idx, 0, -1):
-        if tokens[place - 1].type == "heading_open":
-            return tokens[place].content.replace("`", "")
-    return "table"
+        kind = tokens[place - 1].type
+        if kind == "heading_open":
+            heading = tokens[place].content.replace("`", "")
+            return f"{heading}, {tables + 1}" if tables else heading
+        tables += kind == "table_open"
+    return f"{tables + 1}"
 
 
 def _number_class(token: Token) -> str:

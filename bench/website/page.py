@@ -62,7 +62,7 @@ class Content:
     @cached_property
     def answers(self) -> tuple[Answer, ...]:
         """Return the methods that nothing is shown to beat, by model and bit width."""
-        return tuple(answers(self.board.tables))
+        return tuple(answers(table for _, _, tables in self.groups for table in tables))
 
     @cached_property
     def year(self) -> int | None:

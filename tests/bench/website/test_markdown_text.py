@@ -49,8 +49,15 @@ def test_tables_have_a_region_a_caption_scopes_and_no_style(rendered):
     page = Page(rendered("## Costs\n\n| a | b |\n|---|---:|\n| 1 | 2 |\n"))
 
     assert [attrs["aria-label"] for attrs in page.all("div")] == ["Table: Costs"]
-    assert page.all("caption") and all(attrs["scope"] == "col" for attrs in page.all("th"))
-    assert page.values("style") == [] and page.all("td")[1] == {"class": "n"}
+    assert page.all("caption") and [attrs["scope"] for attrs in page.all("th")] == ["col", "col", "row"]
+    assert page.values("style") == [] and page.all("td") == [{"class": "n"}]
+
+
+def test_tables_below_one_heading_have_names_of_their_own(rendered):
+    table = "| a | b |\n|---|---|\n| 1 | 2 |\n\n"
+    page = Page(rendered(f"## Costs\n\n{table}And:\n\n{table}## More\n\n{table}"))
+
+    assert [attrs["aria-label"] for attrs in page.all("div")] == ["Table: Costs", "Table: Costs, 2", "Table: More"]
 
 
 def test_images_beside_the_document_are_put_into_the_page(rendered, tmp_path):
