@@ -21,6 +21,7 @@ from vitptq.bench.commands.app import command
 from vitptq.bench.commands.options import DEFAULT_RESULTS, Adapters, Only, Results
 from vitptq.bench.commands.selected_cells import cells_of, command_line, load_adapters
 from vitptq.bench.errors import BadInput, brief
+from vitptq.bench.files import write_atomically
 
 if TYPE_CHECKING:  # torch takes seconds to import, so commands import what they need
     from vitptq.bench.nightly.night import Night
@@ -87,7 +88,7 @@ def nightly(
             things = {thing(cell) for cell in cells}
             report = night.report(f"Night of {night.started}", history.refreshed(), things, notes)
             path = night.finish(report)
-            path.with_suffix(".html").write_text(_page(report), encoding="utf-8")
+            write_atomically(path.with_suffix(".html"), _page(report).encode())
     except AlreadyRunning as error:
         print(f"vitptq: {error}", file=sys.stderr)
         raise typer.Exit(BUSY) from None

@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from vitptq.bench.errors import BadInput
-from vitptq.bench.files import write_atomically
+from vitptq.bench.files import shown, write_atomically
 from vitptq.bench.nightly.changes import changes
 from vitptq.bench.nightly.failing import failing
 from vitptq.bench.nightly.report import Report, failing_lines, lines_of
@@ -41,13 +41,18 @@ class Night:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold the folder's night lock; AlreadyRunning where somebody else has it."""
-        self._state.mkdir(parents=True, exist_ok=True)
+        """Hold the folder's night lock; AlreadyRunning where somebody else has it, BadInput where none can be had."""
         lock = FileLock(self._state / "lock", timeout=0)
         try:
+            self._state.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except Timeout:
             raise AlreadyRunning(f"another night is at work in {self.store.root}; this one leaves it alone") from None
+        except (OSError, NotImplementedError) as error:
+            why = getattr(error, "strerror", "") or error
+            raise BadInput(
+                f"no night can begin in {shown(self.store.root)}: {why}; name another with --results"
+            ) from None
         try:
             yield
         finally:
@@ -56,12 +61,11 @@ class Night:
     def begin(self, now: str) -> bool:
         """Remember when the night began; tell whether it goes on with one that was cut off."""
         path = self._state / "current.json"
-        if path.is_file():
-            self.started = str(json.loads(path.read_text(encoding="utf-8"))["started"])
-            return True
-        self.started = now
-        write_atomically(path, json.dumps({"started": now}).encode())
-        return False
+        begun = _begun(path)
+        self.started = begun or now
+        if not begun:
+            write_atomically(path, json.dumps({"started": now}).encode())
+        return bool(begun)
 
     def retire(self, measured: Iterable[Measured]) -> None:
         """Put records of another environment aside, so that their cells are measured again; nothing is lost."""
@@ -98,7 +102,7 @@ class Night:
     def finish(self, report: Report) -> Path:
         """Write the report as Markdown and as data, forget the night and return the Markdown file."""
         folder = self.store.root / REPORTS
-        name = datetime.fromisoformat(self.started.replace("Z", "+00:00")).astimezone(UTC).strftime("%Y-%m-%d-%H%M%S")
+        name = _moment(self.started).strftime("%Y-%m-%d-%H%M%S")
         write_atomically(folder / f"{name}.json", (report.model_dump_json(indent=1) + "\n").encode())
         path = folder / f"{name}.md"
         write_atomically(path, as_markdown(report).encode())
@@ -133,3 +137,17 @@ class Night:
         for verdict in verify(self.store, [*new, *references]):
             if verdict.record.id in own:
                 yield from (f"verification: {verdict.record.cell.label()}: {problem}" for problem in verdict.problems)
+
+
+def _begun(path: Path) -> str:
+    """Return when the night began that was cut off; empty where none was, or the file does not say so."""
+    try:
+        started = str(json.loads(path.read_text(encoding="utf-8"))["started"])
+        _moment(started)
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    return started
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(UTC)

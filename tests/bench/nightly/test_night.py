@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from vitptq.bench.errors import BadInput
 from vitptq.bench.nightly.night import AlreadyRunning, Night
 from vitptq.bench.results.cell import Cell
 from vitptq.bench.results.history import History
@@ -23,6 +26,23 @@ def test_killed_night_is_gone_on_with(tmp_path):
     with second.alone():
         assert second.begin("2026-12-02T00:00:00Z")
     assert second.started == "2026-12-01T00:00:00Z"
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"started": "yesterday"}'])
+def test_state_that_says_nothing_begins_a_new_night(tmp_path, text):
+    night = Night(tmp_path)
+    with night.alone():
+        (tmp_path / ".nightly" / "current.json").write_text(text)
+        assert not night.begin("2026-12-02T00:00:00Z")
+    assert night.started == "2026-12-02T00:00:00Z"
+
+
+def test_folder_that_cannot_be_made_is_one_sentence():
+    with (
+        pytest.raises(BadInput, match=r"no night can begin in /dev/null/x: Not a directory"),
+        Night(Path("/dev/null/x")).alone(),
+    ):
+        pass
 
 
 def test_record_of_another_environment_is_kept_beside(run: Run, cells: list[Cell]):
