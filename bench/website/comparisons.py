@@ -36,7 +36,7 @@ class Line:
     theirs: str
     other: str
     """The other method."""
-    cells: Mapping[BitSpec, Cell] = field(default_factory=dict)
+    cells: dict[BitSpec, Cell] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def comparisons(tables: Iterable[Table]) -> dict[str, Comparison]:
             for one, two, difference, verdict in _pairs(table, bits):
                 _note(found, table, one, two, difference, verdict)
     return {
-        method: Comparison(method, tuple(sorted(lines.values(), key=lambda line: _reading_order(line))))
+        method: Comparison(method, tuple(sorted(lines.values(), key=_reading_order)))
         for method, lines in sorted(found.items())
     }
 
@@ -94,9 +94,7 @@ def _note(
     for ours, theirs, cell in ((one, two, there), (two, one, back)):
         key = table.id, ours.label, theirs.cell.method, theirs.label
         line = Line(table, ours.label, theirs.label, theirs.cell.method)
-        cells = found.setdefault(ours.cell.method, {}).setdefault(key, line).cells
-        assert isinstance(cells, dict)
-        cells[one.bits] = cell
+        found.setdefault(ours.cell.method, {}).setdefault(key, line).cells[one.bits] = cell
 
 
 def _reading_order(line: Line) -> tuple[str, ...]:

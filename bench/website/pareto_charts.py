@@ -146,7 +146,7 @@ def _panel(
     def place(row: Row) -> tuple[float, float]:
         return scale.x(cost(row) or 0.0), scale.y(row.score or 0.0)
 
-    marks = tuple(_marks(first, style, scale, place, f"{axis.split(',')[0]}", cost))
+    marks = tuple(_marks(first, style, scale, place, axis.split(",")[0], cost))
     told = "; ".join(mark.text for mark in marks)
     return Panel(
         id=f"pareto-{table.id[:8]}-{title.split()[0].lower()}",
