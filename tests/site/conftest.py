@@ -51,7 +51,6 @@ def visit(browser: Browser, site: Path, faults: list[str]) -> Iterator[Visit]:
 
     def open_page(path: str = "index.html", width: int = 1440, **profile: Any) -> Page:
         context = browser.new_context(viewport={"width": width, "height": 900}, **profile)
-        context.set_default_timeout(5000)
         contexts.append(context)
         page = context.new_page()
         watch(page, site, faults)

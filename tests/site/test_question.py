@@ -42,3 +42,15 @@ def test_the_filled_in_answer_is_that_of_the_page(visit: Visit) -> None:
     shown = [page.locator("#question tbody tr").evaluate_all(read) for page in (with_scripts, without)]
 
     assert shown[0] == shown[1]
+
+
+def test_the_score_of_another_answer_leads_to_its_run(visit: Visit) -> None:
+    page = visit()
+    choice(page, "Model").select_option("swin_mini")
+    choice(page, "Bits").select_option("W3A3")
+    score = page.locator("#question tbody tr").first.get_by_role("link").nth(1)
+    text = score.inner_text()
+    score.click()
+
+    expect(page.locator("h1")).to_contain_text("swin_mini")
+    expect(page.locator("main")).to_contain_text(text)
