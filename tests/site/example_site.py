@@ -18,6 +18,7 @@ from tests.bench.record_factory import (
 )
 from tests.bench.site_reader import TEMPLATES
 from vitptq.bench.board.board import Board
+from vitptq.bench.contracts.task import Metric
 from vitptq.bench.nightly.failing import failing
 from vitptq.bench.nightly.report import Report, failing_lines
 from vitptq.bench.results import claim_names, claims
@@ -49,10 +50,11 @@ def build_example(folder: Path) -> None:
 
 
 def kinds(folder: Path) -> list[str]:
-    """Return the path of one page of each kind: every page at the top, and the largest of each folder."""
+    """Return the path of one page of each kind: every page at the top, the largest of each folder, a detector's run."""
     below = [sorted(inner.glob("*.html")) for inner in sorted(folder.iterdir()) if inner.is_dir()]
     largest = [max(pages, key=lambda page: page.stat().st_size) for pages in below if pages]
-    return [page.relative_to(folder).as_posix() for page in (*sorted(folder.glob("*.html")), *largest)]
+    detector = next(folder.glob("runs/*mask-rcnn-minmax*.html"))
+    return [page.relative_to(folder).as_posix() for page in (*sorted(folder.glob("*.html")), *largest, detector)]
 
 
 def _past() -> Past:
@@ -69,8 +71,17 @@ def _past() -> Past:
 
 def _records() -> list[Record]:
     found = [record for record in realistic_records() if record.cell.model != "mobilevit_mini"]
-    found += make_detection_records(seeds=2)
+    found += [_with_every_score(record) for record in make_detection_records(seeds=2)]
     for bits in ("W8A8", "W4A4"):
         cell = make_cell(method="adaround", source=sha256(b"adaround"), bits=bits)
         found.append(make_record(cell, score=88.0))
     return found
+
+
+def _with_every_score(record: Record) -> Record:
+    """Return a detector's record with as many scores as the embedded edition has, whose objects are never large."""
+    parts = (" at IoU 0.75", ", small", ", medium")
+    titles = [f"{kind} AP{part}" for kind in ("Box", "Mask") for part in parts]
+    more = {f"score_{place}": 40.0 for place in range(len(titles))}
+    metrics = [Metric(name, title, detail=True) for name, title in zip(more, titles, strict=True)]
+    return record.model_copy(update={"scores": record.scores | more, "metrics": (*record.metrics, *metrics)})
