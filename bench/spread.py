@@ -17,7 +17,7 @@ FEWEST = 256
 """Things for which a second process is worth its start."""
 CHUNK = 64
 MOST_PROCESSES = 8
-_at_work: tuple[Callable[[Any], Any], Sequence[Any]] | None = None
+_at_work: tuple[Callable[[Any], Any], Sequence[Any], int] | None = None
 """What the processes inherit: neither the work nor the things can always be pickled."""
 
 
@@ -47,16 +47,20 @@ class AtOnce(Spread[Result]):
         yield from self._done
 
 
-def spread(work: Callable[[Item], Result], things: Sequence[Item]) -> Spread[Result]:
-    """Begin to do `work` on each of many things, whose results can be pickled; the caller may do something else."""
+def spread(work: Callable[[Item], Result], things: Sequence[Item], weight: int = 1) -> Spread[Result]:
+    """Begin to do `work` on each of many things, whose results can be pickled; the caller may do something else.
+
+    `weight` is how many usual things one of these counts for, when they are groups of such.
+    """
     global _at_work
-    processes = min(cores(), MOST_PROCESSES, len(things) // FEWEST + 1)
+    processes = min(cores(), MOST_PROCESSES, len(things) * weight // FEWEST + 1)
     if processes < 2 or not _forks():
         return AtOnce(work, things)
-    _at_work = work, things
+    chunk = max(1, CHUNK // weight)
+    _at_work = work, things, chunk
     gc.freeze()  # or the first collection in a child writes to, and so copies, every page of memory
     pool = ProcessPoolExecutor(processes, get_context("fork"))
-    parts = [pool.submit(_part, start) for start in range(0, len(things), CHUNK)]
+    parts = [pool.submit(_part, start) for start in range(0, len(things), chunk)]
     return Spread(parts, pool)
 
 
@@ -79,8 +83,8 @@ def cores() -> int:
 
 def _part(start: int) -> list[Any]:
     assert _at_work is not None
-    work, things = _at_work
-    return [work(thing) for thing in things[start : start + CHUNK]]
+    work, things, chunk = _at_work
+    return [work(thing) for thing in things[start : start + chunk]]
 
 
 def _forks() -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from vitptq.bench.results import record_checks
 from vitptq.bench.results.cell import canonical_json
 from vitptq.bench.results.record import Gate, Record
 from vitptq.bench.results.store import Store
+from vitptq.bench.spread import spread
 
 FEW_IMAGES = 200
 """Predictions for fewer images than this may agree by chance under two seeds."""
@@ -50,9 +53,37 @@ def verify(store: Store, records: Iterable[Record] | None = None) -> Iterator[Ve
     Whatever a record or its evidence holds becomes a sentence. Unreadable records are `store.problems()`.
     """
     folder = _Folder(store, {record.id: record for record in (store.readable() if records is None else records)})
-    for record in folder.records.values():
-        if record.status == "ok":
-            yield Verdict(record, tuple(_problems(record, folder)))
+    groups = _independent([record for record in folder.records.values() if record.status == "ok"])
+    if not groups:
+        return
+    for group in groups.values():
+        _remember_labels(group[0], folder)
+    every = sum(map(len, groups.values()))
+    found = spread(partial(_of_group, folder), list(groups.values()), every // len(groups)).results()
+    for group, told in zip(groups.values(), found, strict=True):
+        yield from (Verdict(record, problems) for record, problems in zip(group, told, strict=True))
+
+
+def _independent(records: Sequence[Record]) -> dict[tuple[str, ...], list[Record]]:
+    """Return the records in groups that say nothing about each other, but for what labels their data has."""
+    groups: dict[tuple[str, ...], list[Record]] = {}
+    for record in records:
+        groups.setdefault((record.cell.task, record.cell.edition, record.cell.model), []).append(record)
+    return groups
+
+
+def _of_group(folder: _Folder, group: Sequence[Record]) -> list[tuple[str, ...]]:
+    return [tuple(_problems(record, folder)) for record in group]
+
+
+def _remember_labels(record: Record, folder: _Folder) -> None:
+    """Let the first record with readable evidence say what labels its data has, for all groups alike."""
+    with suppress(Exception):  # whatever is wrong is said where the record itself is looked at
+        assert record.evidence is not None
+        task = registry.task(record.cell.task, record.cell.edition)
+        key = (record.cell.task, record.cell.edition, record.cell.data)
+        if key not in folder.truths:
+            folder.truths[key] = (record.id, task.truth(folder.store.evidence(record.evidence)))
 
 
 def _problems(record: Record, folder: _Folder) -> Iterator[str]:

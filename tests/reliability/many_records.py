@@ -202,9 +202,11 @@ def measured(what: str, work: Callable[[], object]) -> None:
     memory: list[float] = [0.0]
     watcher = threading.Thread(target=_watch, args=(done, memory))
     watcher.start()
-    work()
-    done.set()
-    watcher.join()
+    try:
+        work()
+    finally:
+        done.set()
+        watcher.join()
     own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     cpu = sum(part.ru_utime + part.ru_stime for part in (own, children))
     print(
