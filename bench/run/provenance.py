@@ -153,7 +153,7 @@ def collect(
         environment=environment(device),
         command=command(),
         started=started,
-        finished=now(),
+        finished=max(now(), started),  # a clock that was put back meanwhile makes no cell end before it began
         host=sha256(socket.gethostname().encode())[:12],
         outside=outside_code(cell) if cell is not None else (),
     )

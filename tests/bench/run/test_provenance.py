@@ -128,3 +128,8 @@ def test_outside_a_clone_there_is_nothing_to_say(tmp_path: Path, monkeypatch: py
 )
 def test_record_is_official_where_its_code_can_be_had_again(changes: dict[str, object], official: bool) -> None:
     assert make_provenance(**changes).official is official
+
+
+def test_a_clock_that_is_put_back_makes_no_cell_end_before_it_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "now", lambda: "2026-11-25T00:00:00Z")
+    assert provenance.collect(torch.device("cpu"), "2026-11-28T00:00:00Z").finished == "2026-11-28T00:00:00Z"
