@@ -17,6 +17,7 @@ from vitptq.bench.board.exports.latex import latex_table
 from vitptq.bench.board.rows import share_of, why_apart
 from vitptq.bench.board.tables import Table, more_bits_first
 from vitptq.bench.website import formatting, operand_tables, paths, question
+from vitptq.bench.website.block_losses import loss_curves
 from vitptq.bench.website.method_tables import method_tables
 
 STYLES = ("style.css", "pages.css")
@@ -77,6 +78,7 @@ def environment(templates: Path) -> Environment:
         "share_of": share_of,
         "why_apart": why_apart,
         "method_tables": method_tables,
+        "loss_curves": loss_curves,
         "latex_table": latex_table,
         "bibliography": bibliography,
         "board_entry": board_entry,
