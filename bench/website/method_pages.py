@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from vitptq.bench.board.rows import Row
+from vitptq.bench.results.cell import canonical_json
 from vitptq.bench.website import charts, parameter_charts
 from vitptq.bench.website.bar_matrices import bar_matrices
 from vitptq.bench.website.page import Content, Page
@@ -24,6 +25,7 @@ def pages(content: Content) -> Iterator[Page]:
             "compared": any(card.name in found for found in content.comparisons),
             "year": content.year,
             "commands": _commands(rows),
+            "parameters": _parameters(rows),
             "bar_matrices": bar_matrices(rows),
             "parameter_charts": tuple(_parameter_charts(content, rows)),
             "histories": [(row, found) for row in rows if (found := content.past.of(row))],
@@ -40,6 +42,15 @@ def _parameter_charts(content: Content, rows: Sequence[Row]) -> Iterator[tuple[s
         drawn = [parameter_charts.draw(tables, content.style, size) for size in (charts.WIDE, charts.NARROW)]
         if drawn[0]:
             yield f"{task}, {edition}", drawn
+
+
+def _parameters(rows: Sequence[Row]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return each parameter with the values that the rows were run with, as JSON, by name."""
+    found: dict[str, dict[str, None]] = {}
+    for row in rows:
+        for name, value in row.cell.parameters.items():
+            found.setdefault(name, {})[canonical_json(value)] = None
+    return tuple((name, tuple(found[name])) for name in sorted(found))
 
 
 def _commands(rows: Sequence[Row]) -> tuple[tuple[Row, str], ...]:

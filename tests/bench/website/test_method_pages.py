@@ -48,3 +48,10 @@ def test_a_method_page_links_the_test_that_compares_it_with_official_code(tmp_pa
     page = site[parity_path("repq-vit")]
     assert "reparameterised layer norm and its reader are the official ones" in page.text
     assert any(address.startswith("https://github.com/zkkli/RepQ-ViT/tree/") for address in page.values("href"))
+
+
+def test_every_value_that_a_parameter_was_run_with_is_told(tmp_path):
+    records = [make_record(make_cell(parameters={"steps": steps, "form": "paper"})) for steps in (20, 5)]
+    page = build_site(Board.from_records(records, make_cards()), tmp_path / "out")[method_path("minmax")]
+
+    assert {"steps: 20, 5", "steps: 5, 20"} & {" ".join(page.text.split())[i : i + 12] for i in range(len(page.text))}

@@ -1,6 +1,7 @@
 import base64
 import hashlib
 import re
+from dataclasses import replace
 
 import pytest
 from jinja2 import UndefinedError
@@ -37,8 +38,7 @@ def hostile_board(text):
     cell = cell.model_copy(update={"run_time": {text: text}})
     audit = make_audit(cell, (text,))
     operands = tuple(
-        o.model_copy(update={"module": text, "op": text, "role": text, "quantizer": text, "granularity": text})
-        for o in audit.operands[:4]
+        replace(o, module=text, op=text, role=text, quantizer=text, granularity=text) for o in audit.operands[:4]
     )
     shared = {
         "notes": (text,),
