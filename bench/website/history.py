@@ -154,7 +154,7 @@ def _range(values: Sequence[float]) -> tuple[float, float, float]:
     """Return the step of the ticks and the first and last tick.
 
     >>> _range([78.06, 80.0])
-    (1.0, 78.0, 80.0)
+    (0.5, 78.0, 80.0)
     """
     low, high = min(values), max(values)
     span = (high - low) or abs(high) or 1.0
