@@ -114,9 +114,14 @@ class BitSpec:
         return replace(self, branch=False)
 
     @property
+    def category(self) -> str:
+        """Return the category of methods that this spec is for alone; empty where it is for all others."""
+        return "low-rank" if self.removed else "float-branch" if self.branch else ""
+
+    @property
     def own_category(self) -> bool:
         """Tell whether models of this spec compute other products than the float model, and stand among themselves."""
-        return bool(self.removed) or self.branch
+        return bool(self.category)
 
     def leaves(self, module: str) -> bool:
         """Tell whether a module (by its dotted name) belongs to a part that stays in float."""

@@ -86,9 +86,8 @@
     const left = Math.min(...places.map((place) => place.left));
     const top = Math.min(...places.map((place) => place.top));
     const width = Math.ceil(Math.max(...places.map((place) => place.right)) - left);
-    const { version, data } = document.querySelector("footer.site").dataset;
     const letters = Math.floor(width / 6.6);
-    const said = [document.title, `vitptq ${version}, data sha256 ${data}`, vitptq.permalink()].flatMap((line) => line.match(new RegExp(`.{1,${letters}}`, "g")));
+    const said = [document.title, vitptq.source(), vitptq.permalink()].flatMap((line) => line.match(new RegExp(`.{1,${letters}}`, "g")));
     const base = Math.ceil(Math.max(...places.map((place) => place.bottom)) - top) + NOTE_LINE;
     const height = base + NOTE_LINE * said.length + 8;
     const { backgroundColor, color, fontFamily } = getComputedStyle(document.body);
@@ -103,7 +102,7 @@
     return { width, height, text: new XMLSerializer().serializeToString(whole) };
   }
 
-  function name(figure) { return vitptq.slug(`${document.title.replace(/ \u00b7 vitptq$/, "")} ${figure.dataset.chart}`); }
+  function name(figure) { return vitptq.slug(`${vitptq.title()} ${figure.dataset.chart}`); }
 
   function saveDrawing(figure) { vitptq.save(new Blob([picture(figure).text], { type: "image/svg+xml" }), `${name(figure)}.svg`); }
 

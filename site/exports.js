@@ -2,15 +2,10 @@
 // says from which data and which view it is.
 (() => {
   "use strict";
-  const { element } = vitptq;
+  const { element, source } = vitptq;
   const FORMATS = { CSV: csv, LaTeX: latex, Markdown: markdown, BibTeX: bibtex };
   const ENDINGS = { CSV: "csv", LaTeX: "tex", Markdown: "md", BibTeX: "bib" };
   const TWO_NUMBERS = /^([+\u2212-]?[\d.]+)(?: to | of |\u2013)([+\u2212-]?[\d.]+)$/;
-
-  function source() {
-    const { version, data } = document.querySelector("footer.site").dataset;
-    return `vitptq ${version}, data sha256 ${data}`;
-  }
 
   // A section's name is a column of its own.
   function columnsOf(view) {
@@ -115,9 +110,8 @@
   }
 
   function title(view) {
-    const page = document.title.replace(/ \u00b7 vitptq$/, "");
     const region = view.table.closest(".scroll");
-    return `${page}: ${region ? region.getAttribute("aria-label") : view.key}.`;
+    return `${vitptq.title()}: ${region ? region.getAttribute("aria-label") : view.key}.`;
   }
 
   function references() { return document.getElementById("references"); }

@@ -58,6 +58,14 @@ const vitptq = (() => {
     return text() ? `${here}#${text()}` : here;
   }
 
+  // What the page is of, and from which data: every export says so.
+  function title() { return document.title.replace(/ \u00b7 vitptq$/, ""); }
+
+  function source() {
+    const { version, data } = document.querySelector("footer.site").dataset;
+    return `vitptq ${version}, data sha256 ${data}`;
+  }
+
   function say(words) { document.getElementById("announcer").textContent = words; }
 
   function element(tag, properties, ...children) {
@@ -83,5 +91,5 @@ const vitptq = (() => {
     addEventListener("hashchange", follow);
   });
 
-  return { join, write, permalink, say, element, slug };
+  return { join, write, permalink, title, source, say, element, slug };
 })();

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from vitptq.bench.errors import BadInput, invalid_fields
 from vitptq.bench.nightly.changes import Change, Kind
 from vitptq.bench.nightly.failing import Failing
-from vitptq.bench.results.cell import FP32, STANDARD, canonical_json
+from vitptq.bench.results.cell import canonical_json, without_draw
 
 TITLES: dict[Kind, str] = {
     "failed": "fails now",
@@ -179,12 +179,7 @@ def _names(things: Sequence[str]) -> dict[str, str]:
 
 
 def _name(asked: Mapping[str, Any]) -> str:
-    track = "" if asked["track"] == STANDARD else f" {asked['track']} track"
-    precision = "" if asked["precision"] == FP32 else f" in {asked['precision']}"
-    size = f" {asked['calibration_size']} images" if asked["calibration_size"] else ""
-    return (
-        f"{asked['task']}/{asked['edition']} {asked['model']} {asked['method']} {asked['bits']}{precision}{track}{size}"
-    )
+    return without_draw(asked) + (f" {asked['calibration_size']} images" if asked["calibration_size"] else "")
 
 
 def _told_apart(parameters: Mapping[str, Any], rivals: Collection[Mapping[str, Any]]) -> list[str]:

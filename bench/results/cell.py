@@ -98,14 +98,19 @@ class Cell(BaseModel):
 
     def label(self) -> str:
         """Name the cell for people: never used as an identity."""
-        track = "" if self.track == STANDARD else f" {self.track} track"
-        precision = "" if self.precision == FP32 else f" in {self.precision}"
-        return f"{self.task}/{self.edition} {self.model} {self.method} {self.bits}{precision}{track} {self.draw}"
+        return f"{without_draw(vars(self))} {self.draw}"
 
 
 @cache
 def _parsed(bits: str) -> BitSpec:
     return BitSpec.parse(bits)
+
+
+def without_draw(asked: Mapping[str, Any]) -> str:
+    """Name what was asked for, by the names of a cell's fields, but for the calibration draw."""
+    track = "" if asked["track"] == STANDARD else f" {asked['track']} track"
+    precision = "" if asked["precision"] == FP32 else f" in {asked['precision']}"
+    return f"{asked['task']}/{asked['edition']} {asked['model']} {asked['method']} {asked['bits']}{precision}{track}"
 
 
 def labels(cells: Sequence[Cell]) -> dict[str, str]:

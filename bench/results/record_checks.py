@@ -13,8 +13,8 @@ from vitptq.bench.bits import FLOAT_BITS
 from vitptq.bench.contracts.task import Task
 from vitptq.bench.errors import UnknownName, VitptqError, brief
 from vitptq.bench.results import audit_rules
-from vitptq.bench.results.cell import canonical_json, sha256
 from vitptq.bench.results.record import Audit, Costs, Record
+from vitptq.bench.results.suites import calibration_hash
 from vitptq.bench.source_hash import source_hash
 
 BEGUN = datetime(2026, 11, 22, tzinfo=UTC)
@@ -77,7 +77,7 @@ def calibration_problems(record: Record, task: Task) -> Iterator[str]:
             yield "a calibration list is named, but no calibration image"
         return
     try:
-        published = sha256(canonical_json(list(task.calibration_names(cell.calibration_size, cell.seed))).encode())
+        published = calibration_hash(task, cell.calibration_size, cell.seed)
     except VitptqError as error:
         yield f"the calibration list cannot be checked: {error}"
         return

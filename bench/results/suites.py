@@ -127,18 +127,18 @@ def _with_methods(group: Group, methods: Sequence[str]) -> Group:
     """
     if all(registry.method(name).category == "float" for name in group.methods):
         return group
-    asked = {_category_of(BitSpec.parse(bits)) for bits in group.bits}
+    asked = {BitSpec.parse(bits).category for bits in group.bits}
     fitting = [name for name in methods if _own_category(registry.method(name)) in asked]
     return group.model_copy(update={"methods": fitting})
 
 
-def _category_of(bits: BitSpec) -> str:
-    """Return the category that a spec is for alone; empty where it is for all others."""
-    return "low-rank" if bits.removed else "float-branch" if bits.branch else ""
-
-
 def _own_category(cls: type[Method]) -> str:
     return cls.category if cls.category in ("low-rank", "float-branch") else ""
+
+
+def calibration_hash(task: Task, size: int, seed: int) -> str:
+    """Return the hash of the published list of these calibration images."""
+    return sha256(canonical_json(list(task.calibration_names(size, seed))).encode())
 
 
 class Told:
@@ -158,7 +158,7 @@ class Told:
         """Return the hash of a calibration list; empty where it is of no images."""
         key = (task, size, seed)
         if size and key not in self._lists:
-            self._lists[key] = sha256(canonical_json(list(task.calibration_names(size, seed))).encode())
+            self._lists[key] = calibration_hash(task, size, seed)
         return self._lists[key] if size else ""
 
 
@@ -176,14 +176,13 @@ def expand(group: Group, told: Told | None = None) -> list[Cell]:
             cls = registry.method(name)
             if cls.category == "float":
                 continue
-            if BitSpec.parse(bits).is_float:
+            spec = BitSpec.parse(bits)
+            if spec.is_float:
                 raise BadInput(f'{bits} quantises nothing; the float model is the method "float"')
-            _refuse_other_category(cls, BitSpec.parse(bits))
+            _refuse_other_category(cls, spec)
             asked = _with_paper(group, name, bits)
             method = cls.configured(asked.parameters)
-            cells += [
-                cell_of(task, known[model], method, BitSpec.parse(bits), asked, seed, told) for seed in group.seeds
-            ]
+            cells += [cell_of(task, known[model], method, spec, asked, seed, told) for seed in group.seeds]
     return cells
 
 

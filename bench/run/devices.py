@@ -7,6 +7,7 @@ import os
 import torch
 
 from vitptq.bench.errors import BadInput
+from vitptq.bench.spread import cores
 
 
 def choose_devices(name: str) -> list[torch.device]:
@@ -32,8 +33,3 @@ def threads(workers: int) -> int:
     share = max(1, cores() // workers)
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return min(share, int(asked)) if asked.isdecimal() and int(asked) else share
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

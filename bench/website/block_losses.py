@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from vitptq.bench.contracts.reporting import MethodTable
 from vitptq.bench.results.record import Record
-from vitptq.bench.website.charts import shorten
+from vitptq.bench.website.charts import place, shorten
 
 LEFT, RIGHT, TOP, LINE, BOTTOM = 158.0, 346.0, 12.0, 17.0, 22.0
 
@@ -72,11 +72,11 @@ def _curve(name: str, losses: list[tuple[str, float, float]]) -> LossCurve:
     high = max(high, low + 1)
 
     def x(value: float) -> float:
-        return LEFT + (math.log10(value) - low) / (high - low) * (RIGHT - LEFT)
+        return place(math.log10(value), low, high, LEFT, RIGHT)
 
     blocks = tuple(
-        BlockLoss(shorten(unit, 20), before, after, x(before), x(after), TOP + LINE * (place + 0.5))
-        for place, (unit, before, after) in enumerate(losses)
+        BlockLoss(shorten(unit, 20), before, after, x(before), x(after), TOP + LINE * (line + 0.5))
+        for line, (unit, before, after) in enumerate(losses)
     )
     step = math.ceil((high - low) / 5)
     return LossCurve(

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from vitptq.bench.results.history import Measured
+from vitptq.bench.board.rows import Row
+from vitptq.bench.results.history import Measured, thing
 
 Kind = Literal["new", "moved", "failed", "recovered"]
 SAME = 0.005
@@ -44,6 +45,28 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """A change of a row that is on the board."""
+
+    change: Change
+    row: Row
+
+    @property
+    def text(self) -> str:
+        """Say in a few words what changed."""
+        change, row = self.change, self.row
+        seeds = f"seed{'s' if len(change.seeds) > 1 else ''} {', '.join(map(str, change.seeds))}"
+        place = f"{row.label}, {row.cell.model} at {row.bits} ({row.cell.task}, {row.cell.edition})"
+        match change.kind:
+            case "failed":
+                return f"{place}: no score, {seeds}"
+            case "moved" if change.old is not None and change.new is not None:
+                return f"{place}: {change.old:.2f} to {change.new:.2f}, {seeds}"
+            case _:
+                return f"{place}: {change.new:.2f}, {seeds}" if change.new is not None else f"{place}: {seeds}"
+
+
+@dataclass(frozen=True, slots=True)
 class _Step:
     """One record, beside the one before it of the same seed."""
 
@@ -56,6 +79,13 @@ def changes(measured: Mapping[str, Sequence[Measured]]) -> tuple[Change, ...]:
     """Return what changed, the newest first; `measured` holds every record by its thing, in the order of time."""
     found = [change for thing, records in measured.items() for change in _of_thing(thing, records)]
     return tuple(sorted(found, key=lambda change: (change.measured.finished, change.measured.id), reverse=True))
+
+
+def shown(board_rows: Iterable[Row], measured: Mapping[str, Sequence[Measured]]) -> tuple[Shown, ...]:
+    """Return the changes of these rows, the newest first."""
+    rows = {thing(row.cell): row for row in board_rows}
+    known = {key: records for key, records in measured.items() if key in rows}
+    return tuple(Shown(change, rows[change.thing]) for change in changes(known))
 
 
 def _of_thing(thing: str, records: Sequence[Measured]) -> Iterator[Change]:

@@ -7,9 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from vitptq.bench.board.rows import Row
-from vitptq.bench.results.history import thing
-from vitptq.bench.website.changes import Change, changes
+from vitptq.bench.website.changes import Shown
 from vitptq.bench.website.page import Content, Page
 
 MOST_DAYS = 60
@@ -18,28 +16,6 @@ MOST_LISTED = 500
 MOST_ENTRIES = 100
 AUTHORITY = "vitptq.invalid,2026"
 """Of the entries' tag URIs (RFC 4151): a name that nobody can own, so that ids stay when a site moves."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """A change of a row that is on the board."""
-
-    change: Change
-    row: Row
-
-    @property
-    def text(self) -> str:
-        """Say in a few words what changed."""
-        change, row = self.change, self.row
-        seeds = f"seed{'s' if len(change.seeds) > 1 else ''} {', '.join(map(str, change.seeds))}"
-        place = f"{row.label}, {row.cell.model} at {row.bits} ({row.cell.task}, {row.cell.edition})"
-        match change.kind:
-            case "failed":
-                return f"{place}: no score, {seeds}"
-            case "moved" if change.old is not None and change.new is not None:
-                return f"{place}: {change.old:.2f} to {change.new:.2f}, {seeds}"
-            case _:
-                return f"{place}: {change.new:.2f}, {seeds}" if change.new is not None else f"{place}: {seeds}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +30,12 @@ def pages(content: Content) -> Iterator[Page]:
     """Yield the page and the feed; nothing where no history was read."""
     if not content.past.measured:
         return
-    found = shown(content)
+    found = content.changes
     listed = tuple(item for item in found if item.change.kind != "new")
     context = {"days": days(found), "listed": listed[:MOST_LISTED], "more": max(len(listed) - MOST_LISTED, 0)}
     yield Page("changes.html", "changes.html", context)
     feed = {"entries": found[:MOST_ENTRIES], "updated": found[0].change.measured.finished if found else ""}
     yield Page("feed.xml", "feed.xml", feed | {"authority": AUTHORITY})
-
-
-def shown(content: Content) -> tuple[Shown, ...]:
-    """Return the changes of rows that are on the board, the newest first."""
-    rows = {thing(row.cell): row for row in content.board.rows}
-    measured = {key: records for key, records in content.past.measured.items() if key in rows}
-    return tuple(Shown(change, rows[change.thing]) for change in changes(measured))
 
 
 def days(found: Sequence[Shown]) -> tuple[Day, ...]:

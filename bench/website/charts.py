@@ -121,6 +121,21 @@ def steps(low: float, high: float, step: float) -> list[float]:
     return [low + i * step for i in range(round((high - low) / step) + 1)]
 
 
+def round_step(span: float, most: int) -> float:
+    """Return the least of 1, 2 and 5 times a power of ten of which at most `most` fit into `span`.
+
+    >>> round_step(1.94, 4), round_step(5.0, 5), round_step(22e6, 6)
+    (0.5, 1.0, 5000000.0)
+    """
+    sizes = (unit * 10.0**power for power in range(-6, 16) for unit in (1, 2, 5))
+    return next(size for size in sizes if span / size <= most)
+
+
+def place(value: float, low: float, high: float, start: float, end: float) -> float:
+    """Return where a value of a range stands on a line of the drawing, whose ends are those of the range."""
+    return start + (value - low) / (high - low) * (end - start)
+
+
 def spread(heights: Sequence[float], gap: float, top: float, bottom: float) -> list[float]:
     """Move labels apart until neighbours are `gap` away, keeping their order and staying within the plot."""
     order = sorted(range(len(heights)), key=lambda i: (heights[i], i))

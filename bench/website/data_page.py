@@ -9,4 +9,4 @@ from vitptq.bench.website.page import Content, Page
 
 def pages(content: Content) -> Iterator[Page]:
     """Yield the page of the data."""
-    yield Page("data.html", "data.html", {"year": content.year})
+    yield Page("data.html", "data.html", {})

@@ -13,7 +13,7 @@ from itertools import groupby
 from vitptq.bench.bits import BitSpec
 from vitptq.bench.board.rows import Row
 from vitptq.bench.board.tables import Table
-from vitptq.bench.website.charts import score_range, shorten, steps
+from vitptq.bench.website.charts import place, score_range, shorten, steps
 
 WIDTH = 372.0
 LEFT, RIGHT = 158.0, 346.0
@@ -76,7 +76,7 @@ class _Axis:
     end: float
 
     def at(self, score: float) -> float:
-        return self.start + (score - self.low) / (self.high - self.low) * (self.end - self.start)
+        return place(score, self.low, self.high, self.start, self.end)
 
 
 def panels(table: Table) -> tuple[Panel, ...]:

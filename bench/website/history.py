@@ -11,12 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from vitptq.bench.results.history import Measured
-from vitptq.bench.website.charts import COLOURS, Size, steps
+from vitptq.bench.website.charts import COLOURS, Size, place, round_step, steps
 from vitptq.bench.website.formatting import fixed
 
 MOST_VERSIONS = 100
 """Of the newest commits; what lies further back is counted, not drawn."""
 MOST_LABELS = 6
+MOST_STEPS = 4
+"""Of the ticks of a panel."""
 GAP = 34.0
 """Between the two panels."""
 WIDE = Size(1000, 380, left=52, right=16)
@@ -116,7 +118,7 @@ def _panel(title: str, measured: Sequence[Measured], field: str, places: Places,
     step, low, high = _range(values)
 
     def height(value: float) -> float:
-        return base - (value - low) / (high - low) * (base - top)
+        return place(value, low, high, base, top)
 
     ticks = tuple((height(value), f"{value:g}") for value in steps(low, high, step))
     seeds = sorted({each.seed for each in measured})
@@ -158,7 +160,7 @@ def _range(values: Sequence[float]) -> tuple[float, float, float]:
     """
     low, high = min(values), max(values)
     span = (high - low) or abs(high) or 1.0
-    step = next(unit * 10.0**power for power in range(-6, 16) for unit in (1, 2, 5) if span / (unit * 10.0**power) <= 4)
+    step = round_step(span, MOST_STEPS)
     first, last = math.floor(low / step) * step, math.ceil(high / step) * step
     return step, first, last if last > first else first + step
 

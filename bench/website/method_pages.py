@@ -23,7 +23,6 @@ def pages(content: Content) -> Iterator[Page]:
             "rows": rows,
             "test": test,
             "compared": any(card.name in found for found in content.comparisons),
-            "year": content.year,
             "commands": _commands(rows),
             "parameters": _parameters(rows),
             "bar_matrices": bar_matrices(rows),

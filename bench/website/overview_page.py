@@ -56,7 +56,6 @@ def pages(content: Content) -> Iterator[Page]:
         "trust": trust(content.board),
         "question": QUESTION,
         "news": news(content),
-        "year": content.year,
     }
     yield Page("index.html", "index.html", context)
 
@@ -108,7 +107,7 @@ def leaders(tables: Sequence[Table]) -> str:
 
 def news(content: Content) -> tuple[str, ...]:
     """Say in a few lines what changed last: what came out otherwise, and what is new, by day."""
-    found = changes_page.shown(content)
+    found = content.changes
     moved = [f"{item.change.day}: {item.text}" for item in found if item.change.kind != "new"][: MOST_NEWS - 2]
     for day in changes_page.days(found)[: MOST_NEWS - len(moved)]:
         rows = sum(count for *_, count in day.new)

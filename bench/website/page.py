@@ -13,6 +13,7 @@ from vitptq.bench.board.tables import Table
 from vitptq.bench.results.folders import Folders
 from vitptq.bench.website import charts
 from vitptq.bench.website.answers import Answer, answers
+from vitptq.bench.website.changes import Shown, shown
 from vitptq.bench.website.claim_book import ClaimBook
 from vitptq.bench.website.comparisons import Comparison, comparisons
 from vitptq.bench.website.past import NO_PAST, Past
@@ -63,6 +64,11 @@ class Content:
     def answers(self) -> tuple[Answer, ...]:
         """Return the methods that nothing is shown to beat, by model and bit width."""
         return tuple(answers(table for _, _, tables in self.groups for table in tables))
+
+    @cached_property
+    def changes(self) -> tuple[Shown, ...]:
+        """Return what changed of the rows on the board, the newest first."""
+        return shown(self.board.rows, self.past.measured)
 
     @cached_property
     def year(self) -> int | None:

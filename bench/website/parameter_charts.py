@@ -15,6 +15,8 @@ from vitptq.bench.website.charts import (
     Point,
     Size,
     Style,
+    place,
+    round_step,
     score_range,
     shorten,
     spread,
@@ -33,10 +35,10 @@ class _Scale:
     high: float
 
     def x(self, parameters: float) -> float:
-        return self.size.left + parameters / self.most * (self.size.right_edge - self.size.left)
+        return place(parameters, 0, self.most, self.size.left, self.size.right_edge)
 
     def y(self, score: float) -> float:
-        return self.size.base - (score - self.low) / (self.high - self.low) * (self.size.base - self.size.top)
+        return place(score, self.low, self.high, self.size.base, self.size.top)
 
 
 def draw(tables: Sequence[Table], style: Mapping[str, Style], size: Size) -> Chart | None:
@@ -108,8 +110,7 @@ def _point(row: Row, scale: _Scale) -> Point:
 
 
 def _ticks(most: float) -> list[float]:
-    sizes = (unit * 10.0**power for power in range(12) for unit in (1, 2, 5))
-    step = next(size for size in sizes if most / size <= MOST_TICKS)
+    step = round_step(most, MOST_TICKS)
     return steps(0, step * (most // step), step)
 
 

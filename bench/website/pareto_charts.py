@@ -15,7 +15,7 @@ from functools import cached_property
 from vitptq.bench.bits import FLOAT_BITS, BitSpec
 from vitptq.bench.board.rows import Row
 from vitptq.bench.board.tables import Table
-from vitptq.bench.website.charts import Size, Style, score_range, shorten, steps
+from vitptq.bench.website.charts import Size, Style, place, round_step, score_range, shorten, steps
 
 PANEL = Size(340, 250, left=36, right=14, top=22, bottom=40, label_chars=18)
 CHARACTER = 6.1
@@ -78,11 +78,10 @@ class _Scale:
         return low - margin, high + margin
 
     def x(self, cost: float) -> float:
-        first, last = self.ends
-        return self.size.left + (self._linear(cost) - first) / (last - first) * (self.size.right_edge - self.size.left)
+        return place(self._linear(cost), *self.ends, self.size.left, self.size.right_edge)
 
     def y(self, score: float) -> float:
-        return self.size.base - (score - self.low) / (self.high - self.low) * (self.size.base - self.size.top)
+        return place(score, self.low, self.high, self.size.base, self.size.top)
 
     def columns(self) -> Iterator[tuple[float, str]]:
         for value in _round_values(self.costs, logarithmic=self.logarithmic):
@@ -143,10 +142,10 @@ def _panel(
     tied = ties(table, rows, first)
     rest = [row for row in rows if row not in first and row not in tied]
 
-    def place(row: Row) -> tuple[float, float]:
+    def point(row: Row) -> tuple[float, float]:
         return scale.x(cost(row) or 0.0), scale.y(row.score or 0.0)
 
-    marks = tuple(_marks(first, style, scale, place, axis.split(",")[0], cost))
+    marks = tuple(_marks(first, style, scale, point, axis.split(",")[0], cost))
     told = "; ".join(mark.text for mark in marks)
     return Panel(
         id=f"pareto-{table.id[:8]}-{title.split()[0].lower()}",
@@ -158,20 +157,20 @@ def _panel(
         ticks=tuple((scale.y(value), f"{value:g}") for value in steps(low, high, step)),
         front=marks,
         front_path=_stairs(marks, scale),
-        ties="".join(f"M{x:.1f} {y:.1f}h0" for x, y in map(place, tied)),
-        rest="".join(f"M{x:.1f} {y:.1f}h0" for x, y in map(place, rest)),
+        ties="".join(f"M{x:.1f} {y:.1f}h0" for x, y in map(point, tied)),
+        rest="".join(f"M{x:.1f} {y:.1f}h0" for x, y in map(point, rest)),
     )
 
 
 def _marks(
-    rows: Sequence[Row], style: Mapping[str, Style], scale: _Scale, place: Callable[[Row], tuple[float, float]],
+    rows: Sequence[Row], style: Mapping[str, Style], scale: _Scale, point: Callable[[Row], tuple[float, float]],
     unit: str, cost: Cost,
 ) -> Iterator[Mark]:  # fmt: skip
-    places = [place(row) for row in rows]
+    places = [point(row) for row in rows]
     taken = [_Box(x - 5, y - 5, x + 5, y + 5) for x, y in places]
     taken += [_Box(x - 1, y, x + 1, before) for (_, before), (x, y) in itertools.pairwise(places)]  # the stairs
     for row in rows:
-        x, y = place(row)
+        x, y = point(row)
         label = shorten(row.card.title, scale.size.label_chars)
         label_x, label_y, anchor = _label(x, y, label, scale.size, taken)
         low, high = (row.interval.low, row.interval.high) if row.interval else (row.score or 0.0, row.score or 0.0)
@@ -235,7 +234,5 @@ def _round_values(values: Sequence[float], *, logarithmic: bool) -> list[float]:
         if last - first > 1:
             return [10.0**exponent for exponent in range(first, last + 1)]
         return [digit * 10.0**first for digit in (1, 2, 3, 5, 7, 10)]
-    rough = (high - low or 1.0) / 5
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
+    step = round_step(high - low or 1.0, 5)
     return [step * i for i in range(math.ceil(low / step), math.floor(high / step) + 1)]

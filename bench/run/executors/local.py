@@ -20,9 +20,10 @@ from vitptq.bench.results.store import Store
 from vitptq.bench.run import leftovers, provenance, worker_notes
 from vitptq.bench.run.cell_run import cell_fidelity, failed
 from vitptq.bench.run.compiled import refuse_without_compiler
-from vitptq.bench.run.devices import choose_devices, cores, threads
+from vitptq.bench.run.devices import choose_devices, threads
 from vitptq.bench.run.plan import OnRecord, OnSteps, Plan
 from vitptq.bench.run.worker import POLL_S, Orders, start, work
+from vitptq.bench.spread import cores
 
 WORKER_ENVIRONMENT = {
     # glibc otherwise returns large blocks to the kernel after every operator; a forward pass took 3 times as long

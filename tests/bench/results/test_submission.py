@@ -10,11 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.bench.conftest import TINY
-from vitptq.bench import registry
-from vitptq.bench.results import submission, suites
+from tests.bench.tiny_results import measured_pair
+from vitptq.bench.results import submission
 from vitptq.bench.results.store import Store
-from vitptq.bench.run.cell_run import Run, run_cell
 
 HEAD = "0123456789abcdef0123456789abcdef01234567"
 
@@ -22,14 +20,7 @@ HEAD = "0123456789abcdef0123456789abcdef01234567"
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Measure a float cell and a quantised one, as from a clean clone."""
-    import torch
-
-    results = tmp_path_factory.mktemp("measured")
-    with registry.temporary():
-        registry.add_file(TINY)
-        group = suites.Group(task="tiny", edition="test", models=["vit"], methods=["minmax"], bits=["W4A4"])
-        for cell in suites.expand(group):
-            run_cell(cell, Run(Store(results), torch.device("cpu"), lambda step, done, total: None))
+    results = measured_pair(tmp_path_factory.mktemp("measured"))
     for path in results.glob("records/*.json"):
         change(path, provenance={"commit": HEAD, "dirty": False, "outside": []})
     for path in (*results.glob(".*"), *results.glob("*/.*")):

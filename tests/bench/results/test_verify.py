@@ -9,29 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.conftest import TINY
+from tests.bench.tiny_results import measured_pair
 from tests.reliability.forgeries import FORGERIES, Case
 from vitptq.bench import registry
-from vitptq.bench.results import suites
 from vitptq.bench.results.cell import canonical_json, sha256
 from vitptq.bench.results.record_checks import date_problems
 from vitptq.bench.results.store import Store
 from vitptq.bench.results.verify import verify
-from vitptq.bench.run.cell_run import Run, run_cell
 
 
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Measure a float cell and a quantised one."""
-    import torch
-
-    results = tmp_path_factory.mktemp("honest")
-    with registry.temporary():
-        registry.add_file(TINY)
-        group = suites.Group(task="tiny", edition="test", models=["vit"], methods=["minmax"], bits=["W4A4"])
-        for cell in suites.expand(group):
-            run_cell(cell, Run(Store(results), torch.device("cpu"), lambda step, done, total: None))
-    return results
+    return measured_pair(tmp_path_factory.mktemp("honest"))
 
 
 def case_of(honest: Path, folder: Path) -> Case:
